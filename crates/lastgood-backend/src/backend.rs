@@ -1,0 +1,153 @@
+//! The contract of a place that keeps objects.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+/// Keeps named, immutable objects. All calls block and may be made from many threads at once.
+///
+/// The contract, which `lastgood_testkit::backend_contract` checks of every implementation:
+///
+/// - **Write-once.** [`put`](Self::put) creates or reports that the name is taken; of many racing
+///   creators of one name exactly one sees [`PutOutcome::Created`]. Nothing is ever overwritten.
+/// - **Whole or absent.** No reader ever sees part of an object, whatever happens to the writer.
+/// - **Durable.** When `put` returns, the object and its name survive a power cut.
+/// - **Visible.** A `get`, `stat` or `list` that starts after `put` returned sees the object.
+/// - **Ranges past the end** are refused with [`ErrorKind::OutOfRange`], never shortened.
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// Where this is, for messages: a path or a URL without secrets.
+    fn location(&self) -> &str;
+
+    /// Stores an object whose bytes are the concatenation of `parts`, unless the name is taken.
+    ///
+    /// # Errors
+    /// Whatever went wrong, the object is then absent or, where the answer was lost, whole.
+    fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError>;
+
+    /// Reads a whole object of at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::OutOfRange`] when it is longer than `bytes_max`.
+    fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, BackendError>;
+
+    /// Reads exactly `range` of an object into `out`, which is cleared first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::OutOfRange`] when the object ends before `range.end`.
+    fn get_range(
+        &self,
+        name: &ObjectName,
+        range: Range<u64>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError>;
+
+    /// Length of an object in bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none.
+    fn stat(&self, name: &ObjectName) -> Result<u64, BackendError>;
+
+    /// Calls `visit` for every object whose name starts with `prefix`, which is empty or ends
+    /// with `/`, in no particular order. Unfinished writes are never shown.
+    ///
+    /// # Errors
+    /// After an error the listing is incomplete and must not be used.
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Listed)) -> Result<(), BackendError>;
+
+    /// Removes an object. Removing one that is not there succeeds.
+    ///
+    /// # Errors
+    /// The object may or may not be there afterwards.
+    fn remove(&self, name: &ObjectName) -> Result<(), BackendError>;
+}
+
+/// Whether [`Backend::put`] stored the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The object is stored, by this call.
+    Created,
+    /// Another object had the name already and is untouched.
+    Exists,
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its full name.
+    pub name: ObjectName,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// The name of an object: 1 to 8 segments of `[a-z0-9-]`, joined by `/`, at most 255 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName(Box<str>);
+
+impl ObjectName {
+    /// Takes `name` if it is one.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let is_segment = |segment: &str| {
+            !segment.is_empty()
+                && segment.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        };
+        let valid = name.len() <= 255
+            && name.split('/').count() <= 8
+            && name.split('/').all(is_segment);
+        valid.then(|| Self(name.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What went wrong at a backend, with what it was doing to which object.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {object} in {location}")]
+pub struct BackendError {
+    /// What the caller can do about it.
+    pub kind: ErrorKind,
+    /// The verb, as in "cannot *read* …".
+    pub action: &'static str,
+    /// Name of the object, or a prefix for a listing.
+    pub object: String,
+    /// Where the backend is.
+    pub location: String,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Errors of a backend, told apart by what the caller can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is no such object.
+    NotFound,
+    /// The object is shorter than the range, or longer than the caller allows.
+    OutOfRange,
+    /// The place is full, or a quota is.
+    NoSpace,
+    /// Permission was refused, or the place is read-only.
+    Denied,
+    /// It may work when tried again: too many open files, an interrupted or timed-out call.
+    Transient,
+    /// Anything else.
+    Failed,
+}
+
+impl BackendError {
+    /// Whether the same call may succeed later without anybody mending anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.kind == ErrorKind::Transient
+    }
+}

@@ -1,0 +1,9 @@
+//! Named immutable objects, and the places that keep them.
+//!
+//! This crate does not know what the bytes mean.
+
+mod backend;
+pub mod local;
+pub mod memory;
+
+pub use backend::{Backend, BackendError, ErrorKind, Listed, ObjectName, PutOutcome};

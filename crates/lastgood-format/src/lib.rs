@@ -1,0 +1,8 @@
+//! Every persisted byte ⇄ types. A module per chapter of `docs/format`.
+//!
+//! This crate does no I/O, asks no clock and draws no random numbers: what it needs of either
+//! comes in as an argument.
+
+pub mod chunker;
+pub mod entry;
+pub mod id;

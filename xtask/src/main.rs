@@ -1,0 +1,2 @@
+//! placeholder until its first command lands
+fn main() {}
