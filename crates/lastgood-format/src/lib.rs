@@ -4,5 +4,11 @@
 //! comes in as an argument.
 
 pub mod chunker;
+pub mod encoding;
 pub mod entry;
+pub mod group;
 pub mod id;
+pub mod key;
+pub mod limits;
+pub mod pack;
+pub mod slot;

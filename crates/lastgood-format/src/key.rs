@@ -1,0 +1,496 @@
+//! The root secret of a repository and every key that is derived from it.
+//!
+//! The whole hierarchy is in `docs/format/keys.md`. Two rules hold throughout: a key has one
+//! purpose, named by the context string it was derived with; and no key seals two messages, because
+//! whatever is sealed takes part in deriving the key it is sealed with.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::encoding::{DecodeError, Reader};
+use crate::id::{BlobId, RepositoryId, SessionId, WriterId};
+use crate::pack::BlobKind;
+
+/// Why something could not be unlocked, opened or trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The key does not fit: a wrong passphrase, key file or recovery code.
+    #[error("the key does not fit")]
+    WrongKey,
+    /// The bytes were changed since they were sealed, or belong elsewhere.
+    #[error("authentication failed: the bytes were changed or belong elsewhere")]
+    Forged,
+    /// A signature does not fit, or its signer is not certified by this repository.
+    #[error("the signature does not fit")]
+    Signature,
+    /// The key slot asks for too little or too much work.
+    #[error("the key slot's work factors are out of bounds ({0})")]
+    WorkFactors(&'static str),
+    /// The bytes are malformed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// A 256-bit secret that is wiped when dropped and never shown.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Takes 32 secret bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret bytes.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Derives the key for one purpose. `context` is a fixed string, `material` may vary.
+    pub(crate) fn derive(&self, context: &str, material: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&self.0);
+        for part in material {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// A 32-byte value that shows which secret was used without showing the secret.
+    pub(crate) fn commitment(&self) -> [u8; 32] {
+        self.derive("lastgood 2026-11 v1 key commitment", &[]).0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The three classes of blobs. They never share a pack and their secrets are wrapped apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Class {
+    /// Contents of files.
+    Data = 1,
+    /// Names and metadata: trees, recipes, hints, hard-link tables, snapshots.
+    Meta = 2,
+    /// Which packs a snapshot needs, and nothing else.
+    Refs = 3,
+}
+
+impl Class {
+    /// All classes, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Data, Self::Meta, Self::Refs];
+
+    /// The class with this number.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub const fn from_u8(number: u8) -> Result<Self, DecodeError> {
+        match number {
+            1 => Ok(Self::Data),
+            2 => Ok(Self::Meta),
+            3 => Ok(Self::Refs),
+            _ => Err(DecodeError::invalid("class", "unknown number")),
+        }
+    }
+}
+
+/// Seals one message under a key that seals no other.
+///
+/// # Panics
+/// Never for messages under 64 GiB, which is the cipher's bound.
+pub(crate) fn seal_once(key: &Secret, aad: &[u8], bytes: &mut Vec<u8>) {
+    aead_key(key)
+        .seal_in_place_append_tag(nonce(0), Aad::from(aad), bytes)
+        .expect("AES-256-GCM seals any message that fits in memory");
+}
+
+/// Opens what [`seal_once`] sealed; returns the plaintext, which lies at the front of `bytes`.
+pub(crate) fn open_once<'a>(
+    key: &Secret,
+    aad: &[u8],
+    bytes: &'a mut [u8],
+) -> Result<&'a mut [u8], KeyError> {
+    aead_key(key).open_in_place(nonce(0), Aad::from(aad), bytes).map_err(|_| KeyError::Forged)
+}
+
+/// The cipher under `key`.
+pub(crate) fn aead_key(key: &Secret) -> LessSafeKey {
+    LessSafeKey::new(
+        UnboundKey::new(&AES_256_GCM, key.expose()).expect("a 32-byte key is an AES-256 key"),
+    )
+}
+
+/// The nonce of message number `counter` under a key of its own.
+pub(crate) fn nonce(counter: u32) -> Nonce {
+    let mut bytes = [0; 12];
+    if let Some(low) = bytes.first_chunk_mut() {
+        *low = counter.to_le_bytes();
+    }
+    Nonce::assume_unique_for_key(bytes)
+}
+
+/// Signs; made from a seed, so the same seed is always the same signer.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    fn from_seed(seed: &Secret) -> Self {
+        Self(
+            Ed25519KeyPair::from_seed_unchecked(seed.expose())
+                .expect("32 bytes are an Ed25519 seed"),
+        )
+    }
+
+    /// The public half.
+    ///
+    /// # Panics
+    /// Never: an Ed25519 public key has 32 bytes.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.public_key().as_ref().try_into().expect("Ed25519 public keys are 32 bytes"))
+    }
+
+    /// Signs `message` for one purpose, named by `context`.
+    ///
+    /// # Panics
+    /// Never: an Ed25519 signature has 64 bytes.
+    #[must_use]
+    pub fn sign(&self, context: &str, message: &[&[u8]]) -> [u8; 64] {
+        self.0
+            .sign(&signed_digest(context, message))
+            .as_ref()
+            .try_into()
+            .expect("Ed25519 signatures are 64 bytes")
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({:?})", self.public())
+    }
+}
+
+/// Verifies signatures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl PublicKey {
+    /// Checks a signature made by [`SigningKey::sign`].
+    ///
+    /// # Errors
+    /// [`KeyError::Signature`] when it does not fit.
+    pub fn verify(
+        &self,
+        context: &str,
+        message: &[&[u8]],
+        signature: &[u8; 64],
+    ) -> Result<(), KeyError> {
+        UnparsedPublicKey::new(&ED25519, &self.0)
+            .verify(&signed_digest(context, message), signature)
+            .map_err(|_| KeyError::Signature)
+    }
+
+    /// Who this key belongs to.
+    #[must_use]
+    pub fn writer_id(&self) -> WriterId {
+        let mut id = [0; 16];
+        blake3::Hasher::new_derive_key("lastgood 2026-11 v1 writer id")
+            .update(&self.0)
+            .finalize_xof()
+            .fill(&mut id);
+        WriterId::new(id)
+    }
+}
+
+/// What is signed: a domain-separated hash, so the parts may be of any size.
+fn signed_digest(context: &str, message: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("lastgood 2026-11 v1 signature");
+    for part in [&[context.as_bytes()], message].concat() {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// Every key of a repository that holds for its whole life.
+#[derive(Debug)]
+pub struct RepositoryKeys {
+    repository: RepositoryId,
+    root: Secret,
+    root_signer: SigningKey,
+    wrap: [Secret; 3],
+    blob_ids: [Secret; BlobKind::COUNT],
+    index: Secret,
+    cut: Secret,
+}
+
+impl RepositoryKeys {
+    /// Derives all keys of `repository` from its root secret.
+    #[must_use]
+    pub fn new(root: Secret, repository: RepositoryId) -> Self {
+        let derive = |context: &str, number: u8| {
+            root.derive(context, &[repository.as_bytes(), &[number]])
+        };
+        Self {
+            repository,
+            root_signer: SigningKey::from_seed(&derive("lastgood 2026-11 v1 root signer", 0)),
+            wrap: Class::ALL.map(|class| derive("lastgood 2026-11 v1 wrap", class as u8)),
+            blob_ids: BlobKind::ALL.map(|kind| derive("lastgood 2026-11 v1 blob id", kind as u8)),
+            index: derive("lastgood 2026-11 v1 index", 0),
+            cut: derive("lastgood 2026-11 v1 cut", 0),
+            root,
+        }
+    }
+
+    /// The repository these keys belong to.
+    #[must_use]
+    pub const fn repository(&self) -> RepositoryId {
+        self.repository
+    }
+
+    /// The root secret itself, for wrapping it in another slot or showing the recovery code.
+    #[must_use]
+    pub const fn root(&self) -> &Secret {
+        &self.root
+    }
+
+    /// Signs the config and certificates.
+    #[must_use]
+    pub const fn root_signer(&self) -> &SigningKey {
+        &self.root_signer
+    }
+
+    /// The secret that index segments are sealed under.
+    #[must_use]
+    pub const fn index(&self) -> &Secret {
+        &self.index
+    }
+
+    /// The secret that the chunker's key is made of.
+    #[must_use]
+    pub const fn cut(&self) -> &Secret {
+        &self.cut
+    }
+
+    /// The id of a blob of `kind` with this plaintext.
+    #[must_use]
+    pub fn blob_id(&self, kind: BlobKind, plaintext: &[u8]) -> BlobId {
+        let key = self.blob_ids.get(kind.ordinal()).expect("there is a key for every blob kind");
+        BlobId::new(*blake3::keyed_hash(key.expose(), plaintext).as_bytes())
+    }
+
+    /// The signing key and certificate of the writer called `name`.
+    #[must_use]
+    pub fn writer(&self, name: &[u8; 16]) -> Signer {
+        let seed = self
+            .root
+            .derive("lastgood 2026-11 v1 writer signer", &[self.repository.as_bytes(), name]);
+        self.certify(SigningKey::from_seed(&seed), Role::Writer)
+    }
+
+    /// The signing key and certificate that retires snapshots and collects garbage.
+    #[must_use]
+    pub fn maintenance(&self) -> Signer {
+        let seed =
+            self.root.derive("lastgood 2026-11 v1 maintenance signer", &[self.repository.as_bytes()]);
+        self.certify(SigningKey::from_seed(&seed), Role::Maintenance)
+    }
+
+    fn certify(&self, key: SigningKey, role: Role) -> Signer {
+        let public = key.public();
+        let signature = self.root_signer.sign(
+            CERTIFICATE,
+            &[self.repository.as_bytes(), &[role as u8], &public.0],
+        );
+        Signer { key, certificate: Certificate { role, public, signature } }
+    }
+
+    /// Wraps a session secret so that the root can unwrap it.
+    ///
+    /// The key it is sealed with depends on the secret itself, so a stuck random source cannot
+    /// make one key seal two secrets. Spec: `docs/format/keys.md`, section 4.
+    #[must_use]
+    pub fn wrap(&self, class: Class, session: SessionId, secret: &Secret) -> Vec<u8> {
+        let key = self.wrap_key(class);
+        let mut salt = [0; 16];
+        let hedge = key.derive("lastgood 2026-11 v1 wrap salt", &[session.as_bytes(), &secret.0]);
+        salt.copy_from_slice(&hedge.0[..16]);
+        let mut sealed = secret.0.to_vec();
+        seal_once(
+            &key.derive("lastgood 2026-11 v1 wrap key", &[session.as_bytes(), &salt]),
+            &self.wrap_aad(class, session),
+            &mut sealed,
+        );
+        [&[WRAPPED_TO_ROOT][..], &salt, &sealed].concat()
+    }
+
+    /// Unwraps what [`wrap`](Self::wrap) made.
+    ///
+    /// # Errors
+    /// [`KeyError::Forged`] when it was wrapped for another repository, class or session.
+    pub fn unwrap(
+        &self,
+        class: Class,
+        session: SessionId,
+        wrapped: &[u8],
+    ) -> Result<Secret, KeyError> {
+        let mut reader = Reader::new(wrapped, "wrapped secret");
+        if reader.u8()? != WRAPPED_TO_ROOT {
+            return Err(reader.invalid("it is wrapped in a way this program does not know").into());
+        }
+        let salt: [u8; 16] = reader.array()?;
+        let mut sealed = Zeroizing::new(reader.array::<48>()?);
+        reader.finish()?;
+        let key = self
+            .wrap_key(class)
+            .derive("lastgood 2026-11 v1 wrap key", &[session.as_bytes(), &salt]);
+        let plain = open_once(&key, &self.wrap_aad(class, session), &mut sealed[..])?;
+        Ok(Secret(plain.try_into().map_err(|_| KeyError::Forged)?))
+    }
+
+    fn wrap_key(&self, class: Class) -> &Secret {
+        let [data, meta, refs] = &self.wrap;
+        match class {
+            Class::Data => data,
+            Class::Meta => meta,
+            Class::Refs => refs,
+        }
+    }
+
+    fn wrap_aad(&self, class: Class, session: SessionId) -> Vec<u8> {
+        [&self.repository.as_bytes()[..], session.as_bytes(), &[class as u8]].concat()
+    }
+}
+
+/// What a certified key may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Sessions, outcomes that commit, snapshots, index segments.
+    Writer = 1,
+    /// Retired snapshots, outcomes that fence, condemn lists, verdicts.
+    Maintenance = 2,
+}
+
+/// A signing key with the root's word for it.
+#[derive(Debug)]
+pub struct Signer {
+    key: SigningKey,
+    certificate: Certificate,
+}
+
+impl Signer {
+    /// The certificate.
+    #[must_use]
+    pub const fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Who signs.
+    #[must_use]
+    pub fn writer_id(&self) -> WriterId {
+        self.certificate.public.writer_id()
+    }
+
+    /// Signs `message` for one purpose, named by `context`.
+    #[must_use]
+    pub fn sign(&self, context: &str, message: &[&[u8]]) -> [u8; 64] {
+        self.key.sign(context, message)
+    }
+}
+
+/// The root's signature over a public key and its role. Stored as role (1), key (32), signature
+/// (64): [`Certificate::BYTES`] in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate {
+    /// What the key may sign.
+    pub role: Role,
+    /// The key.
+    pub public: PublicKey,
+    signature: [u8; 64],
+}
+
+impl Certificate {
+    /// Length when stored.
+    pub const BYTES: usize = 97;
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.role as u8);
+        out.extend_from_slice(&self.public.0);
+        out.extend_from_slice(&self.signature);
+    }
+
+    /// Reads a certificate and checks that the root of `repository` signed it for `role`.
+    ///
+    /// # Errors
+    /// [`KeyError::Signature`] when it did not, or the role is another.
+    pub fn decode(
+        reader: &mut Reader<'_>,
+        repository: RepositoryId,
+        root: &PublicKey,
+        role: Role,
+    ) -> Result<Self, KeyError> {
+        let found = reader.u8()?;
+        let public = PublicKey(reader.array()?);
+        let signature = reader.array()?;
+        root.verify(CERTIFICATE, &[repository.as_bytes(), &[found], &public.0], &signature)?;
+        if found != role as u8 {
+            return Err(KeyError::Signature);
+        }
+        Ok(Self { role, public, signature })
+    }
+}
+
+/// The secret of one class in one session, with its wrapped form.
+#[derive(Debug, Clone)]
+pub struct ClassSecret {
+    /// The class.
+    pub class: Class,
+    /// The session.
+    pub session: SessionId,
+    /// The repository.
+    pub repository: RepositoryId,
+    pub(crate) secret: Secret,
+    pub(crate) wrapped: Vec<u8>,
+}
+
+impl ClassSecret {
+    /// Takes a fresh random secret and wraps it.
+    #[must_use]
+    pub fn create(keys: &RepositoryKeys, class: Class, session: SessionId, secret: Secret) -> Self {
+        let wrapped = keys.wrap(class, session, &secret);
+        Self { class, session, repository: keys.repository, secret, wrapped }
+    }
+
+    /// Unwraps a stored secret and compares its commitment.
+    ///
+    /// # Errors
+    /// [`KeyError::Forged`] when either does not fit.
+    pub fn open(
+        keys: &RepositoryKeys,
+        class: Class,
+        session: SessionId,
+        wrapped: &[u8],
+        commitment: &[u8; 32],
+    ) -> Result<Self, KeyError> {
+        let secret = keys.unwrap(class, session, wrapped)?;
+        if secret.commitment() != *commitment {
+            return Err(KeyError::Forged);
+        }
+        Ok(Self { class, session, repository: keys.repository, secret, wrapped: wrapped.to_vec() })
+    }
+}
+
+const CERTIFICATE: &str = "lastgood 2026-11 v1 certificate";
+const WRAPPED_TO_ROOT: u8 = 1;
+
+#[cfg(test)]
+mod tests;

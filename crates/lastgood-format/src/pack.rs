@@ -1,0 +1,791 @@
+//! Packs: many groups of one class in one object, with an encrypted directory at the end.
+//!
+//! ```text
+//! header │ frames of the groups │ parity shards │ frames of the directory │ checksums │ header │ footer
+//! ```
+//! A *shard* is a frame: parity and checksums are over ciphertext, so rot is found and mended
+//! without any key. Spec: `docs/format/pack.md`.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::encoding::{DecodeError, Reader, Write};
+use crate::group::{
+    Compression, FrameSize, GroupSalt, SUITE, TAG_BYTES, open_frames, seal_frames,
+};
+use crate::id::{BlobId, PackId, RepositoryId, SessionId};
+use crate::key::{Class, ClassSecret, KeyError, RepositoryKeys};
+use crate::limits::{
+    BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BLOBS_MAX, PACK_BYTES_MAX, PACK_HEADER_BYTES_MAX,
+    WRAPPED_BYTES_MAX,
+};
+
+/// What a blob holds. Blobs of different kinds never have the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum BlobKind {
+    /// A chunk of a file.
+    Chunk = 1,
+    /// A page of a tree.
+    Tree = 2,
+    /// A page of a recipe.
+    Recipe = 3,
+    /// A page of change-detection hints.
+    Hints = 4,
+    /// A page of the hard-link table.
+    Links = 5,
+    /// A page of the set of packs that a snapshot needs.
+    PackSet = 6,
+}
+
+impl BlobKind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 6;
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Chunk, Self::Tree, Self::Recipe, Self::Hints, Self::Links, Self::PackSet];
+
+    /// The kind with this number.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn from_u8(number: u8) -> Result<Self, DecodeError> {
+        Self::ALL
+            .into_iter()
+            .find(|&kind| kind as u8 == number)
+            .ok_or(DecodeError::invalid("blob kind", "unknown number"))
+    }
+
+    /// Position in [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn ordinal(self) -> usize {
+        self as usize - 1
+    }
+
+    /// The class whose packs hold such blobs.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Chunk => Class::Data,
+            Self::PackSet => Class::Refs,
+            Self::Tree | Self::Recipe | Self::Hints | Self::Links => Class::Meta,
+        }
+    }
+}
+
+/// One blob in a pack's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobEntry {
+    /// Its id.
+    pub id: BlobId,
+    /// Its kind.
+    pub kind: BlobKind,
+    /// The blob it is a delta against, in a pack that the same snapshots need; `None` when whole.
+    pub base: Option<BlobId>,
+    /// Index of its group in the directory.
+    pub group: u32,
+    /// Where it starts in the group's plaintext, in bytes.
+    pub offset: u32,
+    /// How many bytes of the group's plaintext it takes.
+    pub bytes: u32,
+}
+
+/// One group in a pack's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// Index of its first frame.
+    pub first_frame: u32,
+    /// Bytes of payload, which is what compression made of the plaintext.
+    pub stored_bytes: u32,
+    /// Bytes of plaintext.
+    pub raw_bytes: u32,
+    /// How the payload was made.
+    pub compression: Compression,
+    /// Salt of the group's key.
+    pub salt: GroupSalt,
+}
+
+/// What is in a pack: groups in frame order, blobs in group order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Directory {
+    /// Groups in the order of their frames.
+    pub groups: Vec<GroupEntry>,
+    /// Blobs in the order of their groups and offsets.
+    pub blobs: Vec<BlobEntry>,
+}
+
+impl Directory {
+    /// Appends a group after the ones there are. Its blobs come as id, kind, base and length.
+    pub(crate) fn push(&mut self, group: GroupEntry, blobs: &[PackedBlob]) {
+        let index = self.groups.len() as u32;
+        let mut offset = 0_u32;
+        self.blobs.extend(blobs.iter().map(|blob| {
+            let entry = BlobEntry {
+                id: blob.id,
+                kind: blob.kind,
+                base: blob.base,
+                group: index,
+                offset,
+                bytes: blob.bytes,
+            };
+            offset = offset.saturating_add(blob.bytes);
+            entry
+        }));
+        self.groups.push(group);
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.blobs.len() * 36);
+        out.varint(self.groups.len() as u64);
+        let mut blobs = self.blobs.as_slice();
+        for (index, group) in self.groups.iter().enumerate() {
+            let count = blobs.iter().take_while(|blob| blob.group as usize == index).count();
+            let (own, rest) = blobs.split_at(count);
+            blobs = rest;
+            out.varint(u64::from(group.stored_bytes));
+            out.varint(u64::from(group.raw_bytes));
+            out.push(group.compression as u8);
+            out.extend_from_slice(&group.salt.0);
+            out.varint(count as u64);
+            for blob in own {
+                out.push(blob.kind as u8 | if blob.base.is_some() { DELTA } else { 0 });
+                out.varint(u64::from(blob.bytes));
+                out.extend_from_slice(blob.id.as_bytes());
+                if let Some(base) = blob.base {
+                    out.extend_from_slice(base.as_bytes());
+                }
+            }
+        }
+        out
+    }
+
+    /// Parses a directory and checks that lengths add up and frames follow one another.
+    fn decode(bytes: &[u8], class: Class, size: FrameSize) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, "pack directory");
+        let group_count = reader.count(PACK_BLOBS_MAX, 20)?;
+        let mut directory =
+            Self { groups: Vec::with_capacity(group_count), blobs: Vec::new() };
+        let mut first_frame = 0_usize;
+        for index in 0..group_count {
+            let stored = reader.varint_max(GROUP_BYTES_MAX)?;
+            let raw = reader.varint_max(GROUP_BYTES_MAX)?;
+            let compression = Compression::from_u8(reader.u8()?)?;
+            let salt = GroupSalt(reader.array()?);
+            let blob_count = reader.count(PACK_BLOBS_MAX, 34)?;
+            let mut offset = 0_usize;
+            for _ in 0..blob_count {
+                let tag = reader.u8()?;
+                let kind = BlobKind::from_u8(tag & !DELTA)?;
+                if kind.class() != class {
+                    return Err(reader.invalid("a blob is of another class than its pack"));
+                }
+                let length = reader.varint_max(BLOB_BYTES_MAX)?;
+                let id = BlobId::new(reader.array()?);
+                let base =
+                    if tag & DELTA != 0 { Some(BlobId::new(reader.array()?)) } else { None };
+                directory.blobs.push(BlobEntry {
+                    id,
+                    kind,
+                    base,
+                    group: index as u32,
+                    offset: offset as u32,
+                    bytes: length as u32,
+                });
+                offset = offset.saturating_add(length);
+            }
+            if offset != raw || directory.blobs.len() > PACK_BLOBS_MAX {
+                return Err(reader.invalid("its blobs do not fill their group"));
+            }
+            directory.groups.push(GroupEntry {
+                first_frame: first_frame as u32,
+                stored_bytes: stored as u32,
+                raw_bytes: raw as u32,
+                compression,
+                salt,
+            });
+            first_frame = first_frame.saturating_add(size.count(stored));
+        }
+        reader.finish()?;
+        Ok(directory)
+    }
+}
+
+/// A blob as it is handed to [`PackBuilder::add_group`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedBlob {
+    /// Its id.
+    pub id: BlobId,
+    /// Its kind.
+    pub kind: BlobKind,
+    /// The blob it is a delta against.
+    pub base: Option<BlobId>,
+    /// Its length in the group's plaintext.
+    pub bytes: u32,
+}
+
+impl PackedBlob {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.as_bytes());
+        out.push(self.kind as u8);
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+        if let Some(base) = self.base {
+            out.extend_from_slice(base.as_bytes());
+        }
+    }
+}
+
+/// How parity shards are laid out. Version 1 writers of this release store none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParityLayout {
+    /// Data shards of a stripe; 0 where there is no parity.
+    pub data_shards: u16,
+    /// Parity shards of a stripe.
+    pub parity_shards: u16,
+}
+
+impl ParityLayout {
+    /// No parity.
+    pub const NONE: Self = Self { data_shards: 0, parity_shards: 0 };
+
+    /// Parity shards for so many frames.
+    #[must_use]
+    pub const fn shard_count(self, frames: usize) -> usize {
+        if self.data_shards == 0 {
+            return 0;
+        }
+        frames.div_ceil(self.data_shards as usize) * self.parity_shards as usize
+    }
+}
+
+/// The plain part of a pack, stored at its front and again near its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackHeader {
+    /// Class of every blob inside.
+    pub class: Class,
+    /// Length of every frame.
+    pub frame_size: FrameSize,
+    /// Layout of the parity shards.
+    pub parity: ParityLayout,
+    /// The repository.
+    pub repository: RepositoryId,
+    /// The session that wrote it.
+    pub session: SessionId,
+    /// Frames of the groups.
+    pub group_frames: u32,
+    /// Payload bytes of the directory.
+    pub directory_bytes: u32,
+    /// Salt of the directory's key.
+    pub directory_salt: GroupSalt,
+    /// Commitment of the class secret.
+    pub commitment: [u8; 32],
+    /// The class secret, wrapped.
+    pub wrapped: Vec<u8>,
+}
+
+impl PackHeader {
+    /// Frames of the directory.
+    #[must_use]
+    pub const fn directory_frames(&self) -> usize {
+        self.frame_size.count(self.directory_bytes as usize)
+    }
+
+    /// All frames, the directory's included.
+    #[must_use]
+    pub const fn frames(&self) -> usize {
+        self.group_frames as usize + self.directory_frames()
+    }
+
+    /// Parity shards.
+    #[must_use]
+    pub const fn parity_count(&self) -> usize {
+        self.parity.shard_count(self.frames())
+    }
+
+    /// Length of the stored header.
+    #[must_use]
+    pub const fn header_bytes(&self) -> usize {
+        HEADER_FIXED_BYTES + self.wrapped.len() + 8
+    }
+
+    /// Where the directory's frames start in the pack, in bytes.
+    #[must_use]
+    pub const fn directory_offset(&self) -> usize {
+        self.header_bytes()
+            + (self.group_frames as usize + self.parity_count()) * self.frame_size.stored()
+    }
+
+    /// Length of everything after the directory's frames.
+    #[must_use]
+    pub const fn tail_bytes(&self) -> usize {
+        (self.frames() + self.parity_count()) * 8 + self.header_bytes() + FOOTER_BYTES
+    }
+
+    /// Length of the pack.
+    #[must_use]
+    pub const fn pack_bytes(&self) -> usize {
+        self.directory_offset()
+            + self.directory_frames() * self.frame_size.stored()
+            + self.tail_bytes()
+    }
+
+    /// Where the frames of `group` lie in the pack, in bytes.
+    #[must_use]
+    pub fn group_range(&self, group: &GroupEntry) -> std::ops::Range<u64> {
+        let frame = self.frame_size.stored() as u64;
+        let start = (self.header_bytes() as u64)
+            .saturating_add(u64::from(group.first_frame).saturating_mul(frame));
+        let frames = self.frame_size.count(group.stored_bytes as usize) as u64;
+        start..start.saturating_add(frames.saturating_mul(frame))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.header_bytes());
+        out.extend_from_slice(&HEADER_MAGIC);
+        out.extend_from_slice(&[
+            self.class as u8,
+            SUITE,
+            self.frame_size.log2(),
+            if self.parity == ParityLayout::NONE { 0 } else { 1 },
+        ]);
+        out.extend_from_slice(&self.parity.data_shards.to_le_bytes());
+        out.extend_from_slice(&self.parity.parity_shards.to_le_bytes());
+        out.extend_from_slice(self.repository.as_bytes());
+        out.extend_from_slice(self.session.as_bytes());
+        out.extend_from_slice(&self.group_frames.to_le_bytes());
+        out.extend_from_slice(&self.directory_bytes.to_le_bytes());
+        out.extend_from_slice(&self.directory_salt.0);
+        out.extend_from_slice(&self.commitment);
+        out.extend_from_slice(&(self.wrapped.len() as u16).to_le_bytes());
+        out.extend_from_slice(&self.wrapped);
+        let checksum = xxh3_64(&out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// Parses a header from the front of `bytes` and checks its checksum and lengths.
+    ///
+    /// # Errors
+    /// When it is not the header of a version 1 pack.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, "pack header");
+        let magic: [u8; 8] = reader.array()?;
+        if magic[..6] != HEADER_MAGIC[..6] {
+            return Err(reader.invalid("it does not start with the magic of a pack"));
+        }
+        if magic[6] != FORMAT {
+            return Err(DecodeError::TooNew { what: "pack", version: magic[6], known: FORMAT });
+        }
+        let class = Class::from_u8(reader.u8()?)?;
+        let suite = reader.u8()?;
+        let frame_size = FrameSize::from_log2(reader.u8()?)?;
+        let scheme = reader.u8()?;
+        let parity = ParityLayout { data_shards: reader.u16()?, parity_shards: reader.u16()? };
+        let header = Self {
+            class,
+            frame_size,
+            parity,
+            repository: RepositoryId::new(reader.array()?),
+            session: SessionId::new(reader.array()?),
+            group_frames: reader.u32()?,
+            directory_bytes: reader.u32()?,
+            directory_salt: GroupSalt(reader.array()?),
+            commitment: reader.array()?,
+            wrapped: {
+                let length = usize::from(reader.u16()?);
+                if length > WRAPPED_BYTES_MAX {
+                    return Err(reader.invalid("its wrapped secret is too long"));
+                }
+                reader.take(length)?.to_vec()
+            },
+        };
+        let length = header.header_bytes().saturating_sub(8);
+        let covered = bytes.get(..length).unwrap_or_default();
+        if reader.u64()? != xxh3_64(covered) {
+            return Err(reader.invalid("its checksum does not fit"));
+        }
+        if suite != SUITE || (scheme == 0) != (parity == ParityLayout::NONE) || scheme > 1 {
+            return Err(reader.invalid("its cipher suite or parity scheme is unknown"));
+        }
+        if u64::from(header.group_frames) * frame_size.stored() as u64 > PACK_BYTES_MAX
+            || u64::from(header.directory_bytes) > PACK_BYTES_MAX
+            || header.pack_bytes() as u64 > PACK_BYTES_MAX
+            || (parity != ParityLayout::NONE && parity.data_shards == 0)
+        {
+            return Err(reader.invalid("its lengths exceed their limits"));
+        }
+        Ok(header)
+    }
+}
+
+/// The fixed end of a pack, from which everything else is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackFooter {
+    /// Length of the pack.
+    pub pack_bytes: u64,
+    /// Length of the header.
+    pub header_bytes: u32,
+    /// How many bytes from the end hold the directory's frames and all that follows.
+    pub end_bytes: u32,
+}
+
+impl PackFooter {
+    fn encode(&self) -> [u8; FOOTER_BYTES] {
+        let mut out = Vec::with_capacity(FOOTER_BYTES);
+        out.extend_from_slice(&self.pack_bytes.to_le_bytes());
+        out.extend_from_slice(&self.header_bytes.to_le_bytes());
+        out.extend_from_slice(&self.end_bytes.to_le_bytes());
+        let checksum = xxh3_64(&out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        out.extend_from_slice(&FOOTER_MAGIC);
+        out.try_into().expect("the footer's fields have fixed lengths")
+    }
+
+    /// Parses the last [`FOOTER_BYTES`] bytes of a pack.
+    ///
+    /// # Errors
+    /// When they are not the footer of a pack.
+    pub fn decode(bytes: &[u8; FOOTER_BYTES]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, "pack footer");
+        let footer = Self {
+            pack_bytes: reader.u64()?,
+            header_bytes: reader.u32()?,
+            end_bytes: reader.u32()?,
+        };
+        let checksum = reader.u64()?;
+        if reader.array::<8>()? != FOOTER_MAGIC || checksum != xxh3_64(&bytes[..16]) {
+            return Err(reader.invalid("its magic or checksum does not fit"));
+        }
+        if footer.pack_bytes > PACK_BYTES_MAX
+            || u64::from(footer.end_bytes) > footer.pack_bytes
+            || footer.header_bytes as usize > PACK_HEADER_BYTES_MAX
+        {
+            return Err(reader.invalid("its lengths exceed their limits"));
+        }
+        Ok(footer)
+    }
+}
+
+/// Length of the fixed end of a pack.
+pub const FOOTER_BYTES: usize = 32;
+
+/// Assembles one pack in memory.
+#[derive(Debug)]
+pub struct PackBuilder {
+    frame_size: FrameSize,
+    directory: Directory,
+    frames: Vec<u8>,
+    checksums: Vec<u64>,
+}
+
+impl PackBuilder {
+    /// Starts a pack in `buffer`, which is emptied and whose allocation is kept.
+    #[must_use]
+    pub fn new(frame_size: FrameSize, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { frame_size, directory: Directory::default(), frames: buffer, checksums: Vec::new() }
+    }
+
+    /// Seals one group into the pack.
+    ///
+    /// `level` is the compressor's, `counter` numbers the session's groups, `random` is fresh.
+    pub fn add_group(
+        &mut self,
+        secret: &ClassSecret,
+        group: &GroupPayload<'_>,
+        counter: u64,
+        random: &[u8; 32],
+    ) {
+        let salt = GroupSalt::hedged(secret, counter, random, &[&group.determinants()]);
+        let start = self.frames.len();
+        let first_frame = start / self.frame_size.stored();
+        seal_frames(secret, salt, self.frame_size, group.payload, &mut self.frames);
+        let sealed = self.frames.get(start..).unwrap_or_default();
+        self.checksums.extend(sealed.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        self.directory.push(
+            GroupEntry {
+                first_frame: first_frame as u32,
+                stored_bytes: group.payload.len() as u32,
+                raw_bytes: group.raw_bytes,
+                compression: group.compression,
+                salt,
+            },
+            group.blobs,
+        );
+    }
+
+    /// Whether nothing was added yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.directory.groups.is_empty()
+    }
+
+    /// Bytes of sealed frames so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Blobs so far.
+    #[must_use]
+    pub fn blob_count(&self) -> usize {
+        self.directory.blobs.len()
+    }
+
+    /// Seals the directory and closes the pack.
+    ///
+    /// # Panics
+    /// When the pack exceeds [`PACK_BYTES_MAX`]: its writer closes packs long before.
+    #[must_use]
+    pub fn finish(mut self, secret: &ClassSecret, counter: u64, random: &[u8; 32]) -> FinishedPack {
+        let plain = self.directory.encode();
+        let directory_salt = GroupSalt::hedged(secret, counter, random, &[b"directory", &plain]);
+        let header = PackHeader {
+            class: secret.class,
+            frame_size: self.frame_size,
+            parity: ParityLayout::NONE,
+            repository: secret.repository,
+            session: secret.session,
+            group_frames: (self.frames.len() / self.frame_size.stored()) as u32,
+            directory_bytes: plain.len() as u32,
+            directory_salt,
+            commitment: secret.secret.commitment(),
+            wrapped: secret.wrapped.clone(),
+        };
+        assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
+
+        let mut end = Vec::with_capacity(header.pack_bytes() - header.directory_offset());
+        seal_frames(secret, directory_salt, self.frame_size, &plain, &mut end);
+        self.checksums.extend(end.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        let checksums: Vec<u8> =
+            self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
+        let header_bytes = header.encode();
+        let id = pack_id(
+            &header_bytes,
+            frame_tags(&self.frames, self.frame_size).chain(frame_tags(&end, self.frame_size)),
+            &checksums,
+        );
+        end.extend_from_slice(&checksums);
+        end.extend_from_slice(&header_bytes);
+        let footer = PackFooter {
+            pack_bytes: header.pack_bytes() as u64,
+            header_bytes: header_bytes.len() as u32,
+            end_bytes: (end.len() + FOOTER_BYTES) as u32,
+        };
+        end.extend_from_slice(&footer.encode());
+        FinishedPack {
+            id,
+            header: header_bytes,
+            frames: self.frames,
+            end,
+            directory: self.directory,
+            layout: header,
+        }
+    }
+}
+
+/// A group ready to be sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupPayload<'a> {
+    /// What compression made of the plaintext.
+    pub payload: &'a [u8],
+    /// Length of the plaintext.
+    pub raw_bytes: u32,
+    /// How the payload was made.
+    pub compression: Compression,
+    /// Level of the compressor.
+    pub level: i32,
+    /// The blobs that make up the plaintext, in order.
+    pub blobs: &'a [PackedBlob],
+}
+
+impl GroupPayload<'_> {
+    /// Everything the payload is a function of: the plaintext, by the ids and lengths of its
+    /// blobs, and the compressor, by its level and version.
+    fn determinants(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32 + self.blobs.len() * 40);
+        out.push(self.compression as u8);
+        out.extend_from_slice(&self.level.to_le_bytes());
+        out.extend_from_slice(&zstd::zstd_safe::version_number().to_le_bytes());
+        out.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
+        for blob in self.blobs {
+            blob.encode(&mut out);
+        }
+        out
+    }
+}
+
+/// A pack ready to be stored: its bytes are `header`, `frames`, `end`, one after the other.
+#[derive(Debug)]
+pub struct FinishedPack {
+    /// Its id.
+    pub id: PackId,
+    /// First part of its bytes.
+    pub header: Vec<u8>,
+    /// Second part: sealed groups.
+    pub frames: Vec<u8>,
+    /// Third part: sealed directory, checksums, header again, footer.
+    pub end: Vec<u8>,
+    /// What is in it.
+    pub directory: Directory,
+    /// Its header, parsed.
+    pub layout: PackHeader,
+}
+
+/// Opens the end of a pack: checks the header against `repository`, unwraps the class secret and
+/// opens the directory. `end` is the last `end_bytes` of the pack, as its footer tells, and is
+/// overwritten.
+///
+/// # Errors
+/// [`PackError`] tells what is wrong with which part.
+pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, PackError> {
+    let (rest, footer) = end.split_last_chunk_mut().ok_or(PackError::Footer(TOO_SHORT))?;
+    let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
+    let at = rest
+        .len()
+        .checked_sub(footer.header_bytes as usize)
+        .ok_or(PackError::Footer(TOO_SHORT))?;
+    let (rest, header) = rest.split_at_mut(at);
+    let header = PackHeader::decode(header).map_err(PackError::Header)?;
+    if header.repository != keys.repository() {
+        return Err(PackError::Foreign);
+    }
+    let frames_bytes = header.directory_frames() * header.frame_size.stored();
+    if header.pack_bytes() as u64 != footer.pack_bytes
+        || rest.len() != frames_bytes + header.tail_bytes() - FOOTER_BYTES - header.header_bytes()
+    {
+        return Err(PackError::Footer(TOO_SHORT));
+    }
+    let secret = ClassSecret::open(
+        keys,
+        header.class,
+        header.session,
+        &header.wrapped,
+        &header.commitment,
+    )
+    .map_err(PackError::Key)?;
+    let mut plain = Vec::new();
+    open_frames(
+        &secret,
+        header.directory_salt,
+        header.frame_size,
+        rest.get_mut(..frames_bytes).unwrap_or_default(),
+        header.directory_bytes as usize,
+        &mut plain,
+    )
+    .map_err(|error| PackError::Key(error.source))?;
+    let directory = Directory::decode(&plain, header.class, header.frame_size)
+        .map_err(PackError::Directory)?;
+    let frames_used: usize =
+        directory.groups.iter().map(|g| header.frame_size.count(g.stored_bytes as usize)).sum();
+    if frames_used != header.group_frames as usize {
+        return Err(PackError::Directory(DecodeError::invalid(
+            "pack directory",
+            "its groups do not fill the pack's frames",
+        )));
+    }
+    Ok(OpenedPack { header, secret, directory })
+}
+
+/// A pack whose directory is open: what it takes to read its groups.
+#[derive(Debug, Clone)]
+pub struct OpenedPack {
+    /// Its header.
+    pub header: PackHeader,
+    /// The secret of its class.
+    pub secret: ClassSecret,
+    /// What is in it.
+    pub directory: Directory,
+}
+
+/// Computes the id of a whole pack and checks every shard's checksum, without any key.
+///
+/// # Errors
+/// [`PackError`] names the first part that is damaged.
+pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
+    let footer = pack.last_chunk().ok_or(PackError::Footer(TOO_SHORT))?;
+    let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
+    let header = PackHeader::decode(pack).map_err(PackError::Header)?;
+    if header.pack_bytes() != pack.len() || footer.pack_bytes != pack.len() as u64 {
+        return Err(PackError::Footer(DecodeError::invalid("pack", "its length does not fit")));
+    }
+    let size = header.frame_size;
+    let header_end = header.header_bytes();
+    let groups_end = header_end + header.group_frames as usize * size.stored();
+    let directory = header.directory_offset();
+    let directory_end = directory + header.directory_frames() * size.stored();
+    let checksums_end = directory_end + (header.frames() + header.parity_count()) * 8;
+    let part = |start: usize, end: usize| pack.get(start..end).unwrap_or_default();
+    let copy = part(checksums_end, checksums_end + header_end);
+    if copy != part(0, header_end) {
+        return Err(PackError::Header(DecodeError::invalid(
+            "pack header",
+            "its two copies differ",
+        )));
+    }
+    let checksums = part(directory_end, checksums_end);
+    let shards = [(header_end, groups_end), (directory, directory_end), (groups_end, directory)];
+    let shards = shards.iter().flat_map(|&(start, end)| part(start, end).chunks(size.stored()));
+    for (index, (shard, checksum)) in shards.zip(checksums.chunks_exact(8)).enumerate() {
+        if xxh3_64(shard).to_le_bytes() != checksum {
+            return Err(PackError::Shard(index));
+        }
+    }
+    Ok(pack_id(
+        part(0, header_end),
+        frame_tags(part(header_end, groups_end), size)
+            .chain(frame_tags(part(directory, directory_end), size)),
+        checksums,
+    ))
+}
+
+/// What is wrong with a pack.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// Its footer.
+    #[error("the footer is damaged")]
+    Footer(#[source] DecodeError),
+    /// Its header.
+    #[error("the header is damaged")]
+    Header(#[source] DecodeError),
+    /// Its directory decrypts to something else than a directory.
+    #[error("the directory is malformed")]
+    Directory(#[source] DecodeError),
+    /// Its directory or wrapped secret does not open.
+    #[error("the directory does not open")]
+    Key(#[source] KeyError),
+    /// It belongs to another repository.
+    #[error("it belongs to another repository")]
+    Foreign,
+    /// One shard, counted over frames and then parity.
+    #[error("shard {0} is damaged")]
+    Shard(usize),
+}
+
+/// Spec: pack §5. The bulk of the pack takes part by tags and checksums only.
+fn pack_id<'a>(header: &[u8], tags: impl Iterator<Item = &'a [u8]>, checksums: &[u8]) -> PackId {
+    let mut hasher = blake3::Hasher::new_derive_key("lastgood 2026-11 v1 pack id");
+    hasher.update(header);
+    let mut batch = Vec::with_capacity(1 << 16);
+    for tag in tags {
+        batch.extend_from_slice(tag);
+        if batch.len() >= 1 << 16 {
+            hasher.update(&batch);
+            batch.clear();
+        }
+    }
+    hasher.update(&batch).update(checksums);
+    PackId::new(*hasher.finalize().as_bytes())
+}
+
+fn frame_tags(frames: &[u8], size: FrameSize) -> impl Iterator<Item = &[u8]> {
+    frames.chunks_exact(size.stored()).filter_map(|frame| frame.last_chunk::<TAG_BYTES>()).map(|tag| &tag[..])
+}
+
+const FORMAT: u8 = 1;
+const HEADER_MAGIC: [u8; 8] = *b"lgpack\x01\n";
+const FOOTER_MAGIC: [u8; 8] = *b"lgend\0\x01\n";
+const HEADER_FIXED_BYTES: usize = 8 + 4 + 4 + 16 + 16 + 4 + 4 + 16 + 32 + 2;
+const DELTA: u8 = 0x80;
+const TOO_SHORT: DecodeError = DecodeError::Truncated { what: "pack" };
+
+#[cfg(test)]
+mod tests;
