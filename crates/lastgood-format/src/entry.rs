@@ -96,7 +96,7 @@ pub struct Timestamp {
 }
 
 /// One extended attribute.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xattr {
     /// Full name with its namespace, 1 to 255 bytes, no NUL.
     pub name: Box<[u8]>,

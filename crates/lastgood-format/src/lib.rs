@@ -4,11 +4,23 @@
 //! comes in as an argument.
 
 pub mod chunker;
+pub mod config;
 pub mod encoding;
 pub mod entry;
+pub mod gc;
 pub mod group;
+pub mod hints;
 pub mod id;
+pub mod index;
 pub mod key;
 pub mod limits;
+pub mod links;
+pub mod object;
 pub mod pack;
+pub mod packset;
+pub mod page;
+pub mod recipe;
+pub mod session;
 pub mod slot;
+pub mod snapshot;
+pub mod tree;

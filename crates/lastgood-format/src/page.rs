@@ -1,0 +1,262 @@
+//! Paged lists: how trees, recipes and tables stay cheap to change however long they grow.
+//!
+//! A list is cut into *leaf pages* after items whose key hashes to a boundary, so where it is cut
+//! depends on the items alone and not on the history of edits. *Interior pages* list the pages
+//! below and are cut by the same hashes with more bits. Changing one item rewrites one page per level.
+//! Spec: `docs/format/tree.md`, section 2.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::encoding::{DecodeError, Reader, Write};
+use crate::id::BlobId;
+use crate::limits::{PAGE_ITEMS_MAX, PAGE_LEVEL_MAX};
+
+/// How one kind of leaf page encodes its items.
+pub trait LeafCodec {
+    /// What the list holds.
+    type Item;
+
+    /// Appends the encoding of a leaf page's items, of which there is at least one unless the
+    /// whole list is empty.
+    fn encode(items: &[Self::Item], out: &mut Vec<u8>);
+
+    /// Parses what [`encode`](Self::encode) wrote, up to the end of `reader`.
+    ///
+    /// # Errors
+    /// When the bytes are not a canonical encoding.
+    fn decode(reader: Reader<'_>) -> Result<Vec<Self::Item>, DecodeError>;
+
+    /// Hash that decides whether a page ends after this item.
+    fn boundary_hash(item: &Self::Item) -> u64;
+
+    /// What interior pages say of a page: its last key, for lists that are searched by key.
+    fn key(_item: &Self::Item) -> &[u8] {
+        &[]
+    }
+
+    /// What an item measures, for lists that are searched by position (bytes of a file).
+    fn measure(_item: &Self::Item) -> u64 {
+        1
+    }
+}
+
+/// The hash of a key that decides page boundaries.
+#[must_use]
+pub fn boundary_hash(key: &[u8]) -> u64 {
+    xxh3_64(key)
+}
+
+/// One page of a list below an interior page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// The page.
+    pub page: BlobId,
+    /// Sum of the measures of all items below.
+    pub measure: u64,
+    /// Key of the last item below; empty for lists without keys.
+    pub last_key: Box<[u8]>,
+}
+
+/// A decoded page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Page<T> {
+    /// The items themselves.
+    Leaf(Vec<T>),
+    /// Pages of one level below, in order.
+    Interior(Vec<Child>),
+}
+
+/// Decodes a page of a list whose leaves `C` encodes.
+///
+/// `level` is the level the page must have; `None` for a root page, which may have any.
+///
+/// # Errors
+/// When the bytes are not a canonical page of that level.
+pub fn decode<C: LeafCodec>(
+    bytes: &[u8],
+    level: Option<u8>,
+) -> Result<(u8, Page<C::Item>), DecodeError> {
+    let mut reader = Reader::new(bytes, "page");
+    let found = reader.u8()?;
+    if found > PAGE_LEVEL_MAX || level.is_some_and(|level| level != found) {
+        return Err(reader.invalid("its level is not the expected one"));
+    }
+    if found == 0 {
+        return Ok((0, Page::Leaf(C::decode(reader)?)));
+    }
+    let count = reader.count(PAGE_ITEMS_MAX, 34)?;
+    let mut children = Vec::with_capacity(count);
+    for _ in 0..count {
+        children.push(Child {
+            measure: reader.varint()?,
+            last_key: reader.bytes(1 << 16)?.into(),
+            page: BlobId::new(reader.array()?),
+        });
+    }
+    if children.is_empty() {
+        return Err(reader.invalid("an interior page is empty"));
+    }
+    reader.finish()?;
+    Ok((found, Page::Interior(children)))
+}
+
+/// Writes a list item by item, holding at most one page per level in memory.
+#[derive(Debug)]
+pub struct PageWriter<C: LeafCodec> {
+    items: Vec<C::Item>,
+    levels: Vec<Vec<Child>>,
+}
+
+impl<C: LeafCodec> Default for PageWriter<C> {
+    fn default() -> Self {
+        Self { items: Vec::new(), levels: Vec::new() }
+    }
+}
+
+impl<C: LeafCodec> PageWriter<C> {
+    /// Appends an item; `store` is called with each page that is complete and returns its id.
+    ///
+    /// # Errors
+    /// What `store` returns; the list must then be dropped.
+    pub fn push<E>(
+        &mut self,
+        item: C::Item,
+        store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<(), E> {
+        let hash = C::boundary_hash(&item);
+        self.items.push(item);
+        if is_boundary(hash, 0) || self.items.len() >= PAGE_ITEMS_MAX {
+            self.close_leaf(store)?;
+            // A parent ends where its last child does, on rarer boundaries.
+            let mut level = 0;
+            while self.levels.get(level).is_some_and(|children: &Vec<Child>| {
+                is_boundary(hash, level + 1) || children.len() >= PAGE_ITEMS_MAX
+            }) {
+                self.close_interior(level, store)?;
+                level += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the list and returns the id of its root page. An empty list has one empty leaf.
+    ///
+    /// # Errors
+    /// What `store` returns.
+    pub fn finish<E>(
+        mut self,
+        store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<BlobId, E> {
+        if !self.items.is_empty() || self.levels.is_empty() {
+            self.close_leaf(store)?;
+        }
+        let mut level = 0;
+        loop {
+            let is_top = level + 1 == self.levels.len();
+            match self.levels.get(level).map(Vec::as_slice) {
+                Some([root]) if is_top => return Ok(root.page),
+                Some([]) | None => {}
+                Some(_) => self.close_interior(level, store)?,
+            }
+            level += 1;
+        }
+    }
+
+    fn close_leaf<E>(
+        &mut self,
+        store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<(), E> {
+        let mut bytes = vec![0];
+        C::encode(&self.items, &mut bytes);
+        let child = Child {
+            page: store(&bytes)?,
+            measure: self.items.iter().map(C::measure).fold(0, u64::saturating_add),
+            last_key: self.items.last().map(C::key).unwrap_or_default().into(),
+        };
+        self.items.clear();
+        self.add_child(0, child);
+        Ok(())
+    }
+
+    fn close_interior<E>(
+        &mut self,
+        level: usize,
+        store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<(), E> {
+        let children = self.levels.get_mut(level).map(std::mem::take).unwrap_or_default();
+        let mut bytes = vec![level as u8 + 1];
+        bytes.varint(children.len() as u64);
+        for child in &children {
+            bytes.varint(child.measure);
+            bytes.bytes(&child.last_key);
+            bytes.extend_from_slice(child.page.as_bytes());
+        }
+        let parent = Child {
+            page: store(&bytes)?,
+            measure: children.iter().fold(0, |sum: u64, child| sum.saturating_add(child.measure)),
+            last_key: children.last().map(|child| child.last_key.clone()).unwrap_or_default(),
+        };
+        self.add_child(level + 1, parent);
+        Ok(())
+    }
+
+    fn add_child(&mut self, level: usize, child: Child) {
+        while self.levels.len() <= level {
+            self.levels.push(Vec::new());
+        }
+        if let Some(children) = self.levels.get_mut(level) {
+            children.push(child);
+        }
+    }
+}
+
+/// Writes a whole list.
+///
+/// # Errors
+/// What `store` returns.
+pub fn write<C: LeafCodec, E>(
+    items: impl IntoIterator<Item = C::Item>,
+    store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
+) -> Result<BlobId, E> {
+    let mut writer = PageWriter::<C>::default();
+    for item in items {
+        writer.push(item, store)?;
+    }
+    writer.finish(store)
+}
+
+/// Visits the items of a list in order; `load` returns the bytes of a page.
+///
+/// # Errors
+/// What `load` and `visit` return; a malformed page is turned into `E`.
+pub fn walk<C: LeafCodec, E: From<DecodeError>>(
+    root: BlobId,
+    load: &mut dyn FnMut(BlobId) -> Result<Vec<u8>, E>,
+    visit: &mut dyn FnMut(C::Item) -> Result<(), E>,
+) -> Result<(), E> {
+    walk_level::<C, E>(root, None, load, visit)
+}
+
+fn walk_level<C: LeafCodec, E: From<DecodeError>>(
+    page: BlobId,
+    level: Option<u8>,
+    load: &mut dyn FnMut(BlobId) -> Result<Vec<u8>, E>,
+    visit: &mut dyn FnMut(C::Item) -> Result<(), E>,
+) -> Result<(), E> {
+    let bytes = load(page)?;
+    match decode::<C>(&bytes, level)? {
+        (_, Page::Leaf(items)) => items.into_iter().try_for_each(visit),
+        (found, Page::Interior(children)) => children
+            .into_iter()
+            .try_for_each(|child| walk_level::<C, E>(child.page, Some(found - 1), load, visit)),
+    }
+}
+
+/// A leaf ends with probability 1/1024, an interior page of level `n` with 1/1024 to the `n + 1`.
+const fn is_boundary(hash: u64, level: usize) -> bool {
+    let bits = 10 * (level + 1);
+    bits < 64 && hash & ((1 << bits) - 1) == 0
+}
+
+#[cfg(test)]
+mod tests;
