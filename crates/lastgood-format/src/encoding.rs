@@ -1,6 +1,8 @@
 //! Primitives of every chapter: little-endian integers, variable-length integers, byte strings,
 //! and the *record*, a list of tagged fields. Spec: `docs/format/layout.md`, section 3.
 
+use crate::limits::RECORD_FIELDS_MAX;
+
 /// Bytes that are not what the chapter says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -296,6 +298,9 @@ impl<'a> Record<'a> {
             let tag = reader.varint()?;
             if fields.last().map_or(tag == 0, |&(last, _)| tag <= last) {
                 return Err(reader.invalid("its fields are out of order"));
+            }
+            if fields.len() >= RECORD_FIELDS_MAX {
+                return Err(reader.invalid("it has too many fields"));
             }
             let length = reader.left();
             fields.push((tag, reader.bytes(length)?));

@@ -149,7 +149,19 @@ impl GroupDecompressor {
         raw_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), DecodeError> {
-        if raw_bytes > GROUP_BYTES_MAX {
+        self.decompress_max(GROUP_BYTES_MAX, compression, stored, raw_bytes, out)
+    }
+
+    /// [`decompress`](Self::decompress) with a bound of the caller's: sealed objects may be longer.
+    pub(crate) fn decompress_max(
+        &mut self,
+        bytes_max: usize,
+        compression: Compression,
+        stored: &[u8],
+        raw_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
+        if raw_bytes > bytes_max {
             return Err(DecodeError::invalid("group", "it is longer than its limit"));
         }
         match compression {
@@ -221,9 +233,21 @@ pub fn seal_frames(
     payload: &[u8],
     out: &mut Vec<u8>,
 ) -> usize {
-    let key = aead_key(&group_key(secret, salt));
+    seal_frames_as(Purpose::Group, secret, salt, size, payload, out)
+}
+
+/// [`seal_frames`] for frames of either purpose.
+pub(crate) fn seal_frames_as(
+    purpose: Purpose,
+    secret: &ClassSecret,
+    salt: GroupSalt,
+    size: FrameSize,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> usize {
     let count = size.count(payload.len());
-    let aad = frame_aad(secret, size, count);
+    let aad = frame_aad(purpose, secret, size, count);
+    let key = aead_key(&group_key(secret, salt, &aad));
     out.reserve(count.saturating_mul(size.stored()));
     for (number, piece) in payload.chunks(size.payload()).enumerate() {
         let start = out.len();
@@ -250,12 +274,25 @@ pub fn open_frames(
     payload_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), FrameError> {
+    open_frames_as(Purpose::Group, secret, salt, size, frames, payload_bytes, out)
+}
+
+/// [`open_frames`] for frames of either purpose.
+pub(crate) fn open_frames_as(
+    purpose: Purpose,
+    secret: &ClassSecret,
+    salt: GroupSalt,
+    size: FrameSize,
+    frames: &mut [u8],
+    payload_bytes: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
     let count = size.count(payload_bytes);
     if frames.len() != count.saturating_mul(size.stored()) {
         return Err(FrameError { frame: 0, source: KeyError::Forged });
     }
-    let key = aead_key(&group_key(secret, salt));
-    let aad = frame_aad(secret, size, count);
+    let aad = frame_aad(purpose, secret, size, count);
+    let key = aead_key(&group_key(secret, salt, &aad));
     let start = out.len();
     let mut left = payload_bytes;
     for (number, frame) in frames.chunks_exact_mut(size.stored()).enumerate() {
@@ -285,16 +322,28 @@ pub struct FrameError {
     pub source: KeyError,
 }
 
-fn group_key(secret: &ClassSecret, salt: GroupSalt) -> Secret {
-    secret.secret.derive("lastgood 2026-11 v1 group key", &[&salt.0])
+/// What frames hold. Directory frames never open as group frames, nor the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Purpose {
+    /// A group's payload.
+    Group = 1,
+    /// A pack's directory.
+    Directory = 2,
 }
 
-/// Associated data of every frame of a group: suite, class, frame size, frame count, repository,
-/// session. The frame's number is its nonce.
-fn frame_aad(secret: &ClassSecret, size: FrameSize, count: usize) -> [u8; 40] {
+/// The key covers the associated data as well: were it the salt alone, a cloned machine that cuts
+/// the same payload into frames of another size would seal other bytes under the same nonces.
+fn group_key(secret: &ClassSecret, salt: GroupSalt, aad: &[u8; 40]) -> Secret {
+    secret.secret.derive("lastgood 2026-11 v1 group key", &[&salt.0, aad])
+}
+
+/// Associated data of every frame of a group: suite, class, frame size, purpose, frame count,
+/// repository, session. The frame's number is its nonce.
+fn frame_aad(purpose: Purpose, secret: &ClassSecret, size: FrameSize, count: usize) -> [u8; 40] {
     let mut aad = [0; 40];
     let fields = [
-        &[SUITE, secret.class as u8, size.log2(), 0][..],
+        &[SUITE, secret.class as u8, size.log2(), purpose as u8][..],
         &(count as u32).to_le_bytes(),
         secret.repository.as_bytes(),
         secret.session.as_bytes(),

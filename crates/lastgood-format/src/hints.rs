@@ -87,6 +87,9 @@ fn decode_times(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Timestamp>,
     }
     for time in &mut times {
         time.nanos = reader.u32()?;
+        if time.nanos >= 1_000_000_000 {
+            return Err(reader.invalid("a time has more than a second of nanoseconds"));
+        }
     }
     Ok(times)
 }

@@ -89,7 +89,7 @@ id_type!(
     RepositoryId, 16
 );
 id_type!(
-    /// Who writes: the first 16 bytes of BLAKE3 of the writer's public signing key.
+    /// Who writes: 16 bytes of BLAKE3, under a context of its own, of the public signing key.
     WriterId, 16
 );
 

@@ -373,9 +373,9 @@ impl RepositoryKeys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
-    /// Sessions, outcomes that commit, snapshots, index segments.
+    /// Sessions, read sessions, outcomes that commit, snapshots.
     Writer = 1,
-    /// Retired snapshots, outcomes that fence, condemn lists, verdicts.
+    /// Retired snapshots, outcomes that fence, condemn lists, verdicts, relocations.
     Maintenance = 2,
 }
 

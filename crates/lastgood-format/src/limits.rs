@@ -22,8 +22,14 @@ pub const INDEX_BYTES_MAX: u64 = 64 << 20;
 pub const GC_LIST_BYTES_MAX: u64 = 256 << 20;
 /// Most entries in one index segment.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
+/// Most fields in one record.
+pub const RECORD_FIELDS_MAX: usize = 1024;
 /// Most items in one leaf page and most children of one interior page.
 pub const PAGE_ITEMS_MAX: usize = 8192;
+/// Weight at which a page ends though no item says so: an item may weigh half a blob.
+pub const PAGE_WEIGHT_MAX: usize = 1 << 20;
+/// Longest key in an interior page and longest path in a hard-link table, in bytes.
+pub const PATH_BYTES_MAX: usize = 64 << 10;
 /// Deepest nesting of interior pages.
 pub const PAGE_LEVEL_MAX: u8 = 8;
 /// Deepest nesting of directories.
@@ -32,5 +38,7 @@ pub const TREE_DEPTH_MAX: usize = 8192;
 pub const KEY_SLOTS_MAX: usize = 8;
 /// Longest value of one extended attribute, in bytes.
 pub const XATTR_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of names and values of all extended attributes of one entry.
+pub const ENTRY_XATTR_BYTES_MAX: usize = 4 << 20;
 /// Longest target of a symbolic link, in bytes.
 pub const SYMLINK_BYTES_MAX: usize = 4095;

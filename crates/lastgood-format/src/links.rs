@@ -2,7 +2,8 @@
 //! Spec: `docs/format/snapshot.md`, section 4.
 
 use crate::encoding::{DecodeError, Reader, Write};
-use crate::limits::PAGE_ITEMS_MAX;
+use crate::entry::Entry;
+use crate::limits::{PAGE_ITEMS_MAX, PATH_BYTES_MAX};
 use crate::page::{LeafCodec, boundary_hash};
 
 /// One path that is another name of a file that was met under `leader` first.
@@ -57,17 +58,24 @@ impl LeafCodec for LinksCodec {
     fn key(item: &Link) -> &[u8] {
         &item.path
     }
+
+    fn weight(item: &Link) -> usize {
+        item.path.len().saturating_add(item.leader.len())
+    }
 }
 
 fn decode_path(reader: &mut Reader<'_>, before: &[u8]) -> Result<Box<[u8]>, DecodeError> {
     let shared = reader.varint_max(before.len())?;
-    let length = reader.left();
-    let suffix = reader.bytes(length)?;
+    let suffix = reader.bytes(PATH_BYTES_MAX)?;
     let (prefix, rest) = before.split_at(shared);
     if rest.first().is_some_and(|next| suffix.first() == Some(next)) {
         return Err(reader.invalid("a path is not in its shortest form"));
     }
-    Ok([prefix, suffix].concat().into())
+    let path = [prefix, suffix].concat();
+    if path.len() > PATH_BYTES_MAX || !path.split(|&byte| byte == b'/').all(Entry::is_valid_name) {
+        return Err(reader.invalid("a path is not allowed"));
+    }
+    Ok(path.into())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::key::{
     Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer,
     open_once, seal_once,
 };
-use crate::limits::{GROUP_BYTES_MAX, WRAPPED_BYTES_MAX};
+use crate::limits::WRAPPED_BYTES_MAX;
 
 /// What a small object is. The number is stored, authenticated, in its envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,8 +196,9 @@ pub fn seal(
     out.extend_from_slice(&secret.commitment());
     out.extend_from_slice(&(wrapped.len() as u16).to_le_bytes());
     out.extend_from_slice(wrapped);
-    // The salt covers the body, so a stuck random source cannot reuse a key.
-    let salt = secret.derive("lastgood 2026-11 v1 object salt", &[random, &[kind as u8], body]);
+    // The salt covers the body and all that is authenticated with it, so a stuck random source
+    // cannot reuse a key.
+    let salt = secret.derive("lastgood 2026-11 v1 object salt", &[random, &out, body]);
     out.extend_from_slice(salt.expose());
 
     let mut compressor = GroupCompressor::new(3);
@@ -235,13 +236,15 @@ pub fn open(
     }
     let wrapped = reader.take(wrapped_bytes)?;
     let secret = match (kind, class) {
-        (ObjectKind::Index, 0) if keys.index().commitment() == commitment => keys.index().clone(),
-        (ObjectKind::Index, _) | (_, 0) => return Err(KeyError::Forged),
-        (_, class) => {
-            ClassSecret::open(keys, Class::from_u8(class)?, session, wrapped, &commitment)?
-                .secret
-                .clone()
+        (ObjectKind::Index, 0)
+            if keys.index().commitment() == commitment && wrapped.is_empty() =>
+        {
+            keys.index().clone()
         }
+        (ObjectKind::Snapshot, class) if class == Class::Meta as u8 => {
+            ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?.secret.clone()
+        }
+        _ => return Err(KeyError::Forged),
     };
     let salt: [u8; 32] = reader.array()?;
     let aad = bytes.get(..bytes.len().saturating_sub(reader.left())).unwrap_or_default();
@@ -252,11 +255,14 @@ pub fn open(
     let mut reader = Reader::new(plain, "sealed object");
     let compression = Compression::from_u8(reader.u8()?)?;
     let raw_bytes = reader.u32()? as usize;
-    if raw_bytes > body_bytes_max || raw_bytes > GROUP_BYTES_MAX * 8 {
-        return Err(reader.invalid("it is longer than its limit").into());
-    }
     let mut body = Vec::new();
-    GroupDecompressor::default().decompress(compression, reader.rest(), raw_bytes, &mut body)?;
+    GroupDecompressor::default().decompress_max(
+        body_bytes_max,
+        compression,
+        reader.rest(),
+        raw_bytes,
+        &mut body,
+    )?;
     Ok(body)
 }
 

@@ -6,11 +6,12 @@
 //! A *shard* is a frame: parity and checksums are over ciphertext, so rot is found and mended
 //! without any key. Spec: `docs/format/pack.md`.
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::encoding::{DecodeError, Reader, Write};
 use crate::group::{
-    Compression, FrameSize, GroupSalt, SUITE, TAG_BYTES, open_frames, seal_frames,
+    Compression, FrameSize, GroupSalt, Purpose, SUITE, TAG_BYTES, open_frames_as, seal_frames,
+    seal_frames_as,
 };
 use crate::id::{BlobId, PackId, RepositoryId, SessionId};
 use crate::key::{Class, ClassSecret, KeyError, RepositoryKeys};
@@ -327,6 +328,15 @@ impl PackHeader {
             + self.tail_bytes()
     }
 
+    /// The footer of the pack, of which every field follows from the header.
+    const fn footer(&self) -> PackFooter {
+        PackFooter {
+            pack_bytes: self.pack_bytes() as u64,
+            header_bytes: self.header_bytes() as u32,
+            end_bytes: (self.pack_bytes() - self.directory_offset()) as u32,
+        }
+    }
+
     /// Where the frames of `group` lie in the pack, in bytes.
     #[must_use]
     pub fn group_range(&self, group: &GroupEntry) -> std::ops::Range<u64> {
@@ -408,7 +418,7 @@ impl PackHeader {
         if u64::from(header.group_frames) * frame_size.stored() as u64 > PACK_BYTES_MAX
             || u64::from(header.directory_bytes) > PACK_BYTES_MAX
             || header.pack_bytes() as u64 > PACK_BYTES_MAX
-            || (parity != ParityLayout::NONE && parity.data_shards == 0)
+            || (parity.data_shards == 0) != (parity.parity_shards == 0)
         {
             return Err(reader.invalid("its lengths exceed their limits"));
         }
@@ -487,6 +497,9 @@ impl PackBuilder {
     /// Seals one group into the pack.
     ///
     /// `level` is the compressor's, `counter` numbers the session's groups, `random` is fresh.
+    ///
+    /// # Panics
+    /// When no reader would accept the pack: the blobs do not fill the group, or limits are passed.
     pub fn add_group(
         &mut self,
         secret: &ClassSecret,
@@ -494,6 +507,10 @@ impl PackBuilder {
         counter: u64,
         random: &[u8; 32],
     ) {
+        let filled: u64 = group.blobs.iter().map(|blob| u64::from(blob.bytes)).sum();
+        assert!(filled == u64::from(group.raw_bytes), "the blobs do not fill their group");
+        assert!(group.raw_bytes as usize <= GROUP_BYTES_MAX, "a group exceeds its limit");
+        assert!(self.blob_count() + group.blobs.len() <= PACK_BLOBS_MAX, "a pack has too many blobs");
         let salt = GroupSalt::hedged(secret, counter, random, &[&group.determinants()]);
         let start = self.frames.len();
         let first_frame = start / self.frame_size.stored();
@@ -510,6 +527,26 @@ impl PackBuilder {
             },
             group.blobs,
         );
+    }
+
+    /// Appends the groups of another pack of the same session and class.
+    ///
+    /// # Panics
+    /// When the two have frames of different sizes.
+    pub fn append(&mut self, other: &Self) {
+        assert_eq!(self.frame_size, other.frame_size, "joined packs have frames of one size");
+        let frame_offset = (self.frames.len() / self.frame_size.stored()) as u32;
+        let group_offset = self.directory.groups.len() as u32;
+        self.frames.extend_from_slice(&other.frames);
+        self.checksums.extend_from_slice(&other.checksums);
+        self.directory.groups.extend(other.directory.groups.iter().map(|group| GroupEntry {
+            first_frame: group.first_frame.saturating_add(frame_offset),
+            ..*group
+        }));
+        self.directory.blobs.extend(other.directory.blobs.iter().map(|blob| BlobEntry {
+            group: blob.group.saturating_add(group_offset),
+            ..*blob
+        }));
     }
 
     /// Whether nothing was added yet.
@@ -553,7 +590,14 @@ impl PackBuilder {
         assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
 
         let mut end = Vec::with_capacity(header.pack_bytes() - header.directory_offset());
-        seal_frames(secret, directory_salt, self.frame_size, &plain, &mut end);
+        seal_frames_as(
+            Purpose::Directory,
+            secret,
+            directory_salt,
+            self.frame_size,
+            &plain,
+            &mut end,
+        );
         self.checksums.extend(end.chunks_exact(self.frame_size.stored()).map(xxh3_64));
         let checksums: Vec<u8> =
             self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
@@ -565,12 +609,7 @@ impl PackBuilder {
         );
         end.extend_from_slice(&checksums);
         end.extend_from_slice(&header_bytes);
-        let footer = PackFooter {
-            pack_bytes: header.pack_bytes() as u64,
-            header_bytes: header_bytes.len() as u32,
-            end_bytes: (end.len() + FOOTER_BYTES) as u32,
-        };
-        end.extend_from_slice(&footer.encode());
+        end.extend_from_slice(&header.footer().encode());
         FinishedPack {
             id,
             header: header_bytes,
@@ -599,13 +638,15 @@ pub struct GroupPayload<'a> {
 
 impl GroupPayload<'_> {
     /// Everything the payload is a function of: the plaintext, by the ids and lengths of its
-    /// blobs, and the compressor, by its level and version.
+    /// blobs, and the compressor, by its level and version; and, should that compressor not be
+    /// deterministic after all, a fast hash of the payload itself.
     fn determinants(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32 + self.blobs.len() * 40);
         out.push(self.compression as u8);
         out.extend_from_slice(&self.level.to_le_bytes());
         out.extend_from_slice(&zstd::zstd_safe::version_number().to_le_bytes());
         out.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
+        out.extend_from_slice(&xxh3_128(self.payload).to_le_bytes());
         for blob in self.blobs {
             blob.encode(&mut out);
         }
@@ -649,7 +690,7 @@ pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, Pac
         return Err(PackError::Foreign);
     }
     let frames_bytes = header.directory_frames() * header.frame_size.stored();
-    if header.pack_bytes() as u64 != footer.pack_bytes
+    if footer != header.footer()
         || rest.len() != frames_bytes + header.tail_bytes() - FOOTER_BYTES - header.header_bytes()
     {
         return Err(PackError::Footer(TOO_SHORT));
@@ -663,7 +704,8 @@ pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, Pac
     )
     .map_err(PackError::Key)?;
     let mut plain = Vec::new();
-    open_frames(
+    open_frames_as(
+        Purpose::Directory,
         &secret,
         header.directory_salt,
         header.frame_size,
@@ -704,7 +746,7 @@ pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
     let footer = pack.last_chunk().ok_or(PackError::Footer(TOO_SHORT))?;
     let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
     let header = PackHeader::decode(pack).map_err(PackError::Header)?;
-    if header.pack_bytes() != pack.len() || footer.pack_bytes != pack.len() as u64 {
+    if header.pack_bytes() != pack.len() || footer != header.footer() {
         return Err(PackError::Footer(DecodeError::invalid("pack", "its length does not fit")));
     }
     let size = header.frame_size;

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encoding::{DecodeError, Reader, Write};
 use crate::id::BlobId;
-use crate::limits::{PAGE_ITEMS_MAX, PAGE_LEVEL_MAX};
+use crate::limits::{PAGE_ITEMS_MAX, PAGE_LEVEL_MAX, PAGE_WEIGHT_MAX, PATH_BYTES_MAX};
 
 /// How one kind of leaf page encodes its items.
 pub trait LeafCodec {
@@ -32,6 +32,12 @@ pub trait LeafCodec {
     /// What interior pages say of a page: its last key, for lists that are searched by key.
     fn key(_item: &Self::Item) -> &[u8] {
         &[]
+    }
+
+    /// Roughly how many bytes an item takes beyond a constant. Together the items of a page weigh
+    /// at most [`PAGE_WEIGHT_MAX`] and one item more.
+    fn weight(_item: &Self::Item) -> usize {
+        0
     }
 
     /// What an item measures, for lists that are searched by position (bytes of a file).
@@ -89,7 +95,7 @@ pub fn decode<C: LeafCodec>(
     for _ in 0..count {
         children.push(Child {
             measure: reader.varint()?,
-            last_key: reader.bytes(1 << 16)?.into(),
+            last_key: reader.bytes(PATH_BYTES_MAX)?.into(),
             page: BlobId::new(reader.array()?),
         });
     }
@@ -104,12 +110,13 @@ pub fn decode<C: LeafCodec>(
 #[derive(Debug)]
 pub struct PageWriter<C: LeafCodec> {
     items: Vec<C::Item>,
+    weight: usize,
     levels: Vec<Vec<Child>>,
 }
 
 impl<C: LeafCodec> Default for PageWriter<C> {
     fn default() -> Self {
-        Self { items: Vec::new(), levels: Vec::new() }
+        Self { items: Vec::new(), weight: 0, levels: Vec::new() }
     }
 }
 
@@ -124,13 +131,19 @@ impl<C: LeafCodec> PageWriter<C> {
         store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
     ) -> Result<(), E> {
         let hash = C::boundary_hash(&item);
+        self.weight = self.weight.saturating_add(C::weight(&item));
         self.items.push(item);
-        if is_boundary(hash, 0) || self.items.len() >= PAGE_ITEMS_MAX {
+        if is_boundary(hash, 0)
+            || self.items.len() >= PAGE_ITEMS_MAX
+            || self.weight >= PAGE_WEIGHT_MAX
+        {
             self.close_leaf(store)?;
             // A parent ends where its last child does, on rarer boundaries.
             let mut level = 0;
             while self.levels.get(level).is_some_and(|children: &Vec<Child>| {
-                is_boundary(hash, level + 1) || children.len() >= PAGE_ITEMS_MAX
+                is_boundary(hash, level + 1)
+                    || children.len() >= PAGE_ITEMS_MAX
+                    || key_bytes(children) >= PAGE_WEIGHT_MAX
             }) {
                 self.close_interior(level, store)?;
                 level += 1;
@@ -174,6 +187,7 @@ impl<C: LeafCodec> PageWriter<C> {
             last_key: self.items.last().map(C::key).unwrap_or_default().into(),
         };
         self.items.clear();
+        self.weight = 0;
         self.add_child(0, child);
         Ok(())
     }
@@ -225,7 +239,14 @@ pub fn write<C: LeafCodec, E>(
     writer.finish(store)
 }
 
+fn key_bytes(children: &[Child]) -> usize {
+    children.iter().map(|child| child.last_key.len()).sum()
+}
+
 /// Visits the items of a list in order; `load` returns the bytes of a page.
+///
+/// For lists with keys, keys ascend over all pages and each page ends with the key that the page
+/// above tells: so no page is visited twice, however the pages refer to one another.
 ///
 /// # Errors
 /// What `load` and `visit` return; a malformed page is turned into `E`.
@@ -234,21 +255,33 @@ pub fn walk<C: LeafCodec, E: From<DecodeError>>(
     load: &mut dyn FnMut(BlobId) -> Result<Vec<u8>, E>,
     visit: &mut dyn FnMut(C::Item) -> Result<(), E>,
 ) -> Result<(), E> {
-    walk_level::<C, E>(root, None, load, visit)
+    walk_level::<C, E>(root, None, &mut None, load, visit)
 }
 
 fn walk_level<C: LeafCodec, E: From<DecodeError>>(
     page: BlobId,
     level: Option<u8>,
+    last_key: &mut Option<Box<[u8]>>,
     load: &mut dyn FnMut(BlobId) -> Result<Vec<u8>, E>,
     visit: &mut dyn FnMut(C::Item) -> Result<(), E>,
 ) -> Result<(), E> {
     let bytes = load(page)?;
     match decode::<C>(&bytes, level)? {
-        (_, Page::Leaf(items)) => items.into_iter().try_for_each(visit),
-        (found, Page::Interior(children)) => children
-            .into_iter()
-            .try_for_each(|child| walk_level::<C, E>(child.page, Some(found - 1), load, visit)),
+        (_, Page::Leaf(items)) => {
+            let first = items.first().map(C::key).unwrap_or_default();
+            if !first.is_empty() && last_key.as_deref().is_some_and(|last| last >= first) {
+                return Err(DecodeError::invalid("page", "its items are out of order").into());
+            }
+            *last_key = items.last().map(|item| C::key(item).into());
+            items.into_iter().try_for_each(visit)
+        }
+        (found, Page::Interior(children)) => children.into_iter().try_for_each(|child| {
+            walk_level::<C, E>(child.page, Some(found - 1), last_key, load, visit)?;
+            if last_key.as_deref().unwrap_or_default() != &*child.last_key {
+                return Err(DecodeError::invalid("page", "its last key is another").into());
+            }
+            Ok(())
+        }),
     }
 }
 

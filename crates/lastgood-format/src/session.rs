@@ -81,20 +81,35 @@ impl Outcome {
         session: SessionId,
         bytes: &[u8],
     ) -> Result<Self, KeyError> {
-        let (body, outcome) = match verify(ObjectKind::Outcome, keys, Role::Writer, bytes) {
-            Ok((body, _)) => {
+        Self::decode_signed(keys, session, bytes).map(|(outcome, _)| outcome)
+    }
+
+    /// As [`decode`](Self::decode), and tells who signed: a commit counts only when its signer wrote
+    /// the session and the snapshot.
+    ///
+    /// # Errors
+    /// When it is malformed, unsigned or of another session.
+    pub fn decode_signed(
+        keys: &RepositoryKeys,
+        session: SessionId,
+        bytes: &[u8],
+    ) -> Result<(Self, WriterId), KeyError> {
+        let (body, certificate, outcome) = match verify(ObjectKind::Outcome, keys, Role::Writer, bytes) {
+            Ok((body, certificate)) => {
                 let snapshot = body.get(16..).and_then(|bytes| bytes.try_into().ok());
-                (body, snapshot.map(|bytes| Self::Commit(SnapshotId::new(bytes))))
+                (body, certificate, snapshot.map(|bytes| Self::Commit(SnapshotId::new(bytes))))
             }
             Err(_) => {
-                let (body, _) = verify(ObjectKind::Outcome, keys, Role::Maintenance, bytes)?;
-                (body, (body.len() == 16).then_some(Self::Fenced))
+                let (body, certificate) =
+                    verify(ObjectKind::Outcome, keys, Role::Maintenance, bytes)?;
+                (body, certificate, (body.len() == 16).then_some(Self::Fenced))
             }
         };
         if body.get(..16) != Some(&session.as_bytes()[..]) {
             return Err(DecodeError::invalid("outcome", "it is of another session").into());
         }
-        outcome.ok_or(DecodeError::invalid("outcome", "its length does not fit").into())
+        let outcome = outcome.ok_or(DecodeError::invalid("outcome", "its length does not fit"))?;
+        Ok((outcome, certificate.public.writer_id()))
     }
 
     /// Longest stored form, in bytes.

@@ -97,8 +97,6 @@ impl KeySlot {
             Credential::KeyFile(_) => SlotKind::KeyFile,
             Credential::Root(_) => return Err(KeyError::WrongKey),
         };
-        // The salt covers the secret as well, so a stuck random source cannot reuse a key.
-        let salt = *root.derive("lastgood 2026-11 v1 slot salt", &[&salt]).expose();
         let mut slot = Self {
             kind,
             created,
@@ -107,6 +105,10 @@ impl KeySlot {
             commitment: [0; 32],
             sealed: [0; 48],
         };
+        // The salt covers the secret and all public fields, so a stuck random source cannot reuse a key.
+        slot.salt = *root
+            .derive("lastgood 2026-11 v1 slot salt", &[&slot.aad(repository)])
+            .expose();
         let key = slot.key(repository, credential)?;
         slot.commitment = key.commitment();
         let mut sealed = root.expose().to_vec();
@@ -214,14 +216,24 @@ impl KeySlot {
                 .into());
             }
         };
-        Ok(Self {
+        let slot = Self {
             kind,
             created: i64::from_le_bytes(record.array(3)?),
             label: record.text(4)?,
             salt: record.array(5)?,
             commitment: record.array(6)?,
             sealed: record.array(7)?,
-        })
+        };
+        // Every field takes part in opening the slot, so there is none that could be ignored.
+        if slot.encode() == bytes {
+            Ok(slot)
+        } else {
+            Err(crate::encoding::DecodeError::invalid(
+                "key slot",
+                "it has fields that this program does not know",
+            )
+            .into())
+        }
     }
 }
 

@@ -314,7 +314,11 @@ fn encode_time(time: Timestamp) -> [u8; 12] {
 
 fn decode_time(bytes: [u8; 12]) -> Result<Timestamp, DecodeError> {
     let mut reader = Reader::new(&bytes, "time");
-    Ok(Timestamp { seconds: reader.u64()?.cast_signed(), nanos: reader.u32()? })
+    let time = Timestamp { seconds: reader.u64()?.cast_signed(), nanos: reader.u32()? };
+    if time.nanos >= 1_000_000_000 {
+        return Err(reader.invalid("it has more than a second of nanoseconds"));
+    }
+    Ok(time)
 }
 
 fn encode_list<T>(items: &[T], mut encode: impl FnMut(&T, &mut Vec<u8>)) -> Vec<u8> {

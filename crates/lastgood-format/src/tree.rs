@@ -4,7 +4,9 @@
 use crate::encoding::{DecodeError, Reader, Write};
 use crate::entry::{Content, DeviceNumber, Entry, Marks, Node, Timestamp, Xattr};
 use crate::id::BlobId;
-use crate::limits::{PAGE_ITEMS_MAX, SYMLINK_BYTES_MAX, XATTR_BYTES_MAX};
+use crate::limits::{
+    BLOB_BYTES_MAX, ENTRY_XATTR_BYTES_MAX, PAGE_ITEMS_MAX, SYMLINK_BYTES_MAX, XATTR_BYTES_MAX,
+};
 use crate::page::{LeafCodec, boundary_hash};
 
 /// Encodes [`Entry`] lists, which are sorted by name.
@@ -105,6 +107,17 @@ impl LeafCodec for TreeCodec {
 
     fn key(item: &Entry) -> &[u8] {
         &item.name
+    }
+
+    /// Attribute sets count for every entry that has them, though a page stores each once: so what
+    /// a page expands to is bounded as well.
+    fn weight(item: &Entry) -> usize {
+        let target = match &item.node {
+            Node::Symlink { target } => target.len(),
+            _ => 0,
+        };
+        let xattrs = item.xattrs.as_deref().map_or(0, xattr_bytes);
+        item.name.len().saturating_add(target).saturating_add(xattrs)
     }
 }
 
@@ -256,23 +269,32 @@ fn decode_xattrs(
             }
             set.push(Xattr { name: name.into(), value: value.into() });
         }
-        if set.is_empty() {
-            return Err(reader.invalid("a set of attributes is empty"));
+        if set.is_empty() || xattr_bytes(&set) > ENTRY_XATTR_BYTES_MAX {
+            return Err(reader.invalid("a set of attributes is empty or exceeds its limit"));
         }
         sets.push(set.into());
     }
     let mut first_unused = 0;
+    let mut expanded = 0_usize;
     for (entry, _) in entries.iter_mut().zip(tags).filter(|(_, tag)| **tag & HAS_XATTRS != 0) {
         let number = reader.varint_max(usize::MAX)?;
         let set = sets.get(number).filter(|_| number <= first_unused);
         let set = set.ok_or(reader.invalid("attribute sets are not in order of use"))?;
         first_unused = first_unused.max(number.saturating_add(1));
+        expanded = expanded.saturating_add(xattr_bytes(set));
+        if expanded > BLOB_BYTES_MAX {
+            return Err(reader.invalid("its attributes exceed their limit"));
+        }
         entry.xattrs = Some(set.clone());
     }
     if first_unused != sets.len() {
         return Err(reader.invalid("a set of attributes is not used"));
     }
     Ok(())
+}
+
+fn xattr_bytes(set: &[Xattr]) -> usize {
+    set.iter().map(|xattr| xattr.name.len().saturating_add(xattr.value.len())).sum()
 }
 
 const KIND_MASK: u8 = 0x1f;
