@@ -1,1 +1,28 @@
-//! lastgood-repo
+//! A repository on a backend: keys, sessions, packs, index, snapshots, check.
+//!
+//! This crate knows nothing of files or terminals. What it writes and in which order is in
+//! `docs/format/commit.md`; what it reads is bounded, authenticated and compared with its id
+//! before anybody uses it.
+
+mod check;
+mod error;
+mod index;
+mod packer;
+mod reader;
+mod repository;
+mod session;
+mod snapshots;
+mod world;
+
+pub use check::{CheckEvent, CheckPlan, CheckReport, ReadData};
+pub use error::{Damage, RepoError, RepoErrorKind};
+pub use index::{Index, IndexLocation, IndexOptions};
+pub use packer::{BlobWriter, Settings, Tally};
+pub use reader::{BlobPlace, BlobReader, GroupBuffers, Loaded, PackReader};
+pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};
+pub use session::{Finish, WriteSession};
+pub use snapshots::{SnapshotRecord, Snapshots};
+pub use world::{Clock, Random, World};
+
+pub use lastgood_backend as backend;
+pub use lastgood_format as format;

@@ -1,0 +1,180 @@
+//! What can go wrong with a repository.
+
+use lastgood_backend::{BackendError, ErrorKind};
+use lastgood_format::config::ConfigError;
+use lastgood_format::encoding::DecodeError;
+use lastgood_format::id::{BlobId, SessionId};
+use lastgood_format::key::KeyError;
+use lastgood_format::pack::PackError;
+
+/// An error of a repository, naming the object and where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// There is no repository.
+    #[error("there is no repository in {location}")]
+    NoRepository {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// There is a repository already.
+    #[error("there is a repository in {location} already")]
+    Exists {
+        /// Where.
+        location: String,
+    },
+    /// No key slot takes the credential.
+    #[error("wrong password or key for the repository in {location}")]
+    WrongKey {
+        /// Where.
+        location: String,
+    },
+    /// The config cannot be used.
+    #[error("cannot use the config of the repository in {location}")]
+    Config {
+        /// Where.
+        location: String,
+        /// Why.
+        #[source]
+        source: ConfigError,
+    },
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// An object is not what was written.
+    #[error("{object} in {location} is damaged")]
+    Damaged {
+        /// Name of the object.
+        object: String,
+        /// Where.
+        location: String,
+        /// What is wrong with it.
+        #[source]
+        source: Damage,
+    },
+    /// A blob is in none of the packs that are known.
+    #[error("blob {blob} is missing from the repository in {location}")]
+    MissingBlob {
+        /// The blob.
+        blob: BlobId,
+        /// Where.
+        location: String,
+    },
+    /// Gc declared the session over while it was running.
+    #[error("session {session} was fenced by gc; what it stored is kept for the next run")]
+    Fenced {
+        /// The session.
+        session: SessionId,
+    },
+    /// The session was stopped by an error that was reported elsewhere.
+    #[error("the session was stopped by an earlier error")]
+    Stopped,
+    /// A key slot cannot be made or removed.
+    #[error("{0}")]
+    KeySlot(&'static str),
+    /// The local copy of the index cannot be kept.
+    #[error("cannot {action} {path}")]
+    Cache {
+        /// The verb.
+        action: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What is wrong with an object.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// It does not open, or is not signed by whom it should be.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It is a pack with a damaged part.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// It is malformed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Its bytes do not hash to its name.
+    #[error("its bytes do not hash to its name")]
+    Name,
+    /// It is there, and it must not be missing, or the other way round.
+    #[error("{0}")]
+    State(&'static str),
+    /// A blob inside decodes to other content than its id says.
+    #[error("blob {0} in it has other content than its id says")]
+    Blob(BlobId),
+}
+
+/// Errors told apart by what the caller should do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepoErrorKind {
+    /// There is no repository.
+    NoRepository,
+    /// There is one already.
+    Exists,
+    /// Wrong key.
+    WrongKey,
+    /// Written by a later release.
+    TooNew,
+    /// Something stored is damaged.
+    Damaged,
+    /// The place is full.
+    NoSpace,
+    /// Permission was refused.
+    Denied,
+    /// May work later.
+    Transient,
+    /// Gc ended the session.
+    Fenced,
+    /// Anything else.
+    Failed,
+}
+
+impl RepoError {
+    /// What the caller should do next.
+    #[must_use]
+    pub fn kind(&self) -> RepoErrorKind {
+        match self {
+            Self::NoRepository { .. } => RepoErrorKind::NoRepository,
+            Self::Exists { .. } => RepoErrorKind::Exists,
+            Self::WrongKey { .. } => RepoErrorKind::WrongKey,
+            Self::Config { source, .. } => match source {
+                ConfigError::UnknownFeature(_)
+                | ConfigError::Decode(DecodeError::TooNew { .. }) => RepoErrorKind::TooNew,
+                _ => RepoErrorKind::Damaged,
+            },
+            Self::Damaged { source, .. } if source.is_too_new() => RepoErrorKind::TooNew,
+            Self::Damaged { .. } | Self::MissingBlob { .. } => RepoErrorKind::Damaged,
+            Self::Backend(error) => match error.kind {
+                ErrorKind::NoSpace => RepoErrorKind::NoSpace,
+                ErrorKind::Denied => RepoErrorKind::Denied,
+                ErrorKind::Transient => RepoErrorKind::Transient,
+                // Asked for by name and not there, or not of its length: somebody lost it.
+                ErrorKind::NotFound | ErrorKind::OutOfRange => RepoErrorKind::Damaged,
+                ErrorKind::Failed => RepoErrorKind::Failed,
+            },
+            Self::Fenced { .. } => RepoErrorKind::Fenced,
+            Self::Cache { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    RepoErrorKind::NoSpace
+                }
+                std::io::ErrorKind::PermissionDenied => RepoErrorKind::Denied,
+                _ => RepoErrorKind::Failed,
+            },
+            Self::KeySlot(_) | Self::Stopped => RepoErrorKind::Failed,
+        }
+    }
+}
+
+impl Damage {
+    fn is_too_new(&self) -> bool {
+        matches!(
+            self,
+            Self::Key(KeyError::Decode(DecodeError::TooNew { .. }))
+                | Self::Decode(DecodeError::TooNew { .. })
+                | Self::Pack(PackError::Header(DecodeError::TooNew { .. }))
+        )
+    }
+}

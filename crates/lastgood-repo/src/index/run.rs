@@ -1,0 +1,418 @@
+//! One sorted run of index entries, in memory or in a file of the local copy.
+//!
+//! A file is: blocks of 4,096 bytes, each a checksum and up to 146 entries; then the head, which
+//! holds sources, packs, the first key of every block and the filters; then the head's length and
+//! checksum. It is a cache: whatever does not check is thrown away and made again.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use lastgood_format::encoding::{DecodeError, Reader, Write as _};
+use lastgood_format::id::ObjectId;
+use lastgood_format::index::{BlobPrefix, IndexEntry, IndexSegment};
+use lastgood_format::packset::PackRef;
+use xorf::{BinaryFuse8, Descriptor, Filter};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::IndexLocation;
+use crate::error::RepoError;
+
+/// A sorted run.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// The segments it was made from.
+    pub(super) sources: Vec<ObjectId>,
+    packs: Vec<PackRef>,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Memory(Vec<IndexEntry>),
+    File(RunFile),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Memory(Vec::new())
+    }
+}
+
+#[derive(Debug)]
+struct RunFile {
+    file: File,
+    path: PathBuf,
+    entry_count: usize,
+    /// Leading key of the first entry of each block.
+    fences: Vec<u64>,
+    /// Filters over consecutive shards of [`SHARD_BLOCKS`] blocks.
+    filters: Vec<BinaryFuse8>,
+}
+
+impl Run {
+    pub(super) fn memory(segment: IndexSegment, sources: Vec<ObjectId>) -> Self {
+        Self { sources, packs: segment.packs, body: Body::Memory(segment.entries) }
+    }
+
+    pub(super) fn packs(&self) -> &[PackRef] {
+        &self.packs
+    }
+
+    pub(super) fn entry_count(&self) -> usize {
+        match &self.body {
+            Body::Memory(entries) => entries.len(),
+            Body::File(file) => file.entry_count,
+        }
+    }
+
+    /// Both runs as one in memory. Meant for small runs.
+    pub(super) fn merged_with(mut self, other: Self) -> Self {
+        let (Body::Memory(mine), Body::Memory(theirs)) = (&mut self.body, other.body) else {
+            return self;
+        };
+        let offset = self.packs.len() as u32;
+        self.packs.extend(other.packs);
+        self.sources.extend(other.sources);
+        mine.extend(theirs.into_iter().map(|e| IndexEntry { pack: e.pack + offset, ..e }));
+        mine.sort_unstable();
+        self
+    }
+
+    pub(super) fn find(
+        &self,
+        blob: BlobPrefix,
+        accept: &mut dyn FnMut(&IndexLocation) -> bool,
+    ) -> io::Result<Option<IndexLocation>> {
+        match &self.body {
+            Body::Memory(entries) => {
+                let start = entries.partition_point(|entry| entry.blob < blob);
+                let same = entries[start..].iter().take_while(|entry| entry.blob == blob);
+                Ok(self.first_accepted(same, accept))
+            }
+            Body::File(file) => {
+                let leading = blob.leading();
+                // The entry may lie in the last block that starts below it, or after.
+                let after = file.fences.partition_point(|&fence| fence < leading);
+                let mut block = after.saturating_sub(1);
+                if !file.may_hold(block, blob) && !file.may_hold(after, blob) {
+                    return Ok(None);
+                }
+                while file.fences.get(block).is_some_and(|&fence| fence <= leading) {
+                    let entries = file.read_block(block)?;
+                    let same = entries.iter().filter(|entry| entry.blob == blob);
+                    if let Some(found) = self.first_accepted(same, accept) {
+                        return Ok(Some(found));
+                    }
+                    block += 1;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn first_accepted<'a>(
+        &self,
+        mut entries: impl Iterator<Item = &'a IndexEntry>,
+        accept: &mut dyn FnMut(&IndexLocation) -> bool,
+    ) -> Option<IndexLocation> {
+        entries.find_map(|entry| {
+            let pack = *self.packs.get(entry.pack as usize)?;
+            let location = IndexLocation { pack, ordinal: entry.ordinal, bytes: entry.bytes };
+            accept(&location).then_some(location)
+        })
+    }
+}
+
+impl RunFile {
+    fn may_hold(&self, block: usize, blob: BlobPrefix) -> bool {
+        self.filters
+            .get(block / SHARD_BLOCKS)
+            .is_some_and(|filter| filter.contains(&blob.filter_key()))
+    }
+
+    fn read_block(&self, block: usize) -> io::Result<Vec<IndexEntry>> {
+        let mut bytes = [0; BLOCK_BYTES];
+        self.file.read_exact_at(&mut bytes, (block * BLOCK_BYTES) as u64)?;
+        let (checksum, rest) = bytes.split_at(8);
+        if checksum != xxh3_64(rest).to_le_bytes() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is damaged", self.path.display()),
+            ));
+        }
+        let count = self.entry_count.saturating_sub(block * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
+        Ok(rest.as_chunks::<ENTRY_BYTES>().0[..count].iter().map(decode_entry).collect())
+    }
+}
+
+/// Opens the runs in `folder` that are made of `segments` alone and removes all others.
+pub(super) fn open_all(
+    folder: &Path,
+    segments: &HashSet<ObjectId>,
+) -> Result<Vec<Run>, RepoError> {
+    let mut runs: Vec<Run> = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(runs) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_none_or(|extension| extension != "run") {
+            continue;
+        }
+        let known = |run: &Run| {
+            run.sources.iter().all(|id| segments.contains(id))
+                && !runs.iter().any(|r| r.sources.iter().any(|id| run.sources.contains(id)))
+        };
+        match open(&path) {
+            Ok(run) if known(&run) => runs.push(run),
+            // Made from segments that are gone, merged into another run, or damaged.
+            _ => remove(&path),
+        }
+    }
+    Ok(runs)
+}
+
+/// Merges runs until each is more than twice as large as the next smaller one.
+pub(super) fn compact(folder: &Path, runs: &mut Vec<Run>) -> Result<(), RepoError> {
+    loop {
+        runs.sort_by_key(|run| std::cmp::Reverse(run.entry_count()));
+        let [.., larger, smaller] = runs.as_slice() else { return Ok(()) };
+        if larger.entry_count() > 2 * smaller.entry_count() {
+            return Ok(());
+        }
+        let merged = write(folder, &[larger, smaller])?;
+        for run in runs.split_off(runs.len() - 2) {
+            if let Body::File(file) = run.body {
+                remove(&file.path);
+            }
+        }
+        runs.push(merged);
+    }
+}
+
+/// Writes the merge of `runs` as one file. Memory is bounded by one shard and a block of each.
+pub(super) fn write(folder: &Path, runs: &[&Run]) -> Result<Run, RepoError> {
+    let failed = |action: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| RepoError::Cache { action, path, source }
+    };
+    fs::create_dir_all(folder).map_err(failed("create", folder))?;
+    let sources: Vec<ObjectId> = runs.iter().flat_map(|run| &run.sources).copied().collect();
+    let names: Vec<u8> = sources.iter().flat_map(|id| *id.as_bytes()).collect();
+    let path = folder.join(format!("{:016x}.run", xxh3_64(&names)));
+    let temporary = folder.join(format!("{:016x}-{}.tmp", xxh3_64(&names), std::process::id()));
+    let mut writer = RunWriter::create(&temporary).map_err(failed("create", &temporary))?;
+    let mut packs = Vec::new();
+    let mut cursors = Vec::new();
+    for run in runs {
+        cursors.push(Cursor::new(run, packs.len() as u32).map_err(failed("read", &path))?);
+        packs.extend_from_slice(&run.packs);
+    }
+    while let Some(cursor) = cursors.iter_mut().filter(|c| c.head.is_some()).min_by_key(|c| c.head)
+    {
+        let entry = cursor.next().map_err(failed("read", &path))?;
+        writer.push(entry).map_err(failed("write", &temporary))?;
+    }
+    writer.finish(&sources, &packs).map_err(failed("write", &temporary))?;
+    fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
+    open(&path).map_err(failed("read", &path))
+}
+
+/// Reads a run from its start, with pack numbers shifted.
+struct Cursor<'a> {
+    run: &'a Run,
+    pack_offset: u32,
+    buffer: Vec<IndexEntry>,
+    at: usize,
+    next_block: usize,
+    head: Option<IndexEntry>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(run: &'a Run, pack_offset: u32) -> io::Result<Self> {
+        let mut cursor =
+            Self { run, pack_offset, buffer: Vec::new(), at: 0, next_block: 0, head: None };
+        cursor.advance()?;
+        Ok(cursor)
+    }
+
+    fn next(&mut self) -> io::Result<IndexEntry> {
+        let head = self.head.take().expect("only cursors with a head are asked");
+        self.advance()?;
+        Ok(head)
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        let entries = match &self.run.body {
+            Body::Memory(entries) => entries,
+            Body::File(file) => {
+                if self.at == self.buffer.len() && self.next_block < file.fences.len() {
+                    self.buffer = file.read_block(self.next_block)?;
+                    self.next_block += 1;
+                    self.at = 0;
+                }
+                &self.buffer
+            }
+        };
+        self.head = entries
+            .get(self.at)
+            .map(|entry| IndexEntry { pack: entry.pack + self.pack_offset, ..*entry });
+        self.at += 1;
+        Ok(())
+    }
+}
+
+struct RunWriter {
+    out: BufWriter<File>,
+    block: Vec<u8>,
+    entry_count: usize,
+    fences: Vec<u64>,
+    shard: Vec<u64>,
+    filters: Vec<BinaryFuse8>,
+}
+
+impl RunWriter {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        Ok(Self {
+            out: BufWriter::with_capacity(1 << 18, file),
+            block: Vec::with_capacity(BLOCK_BYTES),
+            entry_count: 0,
+            fences: Vec::new(),
+            shard: Vec::new(),
+            filters: Vec::new(),
+        })
+    }
+
+    fn push(&mut self, entry: IndexEntry) -> io::Result<()> {
+        if self.block.is_empty() {
+            if self.fences.len().is_multiple_of(SHARD_BLOCKS) {
+                self.close_shard()?;
+            }
+            self.fences.push(entry.blob.leading());
+        }
+        self.block.extend_from_slice(&entry.blob.0);
+        for number in [entry.pack, entry.ordinal, entry.bytes] {
+            self.block.extend_from_slice(&number.to_le_bytes());
+        }
+        self.shard.push(entry.blob.filter_key());
+        self.entry_count += 1;
+        if self.block.len() == BLOCK_ENTRIES * ENTRY_BYTES { self.close_block() } else { Ok(()) }
+    }
+
+    fn close_block(&mut self) -> io::Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        self.block.resize(BLOCK_BYTES - 8, 0);
+        self.out.write_all(&xxh3_64(&self.block).to_le_bytes())?;
+        self.out.write_all(&self.block)?;
+        self.block.clear();
+        Ok(())
+    }
+
+    fn close_shard(&mut self) -> io::Result<()> {
+        if self.shard.is_empty() {
+            return Ok(());
+        }
+        // One blob in several packs is one key.
+        self.shard.sort_unstable();
+        self.shard.dedup();
+        self.filters.push(BinaryFuse8::try_from(&self.shard).map_err(io::Error::other)?);
+        self.shard.clear();
+        Ok(())
+    }
+
+    fn finish(mut self, sources: &[ObjectId], packs: &[PackRef]) -> io::Result<()> {
+        self.close_block()?;
+        self.close_shard()?;
+        let mut head = MAGIC.to_vec();
+        head.varint(sources.len() as u64);
+        sources.iter().for_each(|id| head.extend_from_slice(id.as_bytes()));
+        head.varint(packs.len() as u64);
+        packs.iter().for_each(|pack| pack.encode(&mut head));
+        head.varint(self.entry_count as u64);
+        self.fences.iter().for_each(|fence| head.extend_from_slice(&fence.to_le_bytes()));
+        for filter in &self.filters {
+            head.extend_from_slice(&filter.descriptor.seed.to_le_bytes());
+            head.extend_from_slice(&filter.descriptor.segment_length.to_le_bytes());
+            head.extend_from_slice(&filter.descriptor.segment_length_mask.to_le_bytes());
+            head.extend_from_slice(&filter.descriptor.segment_count_length.to_le_bytes());
+            head.bytes(&filter.fingerprints);
+        }
+        self.out.write_all(&head)?;
+        self.out.write_all(&(head.len() as u64).to_le_bytes())?;
+        self.out.write_all(&xxh3_64(&head).to_le_bytes())?;
+        self.out.flush()
+    }
+}
+
+fn open(path: &Path) -> io::Result<Run> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut end = [0; 16];
+    file.read_exact_at(&mut end, bytes.checked_sub(16).ok_or(io::ErrorKind::InvalidData)?)?;
+    let (length, checksum) = end.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().expect("half of 16 bytes"));
+    let start = (bytes - 16).checked_sub(length).ok_or(io::ErrorKind::InvalidData)?;
+    let mut head = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut head, start)?;
+    if checksum != xxh3_64(&head).to_le_bytes() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    decode_head(&head, file, path).map_err(io::Error::other)
+}
+
+fn decode_head(head: &[u8], file: File, path: &Path) -> Result<Run, DecodeError> {
+    let mut reader = Reader::new(head, "index run");
+    if reader.array::<8>()? != MAGIC {
+        return Err(reader.invalid("it is of another version"));
+    }
+    let count = reader.count(usize::MAX, 32)?;
+    let sources = (0..count).map(|_| Ok(ObjectId::new(reader.array()?))).collect::<Result<_, _>>()?;
+    let count = reader.count(usize::MAX, 50)?;
+    let packs = (0..count).map(|_| PackRef::decode(&mut reader)).collect::<Result<_, _>>()?;
+    let entry_count = reader.varint_max(usize::MAX)?;
+    let block_count = entry_count.div_ceil(BLOCK_ENTRIES);
+    let (fences, _) = reader.take(block_count.saturating_mul(8))?.as_chunks::<8>();
+    let fences = fences.iter().map(|fence| u64::from_le_bytes(*fence)).collect();
+    let filters = (0..block_count.div_ceil(SHARD_BLOCKS))
+        .map(|_| {
+            let descriptor = Descriptor {
+                seed: reader.u64()?,
+                segment_length: reader.u32()?,
+                segment_length_mask: reader.u32()?,
+                segment_count_length: reader.u32()?,
+            };
+            let length = reader.left();
+            Ok(BinaryFuse8 { descriptor, fingerprints: reader.bytes(length)?.into() })
+        })
+        .collect::<Result<_, _>>()?;
+    reader.finish()?;
+    let body = Body::File(RunFile { file, path: path.to_owned(), entry_count, fences, filters });
+    Ok(Run { sources, packs, body })
+}
+
+fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> IndexEntry {
+    let number = |at: usize| {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes of an entry"))
+    };
+    IndexEntry {
+        blob: BlobPrefix(*bytes.first_chunk().expect("an entry starts with its prefix")),
+        pack: number(16),
+        ordinal: number(20),
+        bytes: number(24),
+    }
+}
+
+/// A cache file that cannot be removed is only found useless again.
+fn remove(path: &Path) {
+    drop(fs::remove_file(path));
+}
+
+const MAGIC: [u8; 8] = *b"lgrun\0\x01\n";
+const BLOCK_BYTES: usize = 4096;
+const ENTRY_BYTES: usize = 28;
+const BLOCK_ENTRIES: usize = (BLOCK_BYTES - 8) / ENTRY_BYTES;
+/// Blocks under one filter: about a million entries, so building one takes little memory.
+const SHARD_BLOCKS: usize = 7168;

@@ -1,0 +1,533 @@
+//! Storing blobs: a worker's open groups and packs, and what all workers of a session share.
+//!
+//! A worker owns its buffers from the blob to the sealed frame; workers share only the set of
+//! blobs that are on their way and the queue of finished packs. When a worker is done, what it has
+//! left is joined with what others left, so a small run ends in one pack of each class.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Sender;
+use lastgood_format::group::{Compression, FrameSize, GroupCompressor};
+use lastgood_format::id::{BlobId, PackId};
+use lastgood_format::index::{BlobPrefix, IndexEntry, IndexSegment};
+use lastgood_format::key::{Class, ClassSecret};
+use lastgood_format::object::name;
+use lastgood_format::pack::{BlobKind, FinishedPack, GroupPayload, PackBuilder, PackedBlob};
+use lastgood_format::packset::PackRef;
+
+use crate::error::RepoError;
+use crate::index::Index;
+use crate::repository::Repository;
+
+/// How a session stores.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// zstd level of groups.
+    pub level: i32,
+    /// Plaintext bytes at which a group is closed.
+    pub group_bytes: usize,
+    /// Sealed bytes at which a pack is closed.
+    pub pack_bytes: usize,
+    /// Packs that are put at once.
+    pub uploads: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: 1, group_bytes: 1 << 20, pack_bytes: 16 << 20, uploads: 2 }
+    }
+}
+
+/// Counts of a session, each growing while it runs.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Blobs that were new.
+    pub blobs_new: AtomicU64,
+    /// Plaintext bytes of data blobs that were new.
+    pub data_bytes_new: AtomicU64,
+    /// Plaintext bytes of metadata blobs that were new.
+    pub meta_bytes_new: AtomicU64,
+    /// Plaintext bytes of data blobs that the repository had.
+    pub data_bytes_known: AtomicU64,
+    /// Bytes of packs that were put.
+    pub pack_bytes: AtomicU64,
+    /// Packs that were put.
+    pub packs: AtomicU64,
+}
+
+/// Pack buffers that are used again.
+#[derive(Debug, Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        lock(&self.0).push(buffer);
+    }
+}
+
+/// What the workers and uploaders of a session share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) repo: Arc<Repository>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) settings: Settings,
+    pub(crate) secrets: [ClassSecret; 3],
+    pub(crate) tally: Arc<Tally>,
+    /// Packs that may be referred to: they exist, and no round of gc has condemned them.
+    pub(crate) usable: HashSet<PackId>,
+    /// Blobs that were added and are in no index run yet.
+    pending: Vec<Mutex<HashSet<BlobPrefix>>>,
+    /// Packs that known blobs were found in.
+    used: Mutex<HashSet<PackRef>>,
+    /// Packs put by this session.
+    stored: Mutex<Vec<PackRef>>,
+    /// Index entries of packs that were put and are in no segment yet.
+    segment: Mutex<IndexSegment>,
+    leftovers: Mutex<[Leftover; 3]>,
+    group_counter: AtomicU64,
+    buffers: Buffers,
+    is_failed: AtomicBool,
+    failure: Mutex<Option<RepoError>>,
+}
+
+/// An unsealed group.
+#[derive(Debug, Default)]
+struct OpenGroup {
+    raw: Vec<u8>,
+    blobs: Vec<PackedBlob>,
+}
+
+/// What one worker leaves to the next.
+#[derive(Debug, Default)]
+struct Leftover {
+    group: OpenGroup,
+    pack: Option<PackBuilder>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        repo: Arc<Repository>,
+        index: Arc<Index>,
+        settings: Settings,
+        secrets: [ClassSecret; 3],
+        usable: HashSet<PackId>,
+    ) -> Self {
+        Self {
+            repo,
+            index,
+            settings,
+            secrets,
+            usable,
+            tally: Arc::default(),
+            pending: (0..64).map(|_| Mutex::default()).collect(),
+            used: Mutex::default(),
+            stored: Mutex::default(),
+            segment: Mutex::default(),
+            leftovers: Mutex::default(),
+            group_counter: AtomicU64::new(0),
+            buffers: Buffers::default(),
+            is_failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn secret(&self, class: Class) -> &ClassSecret {
+        let [data, meta, refs] = &self.secrets;
+        match class {
+            Class::Data => data,
+            Class::Meta => meta,
+            Class::Refs => refs,
+        }
+    }
+
+    /// A number that no other group of the session has.
+    fn next_counter(&self) -> u64 {
+        self.group_counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Records the first failure; everything after it stops.
+    pub(crate) fn fail(&self, error: RepoError) {
+        lock(&self.failure).get_or_insert(error);
+        self.is_failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<RepoError> {
+        lock(&self.failure).take()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RepoError> {
+        if self.is_failed.load(Ordering::Acquire) {
+            return Err(self.take_failure().unwrap_or(RepoError::Stopped));
+        }
+        Ok(())
+    }
+
+    /// Packs that this session put so far.
+    pub(crate) fn stored_packs(&self) -> Vec<PackRef> {
+        lock(&self.stored).clone()
+    }
+
+    /// Packs of others that known blobs were found in.
+    pub(crate) fn used_packs(&self) -> HashSet<PackRef> {
+        lock(&self.used).clone()
+    }
+
+    /// Puts a finished pack and notes what is in it. Runs on uploader threads.
+    pub(crate) fn store(&self, pack: FinishedPack) -> Result<(), RepoError> {
+        let session = pack.layout.session;
+        let object = name::pack(session, pack.id);
+        self.repo.put(&object, &[&pack.header, &pack.frames, &pack.end])?;
+        let pack_ref = PackRef {
+            session,
+            pack: pack.id,
+            class: pack.layout.class,
+            bytes: pack.layout.pack_bytes() as u64,
+        };
+        self.tally.packs.fetch_add(1, Ordering::Relaxed);
+        self.tally.pack_bytes.fetch_add(pack_ref.bytes, Ordering::Relaxed);
+        lock(&self.stored).push(pack_ref);
+        let mut segment = lock(&self.segment);
+        let number = segment.packs.len() as u32;
+        segment.packs.push(pack_ref);
+        segment.entries.extend(pack.directory.blobs.iter().enumerate().map(|(ordinal, blob)| {
+            IndexEntry {
+                blob: blob.id.into(),
+                pack: number,
+                ordinal: ordinal as u32,
+                bytes: blob.bytes,
+            }
+        }));
+        let full = segment.entries.len() >= SEGMENT_ENTRIES;
+        let segment = if full { Some(std::mem::take(&mut *segment)) } else { None };
+        self.buffers.give_back(pack.frames);
+        segment.map_or(Ok(()), |segment| self.store_segment(segment))
+    }
+
+    /// Puts whatever index entries are left.
+    pub(crate) fn flush_segment(&self) -> Result<(), RepoError> {
+        let segment = std::mem::take(&mut *lock(&self.segment));
+        if segment.packs.is_empty() { Ok(()) } else { self.store_segment(segment) }
+    }
+
+    /// Puts a segment for packs of other sessions that no segment covered.
+    pub(crate) fn adopt(&self, segment: IndexSegment) -> Result<(), RepoError> {
+        self.store_segment(segment)
+    }
+
+    fn store_segment(&self, mut segment: IndexSegment) -> Result<(), RepoError> {
+        segment.entries.sort_unstable();
+        let session = self.secret(Class::Meta).session;
+        let bytes = segment.encode(self.repo.keys(), session, &self.repo.world().random());
+        let id = lastgood_format::object::object_id(&bytes);
+        self.repo.put(&name::index(id), &[&bytes])?;
+        let blobs: Vec<BlobPrefix> = segment.entries.iter().map(|entry| entry.blob).collect();
+        self.index.add(segment, id)?;
+        for blob in blobs {
+            lock(self.shard(blob)).remove(&blob);
+        }
+        Ok(())
+    }
+
+    fn shard(&self, blob: BlobPrefix) -> &Mutex<HashSet<BlobPrefix>> {
+        &self.pending[usize::from(blob.0[0]) % self.pending.len()]
+    }
+}
+
+/// Stores blobs for one worker of a session.
+#[derive(Debug)]
+pub struct BlobWriter {
+    shared: Arc<Shared>,
+    finished: Sender<FinishedPack>,
+    compressor: GroupCompressor,
+    groups: [OpenGroup; 3],
+    packs: [Option<PackBuilder>; 3],
+    used: HashSet<PackRef>,
+}
+
+impl BlobWriter {
+    pub(crate) fn new(shared: Arc<Shared>, finished: Sender<FinishedPack>) -> Self {
+        let compressor = GroupCompressor::new(shared.settings.level);
+        Self {
+            shared,
+            finished,
+            compressor,
+            groups: Default::default(),
+            packs: Default::default(),
+            used: HashSet::new(),
+        }
+    }
+
+    /// Stores a blob unless the repository has it, and returns its id. The blob is durable when
+    /// the session is finished, and readable by nobody before.
+    ///
+    /// # Errors
+    /// What stopped the session: its packs could not be put.
+    ///
+    /// # Panics
+    /// When the blob is longer than [`lastgood_format::limits::BLOB_BYTES_MAX`].
+    pub fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, RepoError> {
+        let id = self.shared.repo.keys().blob_id(kind, bytes);
+        self.add_identified(kind, id, bytes)?;
+        Ok(id)
+    }
+
+    /// As [`add`](Self::add), for a blob whose id was computed already. Returns whether it was new.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    ///
+    /// # Panics
+    /// As [`add`](Self::add).
+    pub fn add_identified(
+        &mut self,
+        kind: BlobKind,
+        id: BlobId,
+        bytes: &[u8],
+    ) -> Result<bool, RepoError> {
+        assert!(bytes.len() <= lastgood_format::limits::BLOB_BYTES_MAX, "a blob exceeds its limit");
+        let is_new = !self.is_known(id, kind.class());
+        if is_new {
+            let slot = slot(kind.class());
+            let group = &mut self.groups[slot];
+            group.raw.extend_from_slice(bytes);
+            group.blobs.push(PackedBlob { id, kind, base: None, bytes: bytes.len() as u32 });
+            if group.raw.len() >= self.shared.settings.group_bytes
+                || group.blobs.len() >= GROUP_BLOBS_MAX
+            {
+                self.close_group(kind.class())?;
+            }
+        }
+        let tally = &self.shared.tally;
+        let counter = match (kind.class(), is_new) {
+            (Class::Data, true) => &tally.data_bytes_new,
+            (Class::Data, false) => &tally.data_bytes_known,
+            (_, true) => &tally.meta_bytes_new,
+            (_, false) => return Ok(false),
+        };
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        tally.blobs_new.fetch_add(u64::from(is_new), Ordering::Relaxed);
+        Ok(is_new)
+    }
+
+    /// Claims a blob for this worker unless it is stored or claimed.
+    fn is_known(&mut self, id: BlobId, class: Class) -> bool {
+        let prefix = BlobPrefix::from(id);
+        let mut pending = lock(self.shared.shard(prefix));
+        if pending.contains(&prefix) {
+            return true;
+        }
+        // Pages of the pack set are located without the index, so the set decides for itself.
+        if class != Class::Refs {
+            let usable = &self.shared.usable;
+            let found = self.shared.index.find(id, &mut |at| {
+                usable.contains(&at.pack.pack) || at.pack.session == self.shared.secrets[0].session
+            });
+            if let Some(found) = found {
+                drop(pending);
+                self.used.insert(found.pack);
+                return true;
+            }
+        }
+        pending.insert(prefix);
+        false
+    }
+
+    /// Compresses and seals the open group of `class` into the open pack.
+    fn close_group(&mut self, class: Class) -> Result<(), RepoError> {
+        self.shared.check()?;
+        let group = &mut self.groups[slot(class)];
+        if group.blobs.is_empty() {
+            return Ok(());
+        }
+        let pack = self.packs[slot(class)]
+            .get_or_insert_with(|| PackBuilder::new(FrameSize::ORDINARY, self.shared.buffers.take()));
+        seal_group(&self.shared, &mut self.compressor, class, group, pack);
+        if pack.bytes() >= pack_bytes(&self.shared.settings, class)
+            || pack.blob_count() >= PACK_BLOBS
+        {
+            self.close_pack(class)?;
+        }
+        Ok(())
+    }
+
+    fn close_pack(&mut self, class: Class) -> Result<(), RepoError> {
+        let Some(pack) = self.packs[slot(class)].take() else { return Ok(()) };
+        send(&self.shared, &self.finished, class, pack)
+    }
+
+    /// Ends the worker: what it has left goes to whoever ends last, or to the session's finish.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn finish(mut self) -> Result<(), RepoError> {
+        lock(&self.shared.used).extend(self.used.drain());
+        for class in Class::ALL {
+            let group = std::mem::take(&mut self.groups[slot(class)]);
+            let pack = self.packs[slot(class)].take();
+            let shared = self.shared.clone();
+            let mut leftovers = lock(&shared.leftovers);
+            let leftover = &mut leftovers[slot(class)];
+            match (&mut leftover.pack, pack) {
+                (Some(left), Some(pack)) => {
+                    if left.bytes() + pack.bytes() > pack_bytes(&shared.settings, class) * 3 / 2 {
+                        send(&shared, &self.finished, class, pack)?;
+                    } else {
+                        left.append(&pack);
+                    }
+                }
+                (left @ None, pack) => *left = pack,
+                (Some(_), None) => {}
+            }
+            leftover.group.raw.extend_from_slice(&group.raw);
+            leftover.group.blobs.extend_from_slice(&group.blobs);
+            if leftover.group.raw.len() >= shared.settings.group_bytes {
+                let pack = leftover.pack.get_or_insert_with(|| {
+                    PackBuilder::new(FrameSize::ORDINARY, shared.buffers.take())
+                });
+                seal_group(&shared, &mut self.compressor, class, &mut leftover.group, pack);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Seals and sends what the workers left of `class`. Frames fit what there is, so that a run of a
+/// few bytes stores little more than a few bytes.
+pub(crate) fn flush_leftovers(
+    shared: &Shared,
+    finished: &Sender<FinishedPack>,
+    class: Class,
+) -> Result<(), RepoError> {
+    let mut leftovers = lock(&shared.leftovers);
+    let Leftover { mut group, pack } = std::mem::take(&mut leftovers[slot(class)]);
+    drop(leftovers);
+    let mut compressor = GroupCompressor::new(shared.settings.level);
+    let pack = match pack {
+        None if group.blobs.is_empty() => return Ok(()),
+        None => {
+            let length = compress(&mut compressor, &group.raw).1.len();
+            let size = frame_size_for(length, group.blobs.len() * 36 + 24);
+            let mut pack = PackBuilder::new(size, Vec::new());
+            seal_group(shared, &mut compressor, class, &mut group, &mut pack);
+            pack
+        }
+        Some(mut pack) => {
+            if !group.blobs.is_empty() {
+                seal_group(shared, &mut compressor, class, &mut group, &mut pack);
+            }
+            pack
+        }
+    };
+    send(shared, finished, class, pack)
+}
+
+fn seal_group(
+    shared: &Shared,
+    compressor: &mut GroupCompressor,
+    class: Class,
+    group: &mut OpenGroup,
+    pack: &mut PackBuilder,
+) {
+    let level = compressor.level();
+    let (compression, payload) = compress(compressor, &group.raw);
+    let sealed = GroupPayload {
+        payload,
+        raw_bytes: group.raw.len() as u32,
+        compression,
+        level,
+        blobs: &group.blobs,
+    };
+    pack.add_group(
+        shared.secret(class),
+        &sealed,
+        shared.next_counter(),
+        &shared.repo.world().random(),
+    );
+    group.raw.clear();
+    group.blobs.clear();
+}
+
+/// Compresses unless a look at one byte in sixteen says that it cannot pay.
+fn compress<'a>(compressor: &'a mut GroupCompressor, raw: &'a [u8]) -> (Compression, &'a [u8]) {
+    if looks_random(raw) { (Compression::Stored, raw) } else { compressor.compress(raw) }
+}
+
+/// Whether the bytes are spread as evenly as those of compressed or encrypted data.
+///
+/// Looks at 64 bytes in every 1,024. The entropy of the sample must exceed 7.95 bits a byte, which
+/// nothing that zstd 1 shortens by 3 % reaches unless it repeats itself over long distances; and
+/// such repeats are chunks that were left out already.
+fn looks_random(raw: &[u8]) -> bool {
+    if raw.len() < 1 << 16 {
+        return false;
+    }
+    let mut counts = [[0_u32; 256]; 2];
+    for piece in raw.chunks(1024) {
+        for pair in piece[..piece.len().min(64)].as_chunks::<2>().0 {
+            counts[0][usize::from(pair[0])] += 1;
+            counts[1][usize::from(pair[1])] += 1;
+        }
+    }
+    let [even, odd] = counts;
+    let total: u32 = even.iter().chain(&odd).sum();
+    let bits: f64 = even
+        .iter()
+        .zip(&odd)
+        .map(|(a, b)| f64::from(a + b))
+        .filter(|&count| count > 0.0)
+        .map(|count| count * (f64::from(total) / count).log2())
+        .sum();
+    bits > 7.95 * f64::from(total)
+}
+
+fn send(
+    shared: &Shared,
+    finished: &Sender<FinishedPack>,
+    class: Class,
+    pack: PackBuilder,
+) -> Result<(), RepoError> {
+    let pack =
+        pack.finish(shared.secret(class), shared.next_counter(), &shared.repo.world().random());
+    // Uploaders end early only after a failure, which is then the one to report.
+    finished.send(pack).map_err(|_| shared.take_failure().unwrap_or(RepoError::Stopped))
+}
+
+/// The frame size that stores a group and a directory of these lengths in the fewest bytes.
+fn frame_size_for(group_bytes: usize, directory_bytes: usize) -> FrameSize {
+    let stored = |size: &FrameSize| {
+        (size.count(group_bytes) + size.count(directory_bytes)) * (size.stored() + 8)
+    };
+    (9..=12)
+        .filter_map(|log2| FrameSize::from_log2(log2).ok())
+        .min_by_key(stored)
+        .unwrap_or(FrameSize::ORDINARY)
+}
+
+/// Metadata packs are kept small: they are what a reader without a copy fetches first.
+fn pack_bytes(settings: &Settings, class: Class) -> usize {
+    if class == Class::Data { settings.pack_bytes } else { settings.pack_bytes / 4 }
+}
+
+const fn slot(class: Class) -> usize {
+    class as usize - 1
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Entries at which a session stores an index segment: five megabytes.
+const SEGMENT_ENTRIES: usize = 1 << 18;
+/// Blobs at which a group is closed however short it is.
+const GROUP_BLOBS_MAX: usize = 1 << 14;
+/// Blobs at which a pack is closed however short it is.
+const PACK_BLOBS: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,478 @@
+//! Reading blobs: find, fetch, open, decompress, and compare with the id.
+//!
+//! The index tells where a blob is. Where it is silent or wrong, the packs that the snapshot names
+//! are searched, so a lost or poisoned index costs time and nothing else.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use lastgood_backend::ErrorKind;
+use lastgood_format::encoding::{DecodeError, Reader};
+use lastgood_format::group::{GroupDecompressor, open_frames};
+use lastgood_format::id::{BlobId, PackId, SessionId};
+use lastgood_format::key::Class;
+use lastgood_format::limits::BLOB_BYTES_MAX;
+use lastgood_format::object::name;
+use lastgood_format::pack::{
+    BlobEntry, BlobKind, FOOTER_BYTES, OpenedPack, PackError, PackFooter, open_end,
+};
+use lastgood_format::packset::{PackRef, PackSetCodec};
+use lastgood_format::page;
+use lastgood_format::snapshot::Snapshot;
+
+use crate::error::{Damage, RepoError};
+use crate::packer::lock;
+use crate::repository::{Repository, object_name};
+
+/// Fetches packs' directories and groups. Keeps the directories it opened, up to a bound.
+#[derive(Debug)]
+pub struct PackReader {
+    repo: Arc<Repository>,
+    opened: Mutex<Lru<PackId, Arc<OpenedPack>>>,
+    /// Where packs lie that are not where their writer put them.
+    moved: Mutex<Option<HashMap<PackId, SessionId>>>,
+}
+
+impl PackReader {
+    /// Reads packs of `repo`.
+    #[must_use]
+    pub fn new(repo: Arc<Repository>) -> Self {
+        Self { repo, opened: Mutex::new(Lru::new(OPENED_PACKS_MAX)), moved: Mutex::default() }
+    }
+
+    /// Opens a pack's directory: one or two ranged reads unless it is open already.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] names the pack.
+    pub fn open(&self, pack: PackRef) -> Result<Arc<OpenedPack>, RepoError> {
+        if let Some(opened) = lock(&self.opened).get(&pack.pack) {
+            return Ok(opened.clone());
+        }
+        let mut end = Vec::new();
+        let guess = pack.bytes.min(END_BYTES_GUESS);
+        self.read(pack, pack.bytes - guess, pack.bytes, &mut end)?;
+        let damaged = |error: PackError| self.damaged(pack, error);
+        let footer = end.last_chunk::<FOOTER_BYTES>().ok_or(PackError::Footer(
+            DecodeError::Truncated { what: "pack" },
+        ));
+        let footer = footer
+            .and_then(|footer| PackFooter::decode(footer).map_err(PackError::Footer))
+            .map_err(damaged)?;
+        let end_bytes = u64::from(footer.end_bytes);
+        if footer.pack_bytes != pack.bytes {
+            let why = DecodeError::Invalid { what: "pack", why: "it is not of its length" };
+            return Err(damaged(PackError::Footer(why)));
+        }
+        if end_bytes > guess {
+            self.read(pack, pack.bytes - end_bytes, pack.bytes, &mut end)?;
+        }
+        let start = end.len() - footer.end_bytes as usize;
+        let opened = open_end(self.repo.keys(), &mut end[start..]).map_err(damaged)?;
+        let opened = Arc::new(opened);
+        lock(&self.opened).insert(pack.pack, opened.clone());
+        Ok(opened)
+    }
+
+    /// Fetches and decompresses one group. `scratch` is overwritten, `out` cleared and filled.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] names the pack.
+    pub fn group(
+        &self,
+        pack: PackRef,
+        opened: &OpenedPack,
+        group: u32,
+        buffers: &mut GroupBuffers,
+    ) -> Result<(), RepoError> {
+        let invalid = DecodeError::Invalid { what: "pack directory", why: "no such group" };
+        let entry = opened.directory.groups.get(group as usize);
+        let entry = *entry.ok_or_else(|| self.damaged(pack, invalid))?;
+        let range = opened.header.group_range(&entry);
+        self.read(pack, range.start, range.end, &mut buffers.frames)?;
+        let GroupBuffers { frames, payload, raw, decompressor } = buffers;
+        payload.clear();
+        open_frames(
+            &opened.secret,
+            entry.salt,
+            opened.header.frame_size,
+            frames,
+            entry.stored_bytes as usize,
+            payload,
+        )
+        .map_err(|error| self.damaged(pack, error.source))?;
+        raw.clear();
+        decompressor
+            .decompress(entry.compression, payload, entry.raw_bytes as usize, raw)
+            .map_err(|error| self.damaged(pack, error))
+    }
+
+    /// The bytes of a blob in its group's plaintext, compared with its id. A delta is not resolved.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] when they are not what the id says.
+    pub fn whole<'a>(
+        &self,
+        pack: PackRef,
+        blob: &BlobEntry,
+        raw: &'a [u8],
+    ) -> Result<&'a [u8], RepoError> {
+        let start = blob.offset as usize;
+        let bytes = raw.get(start..start + blob.bytes as usize).unwrap_or_default();
+        if self.repo.keys().blob_id(blob.kind, bytes) == blob.id {
+            Ok(bytes)
+        } else {
+            Err(self.damaged(pack, Damage::Blob(blob.id)))
+        }
+    }
+
+    /// Reads a range of a pack, wherever it lies.
+    fn read(
+        &self,
+        pack: PackRef,
+        start: u64,
+        end: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RepoError> {
+        let backend = self.repo.backend();
+        let at = object_name(&name::pack(pack.session, pack.pack));
+        match backend.get_range(&at, start..end, out) {
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                let session = self.moved_to(pack.pack)?.ok_or(error)?;
+                let at = object_name(&name::pack(session, pack.pack));
+                Ok(backend.get_range(&at, start..end, out)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn moved_to(&self, pack: PackId) -> Result<Option<SessionId>, RepoError> {
+        let mut moved = lock(&self.moved);
+        if moved.is_none() {
+            *moved = Some(self.repo.all_packs()?.into_iter().map(|p| (p.1, p.0)).collect());
+        }
+        Ok(moved.as_ref().and_then(|moved| moved.get(&pack).copied()))
+    }
+
+    fn damaged(&self, pack: PackRef, source: impl Into<Damage>) -> RepoError {
+        self.repo.damaged(&name::pack(pack.session, pack.pack), source)
+    }
+}
+
+/// Buffers for fetching groups, used again and again.
+#[derive(Debug, Default)]
+pub struct GroupBuffers {
+    frames: Vec<u8>,
+    payload: Vec<u8>,
+    /// Plaintext of the group fetched last.
+    pub raw: Vec<u8>,
+    decompressor: GroupDecompressor,
+}
+
+/// Where a blob is.
+#[derive(Debug, Clone, Copy)]
+pub struct BlobPlace {
+    /// Its pack.
+    pub pack: PackRef,
+    /// Its entry in the pack's directory.
+    pub entry: BlobEntry,
+}
+
+/// Bytes of a blob, shared with the group they lie in.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    group: Arc<Vec<u8>>,
+    start: usize,
+    end: usize,
+}
+
+impl std::ops::Deref for Loaded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.group[self.start..self.end]
+    }
+}
+
+/// Reads blobs of one or more snapshots.
+#[derive(Debug)]
+pub struct BlobReader {
+    repo: Arc<Repository>,
+    packs: PackReader,
+    groups: Mutex<Lru<(PackId, u32), Arc<Vec<u8>>>>,
+    /// Packs that the snapshots name, searched when the index is silent or wrong.
+    sets: Mutex<Vec<Arc<Vec<PackRef>>>>,
+    searched: Mutex<HashMap<BlobId, BlobPlace>>,
+    is_searched: Mutex<HashSet<Class>>,
+    is_index_wrong: AtomicBool,
+}
+
+impl BlobReader {
+    /// Reads blobs that the index of `repo` knows.
+    #[must_use]
+    pub fn new(repo: Arc<Repository>) -> Self {
+        Self {
+            packs: PackReader::new(repo.clone()),
+            repo,
+            groups: Mutex::new(Lru::new(GROUPS_MAX)),
+            sets: Mutex::default(),
+            searched: Mutex::default(),
+            is_searched: Mutex::default(),
+            is_index_wrong: AtomicBool::new(false),
+        }
+    }
+
+    /// Allows falling back to the packs that `snapshot` names. Loads its pack set: a few reads.
+    ///
+    /// # Errors
+    /// When the pack set cannot be read.
+    pub fn add_snapshot(&self, snapshot: &Snapshot) -> Result<Arc<Vec<PackRef>>, RepoError> {
+        let set = Arc::new(self.pack_set(snapshot)?.0);
+        lock(&self.sets).push(set.clone());
+        lock(&self.is_searched).clear();
+        Ok(set)
+    }
+
+    /// The packs of a snapshot, and where the pages of the set lie. Needs no index.
+    ///
+    /// # Errors
+    /// When a pack that holds the set cannot be read.
+    pub fn pack_set(
+        &self,
+        snapshot: &Snapshot,
+    ) -> Result<(Vec<PackRef>, HashMap<BlobId, PackRef>), RepoError> {
+        let mut places = HashMap::new();
+        for &pack in &snapshot.ref_packs {
+            let opened = self.packs.open(pack)?;
+            places.extend(
+                opened.directory.blobs.iter().map(|&entry| (entry.id, BlobPlace { pack, entry })),
+            );
+        }
+        let mut packs = Vec::new();
+        let mut pages = HashMap::new();
+        let mut load = |id: BlobId| {
+            let place = places.get(&id).ok_or_else(|| self.missing(id))?;
+            pages.insert(id, place.pack);
+            Ok::<_, WalkError>(self.load(place)?.to_vec())
+        };
+        page::walk::<PackSetCodec, WalkError>(snapshot.pack_set, &mut load, &mut |pack| {
+            packs.push(pack);
+            Ok(())
+        })
+        .map_err(|error| self.walk_error(snapshot.pack_set, error))?;
+        Ok((packs, pages))
+    }
+
+    /// The packs behind.
+    #[must_use]
+    pub const fn packs(&self) -> &PackReader {
+        &self.packs
+    }
+
+    /// The repository behind.
+    #[must_use]
+    pub const fn repo(&self) -> &Arc<Repository> {
+        &self.repo
+    }
+
+    /// Finds a blob: by the index when it is right, else among the packs of the snapshots.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingBlob`] when no pack that is known has it.
+    pub fn locate(&self, kind: BlobKind, id: BlobId) -> Result<BlobPlace, RepoError> {
+        if let Some(place) = lock(&self.searched).get(&id) {
+            return Ok(*place);
+        }
+        if let Ok(index) = self.repo.index() {
+            let mut place = None;
+            let found = index.find(id, &mut |at| {
+                // The index is believed only as far as the pack itself agrees.
+                let opened = self.packs.open(at.pack).ok();
+                let entry = opened.and_then(|opened| {
+                    let entry = opened.directory.blobs.get(at.ordinal as usize).copied();
+                    entry.filter(|entry| entry.id == id && entry.kind == kind)
+                });
+                place = entry.map(|entry| BlobPlace { pack: at.pack, entry });
+                place.is_some()
+            });
+            if let (Some(_), Some(place)) = (found, place) {
+                return Ok(place);
+            }
+            self.is_index_wrong.store(true, Ordering::Relaxed);
+        }
+        self.search(kind.class())?;
+        lock(&self.searched).get(&id).copied().ok_or_else(|| self.missing(id))
+    }
+
+    /// Whether the index was silent or wrong about a blob that a snapshot needs.
+    #[must_use]
+    pub fn is_index_wrong(&self) -> bool {
+        self.is_index_wrong.load(Ordering::Relaxed)
+    }
+
+    /// Reads a blob and compares it with its id.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] names the pack; other blobs of the pack may be fine.
+    pub fn blob(&self, kind: BlobKind, id: BlobId) -> Result<Loaded, RepoError> {
+        self.load(&self.locate(kind, id)?)
+    }
+
+    /// Reads the blob at `place` and compares it with its id.
+    ///
+    /// # Errors
+    /// As [`blob`](Self::blob).
+    pub fn load(&self, place: &BlobPlace) -> Result<Loaded, RepoError> {
+        let BlobPlace { pack, entry } = place;
+        let group = self.group(*pack, entry.group)?;
+        let start = entry.offset as usize;
+        let end = start + entry.bytes as usize;
+        let Some(base) = entry.base else {
+            self.packs.whole(*pack, entry, &group)?;
+            return Ok(Loaded { group, start, end });
+        };
+        let base = self.locate(entry.kind, base)?;
+        if base.entry.base.is_some() {
+            let why = DecodeError::Invalid { what: "delta", why: "its base is a delta as well" };
+            return Err(self.packs.damaged(*pack, why));
+        }
+        let delta = group.get(start..end).unwrap_or_default();
+        let plain = resolve_delta(delta, &self.load(&base)?)
+            .map_err(|error| self.packs.damaged(*pack, error))?;
+        if self.repo.keys().blob_id(entry.kind, &plain) != entry.id {
+            return Err(self.packs.damaged(*pack, Damage::Blob(entry.id)));
+        }
+        let end = plain.len();
+        Ok(Loaded { group: Arc::new(plain), start: 0, end })
+    }
+
+    fn group(&self, pack: PackRef, group: u32) -> Result<Arc<Vec<u8>>, RepoError> {
+        if let Some(raw) = lock(&self.groups).get(&(pack.pack, group)) {
+            return Ok(raw.clone());
+        }
+        let opened = self.packs.open(pack)?;
+        let mut buffers = GroupBuffers::default();
+        self.packs.group(pack, &opened, group, &mut buffers)?;
+        let raw = Arc::new(buffers.raw);
+        lock(&self.groups).insert((pack.pack, group), raw.clone());
+        Ok(raw)
+    }
+
+    /// Opens every pack of `class` that the snapshots name and notes where each blob is.
+    fn search(&self, class: Class) -> Result<(), RepoError> {
+        if !lock(&self.is_searched).insert(class) {
+            return Ok(());
+        }
+        let sets = lock(&self.sets).clone();
+        for pack in sets.iter().flat_map(|set| set.iter()).filter(|pack| pack.class == class) {
+            // A damaged pack must not hide what the others hold.
+            let Ok(opened) = self.packs.open(*pack) else { continue };
+            lock(&self.searched).extend(
+                opened
+                    .directory
+                    .blobs
+                    .iter()
+                    .map(|&entry| (entry.id, BlobPlace { pack: *pack, entry })),
+            );
+        }
+        Ok(())
+    }
+
+    fn missing(&self, blob: BlobId) -> RepoError {
+        RepoError::MissingBlob { blob, location: self.repo.location().to_owned() }
+    }
+
+    /// Walks a paged list of blobs of `kind`.
+    ///
+    /// # Errors
+    /// What reading a page or `visit` returns.
+    pub fn walk<C: page::LeafCodec>(
+        &self,
+        kind: BlobKind,
+        root: BlobId,
+        visit: &mut dyn FnMut(C::Item) -> Result<(), RepoError>,
+    ) -> Result<(), RepoError> {
+        let mut load = |id: BlobId| Ok::<_, WalkError>(self.blob(kind, id)?.to_vec());
+        page::walk::<C, WalkError>(root, &mut load, &mut |item| Ok(visit(item)?))
+            .map_err(|error| self.walk_error(root, error))
+    }
+
+    fn walk_error(&self, root: BlobId, error: WalkError) -> RepoError {
+        match error {
+            WalkError::Repo(error) => error,
+            WalkError::Decode(error) => self.repo.damaged(&format!("blob {root}"), error),
+        }
+    }
+}
+
+/// Turns a delta into plaintext: a length, then a zstd frame that refers to the base.
+/// spec: pack §6
+fn resolve_delta(delta: &[u8], base: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let mut reader = Reader::new(delta, "delta");
+    let length = reader.varint_max(BLOB_BYTES_MAX)?;
+    let invalid = |_| DecodeError::Invalid { what: "delta", why: "it does not decompress" };
+    let mut zstd = zstd::bulk::Decompressor::with_dictionary(base).map_err(invalid)?;
+    let plain = zstd.decompress(reader.rest(), length).map_err(invalid)?;
+    if plain.len() == length { Ok(plain) } else { Err(invalid(std::io::ErrorKind::Other.into())) }
+}
+
+enum WalkError {
+    Repo(RepoError),
+    Decode(DecodeError),
+}
+
+impl From<RepoError> for WalkError {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+impl From<DecodeError> for WalkError {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+/// Keeps the values used last, up to a bound.
+#[derive(Debug)]
+struct Lru<K, V> {
+    values: HashMap<K, (u64, V)>,
+    clock: u64,
+    bound: usize,
+}
+
+impl<K: Copy + Eq + std::hash::Hash, V> Lru<K, V> {
+    fn new(bound: usize) -> Self {
+        Self { values: HashMap::new(), clock: 0, bound }
+    }
+
+    fn get(&mut self, key: &K) -> Option<&V> {
+        self.clock += 1;
+        let (used, value) = self.values.get_mut(key)?;
+        *used = self.clock;
+        Some(value)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        self.clock += 1;
+        if self.values.len() >= self.bound && !self.values.contains_key(&key) {
+            // Dropping the older half at once keeps this cheap on average.
+            let mut ages: Vec<u64> = self.values.values().map(|(used, _)| *used).collect();
+            let middle = ages.len() / 2;
+            let (_, middle, _) = ages.select_nth_unstable(middle);
+            let middle = *middle;
+            self.values.retain(|_, (used, _)| *used > middle);
+        }
+        self.values.insert(key, (self.clock, value));
+    }
+}
+
+/// Directories kept open: at 250 to 10,000 blobs of 80 bytes each.
+const OPENED_PACKS_MAX: usize = 64;
+/// Groups kept decompressed, a megabyte each.
+const GROUPS_MAX: usize = 24;
+/// What is fetched of a pack's end at first; most directories fit.
+const END_BYTES_GUESS: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests;

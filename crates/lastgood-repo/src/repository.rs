@@ -1,0 +1,396 @@
+//! Making and opening a repository, and its key slots.
+
+use std::sync::Arc;
+
+use lastgood_backend::{Backend, BackendError, ErrorKind, ObjectName, PutOutcome};
+use lastgood_format::chunker::{Chunker, ChunkerParams, CutKey};
+use lastgood_format::config::Config;
+use lastgood_format::id::{ObjectId, RepositoryId};
+use lastgood_format::key::{KeyError, RepositoryKeys, Secret};
+use lastgood_format::limits::{KEY_SLOTS_MAX, SMALL_OBJECT_BYTES_MAX};
+use lastgood_format::object::{name, object_id};
+use lastgood_format::slot::{Credential, KeySlot, SlotKind, WorkFactors};
+
+use crate::error::{Damage, RepoError};
+use crate::index::{Index, IndexOptions};
+use crate::world::World;
+
+/// A repository that was opened with a key. Cheap to share; all methods may be called from many
+/// threads.
+#[derive(Debug)]
+pub struct Repository {
+    backend: Arc<dyn Backend>,
+    world: World,
+    config: Config,
+    keys: RepositoryKeys,
+    index_options: IndexOptions,
+    index: std::sync::OnceLock<Arc<Index>>,
+}
+
+/// What `init` needs to know.
+#[derive(Debug)]
+pub struct InitOptions {
+    /// Opens the first key slot.
+    pub credential: Credential,
+    /// What the first slot is called.
+    pub label: String,
+    /// Work factors of a passphrase slot.
+    pub work: WorkFactors,
+    /// Chunker of new snapshots.
+    pub chunker: ChunkerParams,
+}
+
+/// How to open.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Where the index is kept.
+    pub index: IndexOptions,
+}
+
+/// A key slot as `key list` shows it.
+#[derive(Debug, Clone)]
+pub struct KeySlotInfo {
+    /// Its id.
+    pub id: ObjectId,
+    /// What opens it.
+    pub kind: SlotKind,
+    /// What it is called.
+    pub label: String,
+    /// When it was made, seconds since 1970.
+    pub created: i64,
+}
+
+impl Repository {
+    /// Makes a repository on an empty backend, with one key slot.
+    ///
+    /// The config is written last: until then there is no repository, and `create` can be called
+    /// again; what an interrupted attempt left is a key slot that opens nothing.
+    ///
+    /// # Errors
+    /// [`RepoError::Exists`] when there is one already; whatever the backend says.
+    pub fn create(
+        backend: Arc<dyn Backend>,
+        world: World,
+        init: &InitOptions,
+        options: OpenOptions,
+    ) -> Result<Self, RepoError> {
+        let location = backend.location().to_owned();
+        let config_name = object_name(name::CONFIG);
+        match backend.stat(&config_name) {
+            Ok(_) => return Err(RepoError::Exists { location }),
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        let repository = RepositoryId::new(world.random());
+        let keys = RepositoryKeys::new(Secret::new(world.random()), repository);
+        let created = world.clock.now().seconds;
+        let config = Config {
+            repository,
+            root: keys.root_signer().public(),
+            created,
+            required: Vec::new(),
+            read_compatible: Vec::new(),
+            optional: Vec::new(),
+            chunker: init.chunker,
+        };
+        let this = Self {
+            backend,
+            world,
+            config,
+            keys,
+            index_options: options.index,
+            index: std::sync::OnceLock::new(),
+        };
+        this.add_key(&init.credential, init.work, &init.label)?;
+        let config = this.config.encode(&this.keys);
+        match this.backend.put(&config_name, &[&config])? {
+            PutOutcome::Created => Ok(this),
+            PutOutcome::Exists => Err(RepoError::Exists { location }),
+        }
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// [`RepoError::NoRepository`]; [`RepoError::WrongKey`]; [`RepoError::Config`] names a feature
+    /// this program does not know.
+    pub fn open(
+        backend: Arc<dyn Backend>,
+        world: World,
+        credential: &Credential,
+        options: OpenOptions,
+    ) -> Result<Self, RepoError> {
+        let config = read_config(backend.as_ref())?;
+        let location = backend.location().to_owned();
+        let root = match credential {
+            Credential::Root(root) => root.clone(),
+            credential => unlock(backend.as_ref(), config.repository, credential)?,
+        };
+        let keys = RepositoryKeys::new(root, config.repository);
+        if !config.belongs_to(&keys) {
+            return Err(RepoError::WrongKey { location });
+        }
+        Ok(Self {
+            backend,
+            world,
+            config,
+            keys,
+            index_options: options.index,
+            index: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Whether there is a repository, without any key.
+    ///
+    /// # Errors
+    /// Whatever the backend says, but for "not found".
+    pub fn exists(backend: &dyn Backend) -> Result<bool, RepoError> {
+        match backend.stat(&object_name(name::CONFIG)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The kinds of credential that its slots take, without any key.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for the key.
+    pub fn slot_kinds(backend: &dyn Backend) -> Result<Vec<SlotKind>, RepoError> {
+        read_config(backend)?;
+        Ok(read_slots(backend)?.into_iter().map(|(_, slot)| slot.kind).collect())
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        self.backend.location()
+    }
+
+    /// The config.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// All keys.
+    #[must_use]
+    pub const fn keys(&self) -> &RepositoryKeys {
+        &self.keys
+    }
+
+    /// Clock and randomness.
+    #[must_use]
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The repository's chunker.
+    #[must_use]
+    pub fn chunker(&self, params: ChunkerParams) -> Chunker {
+        Chunker::new(params, &CutKey::new(*self.keys.cut().expose()))
+    }
+
+    /// The index, loaded at first use.
+    ///
+    /// # Errors
+    /// When segments cannot be listed or the local copy cannot be kept. A damaged segment is
+    /// skipped: the index is a hint.
+    pub fn index(&self) -> Result<Arc<Index>, RepoError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index.clone());
+        }
+        let loaded = Arc::new(Index::load(self, &self.index_options)?);
+        Ok(self.index.get_or_init(|| loaded).clone())
+    }
+
+    /// Lists the key slots that can be read; those that cannot come as errors.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn key_slots(&self) -> Result<Vec<KeySlotInfo>, RepoError> {
+        let slots = read_slots(self.backend.as_ref())?;
+        let info = |(id, slot): (ObjectId, KeySlot)| KeySlotInfo {
+            id,
+            kind: slot.kind,
+            label: slot.label,
+            created: slot.created,
+        };
+        Ok(slots.into_iter().map(info).collect())
+    }
+
+    /// Adds a key slot for another credential.
+    ///
+    /// # Errors
+    /// When there are as many as a reader tries, or the work factors are out of bounds.
+    pub fn add_key(
+        &self,
+        credential: &Credential,
+        work: WorkFactors,
+        label: &str,
+    ) -> Result<ObjectId, RepoError> {
+        if read_slots(self.backend.as_ref())?.len() >= KEY_SLOTS_MAX {
+            return Err(RepoError::KeySlot("there are eight key slots already; remove one first"));
+        }
+        let slot = KeySlot::create(
+            self.config.repository,
+            self.keys.root(),
+            credential,
+            work,
+            self.world.clock.now().seconds,
+            label,
+            self.world.random(),
+        )
+        .map_err(|_| RepoError::KeySlot("the work factors of the new key are out of bounds"))?;
+        let bytes = slot.encode();
+        let id = object_id(&bytes);
+        self.backend.put(&object_name(&name::key(id)), &[&bytes])?;
+        Ok(id)
+    }
+
+    /// Removes a key slot. Whoever copied it before can still open the repository with its key.
+    ///
+    /// # Errors
+    /// When it is the last one, or there is none of that id.
+    pub fn remove_key(&self, id: ObjectId) -> Result<(), RepoError> {
+        let slots = read_slots(self.backend.as_ref())?;
+        if !slots.iter().any(|(slot, _)| *slot == id) {
+            return Err(RepoError::KeySlot("there is no key slot of that id"));
+        }
+        if slots.len() == 1 {
+            return Err(RepoError::KeySlot(
+                "this is the last key slot; add another before removing it",
+            ));
+        }
+        self.backend.remove(&object_name(&name::key(id)))?;
+        Ok(())
+    }
+
+    /// Which slot a credential opens.
+    ///
+    /// # Errors
+    /// [`RepoError::WrongKey`] when none does.
+    pub fn slot_of(&self, credential: &Credential) -> Result<ObjectId, RepoError> {
+        read_slots(self.backend.as_ref())?
+            .into_iter()
+            .find(|(_, slot)| slot.open(self.config.repository, credential).is_ok())
+            .map(|(id, _)| id)
+            .ok_or_else(|| RepoError::WrongKey { location: self.location().to_owned() })
+    }
+
+    /// Names an object as damaged.
+    pub(crate) fn damaged(&self, object: &str, source: impl Into<Damage>) -> RepoError {
+        RepoError::Damaged {
+            object: object.to_owned(),
+            location: self.location().to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// Calls `visit` with the part after `prefix` of every object's name, and its length.
+    pub(crate) fn list(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(&str, u64),
+    ) -> Result<(), RepoError> {
+        self.backend.list(prefix, &mut |listed| {
+            if let Some(rest) = listed.name.as_str().strip_prefix(prefix) {
+                visit(rest, listed.bytes);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Reads an object of at most `bytes_max` bytes, or nothing when there is none.
+    pub(crate) fn find(&self, object: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, RepoError> {
+        match self.backend.get(&object_name(object), bytes_max) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stores an object whose name is new by construction, or that may be there already with the
+    /// same bytes (a retry whose first answer was lost).
+    pub(crate) fn put(&self, object: &str, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
+        self.backend.put(&object_name(object), parts)
+    }
+}
+
+/// Turns a name made by [`name`] into the backend's type.
+pub(crate) fn object_name(text: &str) -> ObjectName {
+    ObjectName::new(text).expect("names made from ids are object names")
+}
+
+fn read_config(backend: &dyn Backend) -> Result<Config, RepoError> {
+    let location = backend.location().to_owned();
+    let bytes = match backend.get(&object_name(name::CONFIG), SMALL_OBJECT_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            return Err(RepoError::NoRepository { location });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Config::decode(&bytes).map_err(|source| RepoError::Config { location, source })
+}
+
+/// All slots that are what their names say. A damaged or foreign one is passed over: anybody who
+/// may add objects could else lock everybody out.
+fn read_slots(backend: &dyn Backend) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
+    let mut ids = Vec::new();
+    backend.list(name::KEYS, &mut |listed| {
+        let id = listed.name.as_str().strip_prefix(name::KEYS);
+        ids.extend(id.and_then(|id| id.parse::<ObjectId>().ok()));
+    })?;
+    ids.sort();
+    let mut slots = Vec::new();
+    for id in ids {
+        match backend.get(&object_name(&name::key(id)), SMALL_OBJECT_BYTES_MAX) {
+            Ok(bytes) if object_id(&bytes) == id => {
+                slots.extend(KeySlot::decode(&bytes).ok().map(|slot| (id, slot)));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(slots)
+}
+
+fn unlock(
+    backend: &dyn Backend,
+    repository: RepositoryId,
+    credential: &Credential,
+) -> Result<Secret, RepoError> {
+    let location = backend.location().to_owned();
+    let mut tried = 0;
+    for (id, slot) in read_slots(backend)? {
+        match slot.open(repository, credential) {
+            Ok(root) => return Ok(root),
+            Err(KeyError::WrongKey) => {}
+            Err(error) => {
+                return Err(RepoError::Damaged {
+                    object: name::key(id),
+                    location,
+                    source: error.into(),
+                });
+            }
+        }
+        // Wrong kinds cost nothing and do not count.
+        let is_same_kind = matches!(
+            (slot.kind, credential),
+            (SlotKind::Passphrase(_), Credential::Passphrase(_))
+        );
+        tried += usize::from(is_same_kind);
+        if tried >= KEY_SLOTS_MAX {
+            break;
+        }
+    }
+    Err(RepoError::WrongKey { location })
+}

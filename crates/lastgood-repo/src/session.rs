@@ -1,0 +1,411 @@
+//! A write session: announced before its first write, ended by one outcome.
+//!
+//! The order of writes is the protocol of `docs/format/commit.md`, section 3: session, packs, index,
+//! snapshot, outcome. Each is durable before the next is begun. Dropping a session leaves packs that
+//! the next session finds and uses.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use lastgood_backend::PutOutcome;
+use lastgood_format::chunker::ChunkerParams;
+use lastgood_format::entry::Timestamp;
+use lastgood_format::gc::{PackLocation, RoundList};
+use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
+use lastgood_format::index::{IndexEntry, IndexSegment};
+use lastgood_format::key::{Class, ClassSecret, Secret, Signer};
+use lastgood_format::limits::GC_LIST_BYTES_MAX;
+use lastgood_format::object::{ObjectKind, name};
+use lastgood_format::pack::{BlobKind, FinishedPack};
+use lastgood_format::packset::{PackRef, PackSetCodec};
+use lastgood_format::page;
+use lastgood_format::session::{Outcome, Session};
+use lastgood_format::snapshot::{Chain, OwnerNames, Snapshot, SnapshotFlags, Totals};
+
+use crate::error::RepoError;
+use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers};
+use crate::reader::{BlobReader, PackReader};
+use crate::repository::Repository;
+use crate::snapshots::SnapshotRecord;
+
+/// A session that writes. Workers take a [`BlobWriter`] each.
+#[derive(Debug)]
+pub struct WriteSession {
+    shared: Arc<Shared>,
+    session: Session,
+    signer: Signer,
+    finished: Sender<FinishedPack>,
+    uploaders: Vec<JoinHandle<()>>,
+    recovered_packs: usize,
+}
+
+/// What a finished run says of itself.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// When the source began to be read.
+    pub started: Timestamp,
+    /// When the last byte was read.
+    pub finished: Timestamp,
+    /// Root page of the tree.
+    pub tree: BlobId,
+    /// Root page of the hints.
+    pub hints: BlobId,
+    /// Root page of the hard-link table.
+    pub links: BlobId,
+    /// Snapshots whose blobs were taken over without asking the index; their packs are needed.
+    pub baselines: Vec<SnapshotRecord>,
+    /// Absolute source paths.
+    pub sources: Vec<Vec<u8>>,
+    /// Name of the host.
+    pub host: String,
+    /// Stable id of the host.
+    pub host_id: [u8; 16],
+    /// Name of the user.
+    pub user: String,
+    /// Tags, sorted.
+    pub tags: Vec<String>,
+    /// Names of owners.
+    pub owners: OwnerNames,
+    /// Chunker of what was cut.
+    pub chunker: ChunkerParams,
+    /// Place in the writer's chain.
+    pub chain: Chain,
+    /// Counts; what was stored is filled in.
+    pub totals: Totals,
+    /// Flags.
+    pub flags: SnapshotFlags,
+    /// Version of the program.
+    pub program: String,
+    /// The snapshot this one only retags.
+    pub original: Option<SnapshotId>,
+}
+
+impl WriteSession {
+    /// Announces a session of the writer called `writer_name` and takes stock of what may be
+    /// referred to.
+    ///
+    /// Packs that no index segment covers, such as those of a run that was cut off, are opened and
+    /// used.
+    ///
+    /// # Errors
+    /// Whatever the backend says; nothing but the announcement was written then.
+    pub fn begin(
+        repo: &Arc<Repository>,
+        settings: Settings,
+        writer_name: &[u8; 16],
+    ) -> Result<Self, RepoError> {
+        let signer = repo.keys().writer(writer_name);
+        let (session, condemned) = announce(repo, &signer)?;
+        let index = repo.index()?;
+        let existing = repo.all_packs()?;
+        let usable: HashSet<PackId> = existing
+            .iter()
+            .filter(|(session, pack, _)| {
+                !condemned.contains(&PackLocation { session: *session, pack: *pack })
+            })
+            .map(|(_, pack, _)| *pack)
+            .collect();
+        let secrets = Class::ALL.map(|class| {
+            ClassSecret::create(repo.keys(), class, session.id, Secret::new(repo.world().random()))
+        });
+        let shared = Arc::new(Shared::new(repo.clone(), index, settings, secrets, usable));
+        let recovered_packs = recover(&shared, &existing, session.id)?;
+        let (finished, queue) = bounded::<FinishedPack>(1);
+        let uploaders = (0..settings.uploads.max(1))
+            .map(|_| {
+                let (shared, queue) = (shared.clone(), queue.clone());
+                std::thread::spawn(move || {
+                    for pack in queue {
+                        if let Err(error) = shared.store(pack) {
+                            shared.fail(error);
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        Ok(Self { shared, session, signer, finished, uploaders, recovered_packs })
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.session.id
+    }
+
+    /// Who writes.
+    #[must_use]
+    pub fn writer_id(&self) -> WriterId {
+        self.signer.writer_id()
+    }
+
+    /// Packs of interrupted runs that were found and are used.
+    #[must_use]
+    pub const fn recovered_packs(&self) -> usize {
+        self.recovered_packs
+    }
+
+    /// Counts that grow while the session runs.
+    #[must_use]
+    pub fn tally(&self) -> Arc<Tally> {
+        self.shared.tally.clone()
+    }
+
+    /// Whether blobs of `snapshot` may be taken over without asking: all its packs exist and none
+    /// is condemned.
+    ///
+    /// # Errors
+    /// When its pack set cannot be read; it is then no baseline.
+    pub fn may_reuse(&self, reader: &BlobReader, snapshot: &Snapshot) -> Result<bool, RepoError> {
+        let packs = reader.pack_set(snapshot)?.0;
+        Ok(packs.iter().all(|pack| self.shared.usable.contains(&pack.pack)))
+    }
+
+    /// A writer for one worker.
+    #[must_use]
+    pub fn writer(&self) -> BlobWriter {
+        BlobWriter::new(self.shared.clone(), self.finished.clone())
+    }
+
+    /// Stores what is left, then commits. All writers must have been finished.
+    ///
+    /// # Errors
+    /// [`RepoError::Fenced`] when gc ended the session meanwhile; whatever stopped an upload. Then
+    /// nothing is committed, and what was stored is there for the next run.
+    pub fn finish(mut self, finish: Finish) -> Result<SnapshotRecord, RepoError> {
+        for class in [Class::Data, Class::Meta] {
+            flush_leftovers(&self.shared, &self.finished, class)?;
+        }
+        self.drain()?;
+        let (pack_set, ref_packs) = self.store_pack_set(&finish.baselines)?;
+        self.shared.flush_segment()?;
+
+        let tally = &self.shared.tally;
+        let load = |counter: &std::sync::atomic::AtomicU64| {
+            counter.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        let totals = Totals {
+            bytes_added: load(&tally.data_bytes_new),
+            bytes_stored: load(&tally.pack_bytes),
+            ..finish.totals
+        };
+        let snapshot = Snapshot {
+            session: self.session.id,
+            started: finish.started,
+            finished: finish.finished,
+            tree: finish.tree,
+            hints: finish.hints,
+            links: finish.links,
+            pack_set,
+            ref_packs,
+            sources: finish.sources,
+            host: finish.host,
+            host_id: finish.host_id,
+            user: finish.user,
+            tags: finish.tags,
+            owners: finish.owners,
+            chunker: finish.chunker,
+            chain: finish.chain,
+            totals,
+            flags: finish.flags,
+            program: finish.program,
+            original: finish.original,
+        };
+        self.commit(snapshot)
+    }
+
+    /// Puts the snapshot, then the outcome, which is the commit.
+    fn commit(&self, snapshot: Snapshot) -> Result<SnapshotRecord, RepoError> {
+        let repo = &self.shared.repo;
+        let bytes = snapshot.encode(
+            repo.keys(),
+            &self.signer,
+            self.shared.secret(Class::Meta),
+            &repo.world().random(),
+        );
+        let id = SnapshotId::new(*blake3::hash(&bytes).as_bytes());
+        repo.put(&name::snapshot(id), &[&bytes])?;
+        let outcome = Outcome::Commit(id).encode(repo.keys(), &self.signer, self.session.id);
+        match repo.put(&name::outcome(self.session.id), &[&outcome])? {
+            PutOutcome::Created => {}
+            // Ours, when the answer to a first try was lost; else gc was first.
+            PutOutcome::Exists => match repo.outcome(self.session.id)? {
+                Some(Outcome::Commit(found)) if found == id => {}
+                _ => return Err(RepoError::Fenced { session: self.session.id }),
+            },
+        }
+        Ok(SnapshotRecord { id, snapshot })
+    }
+
+    /// Waits until every finished pack is stored.
+    fn drain(&mut self) -> Result<(), RepoError> {
+        // Only a closed queue ends the uploaders, and this sender keeps it open.
+        let (closed, _) = bounded(0);
+        drop(std::mem::replace(&mut self.finished, closed));
+        for uploader in self.uploaders.drain(..) {
+            if uploader.join().is_err() {
+                self.shared.fail(RepoError::Stopped);
+            }
+        }
+        self.shared.check()
+    }
+
+    /// Writes the set of packs the snapshot needs: what the baselines need, what known blobs were
+    /// found in, what this session stored. Pages that a baseline has are taken over.
+    fn store_pack_set(
+        &self,
+        baselines: &[SnapshotRecord],
+    ) -> Result<(BlobId, Vec<PackRef>), RepoError> {
+        let reader = BlobReader::new(self.shared.repo.clone());
+        let mut packs: HashSet<PackRef> = self.shared.used_packs();
+        packs.extend(self.shared.stored_packs());
+        let mut pages: HashMap<BlobId, PackRef> = HashMap::new();
+        for baseline in baselines {
+            let (set, baseline_pages) = reader.pack_set(&baseline.snapshot)?;
+            packs.extend(set);
+            pages.extend(baseline_pages);
+        }
+        if baselines.iter().any(|b| b.snapshot.ref_packs.len() >= REF_PACKS_MAX) {
+            pages.clear();
+        }
+        pages.retain(|_, pack| self.shared.usable.contains(&pack.pack));
+        // A pack that lies in two places is one pack.
+        let mut packs: Vec<PackRef> = packs.into_iter().collect();
+        packs.sort_by_key(|pack| pack.pack);
+        packs.dedup_by_key(|pack| pack.pack);
+        packs.sort();
+
+        let (sender, queue) = bounded(1024);
+        let mut writer = BlobWriter::new(self.shared.clone(), sender.clone());
+        let mut ref_packs: HashSet<PackRef> = HashSet::new();
+        let mut store = |bytes: &[u8]| -> Result<BlobId, RepoError> {
+            let id = self.shared.repo.keys().blob_id(BlobKind::PackSet, bytes);
+            if let Some(pack) = pages.get(&id) {
+                ref_packs.insert(*pack);
+            } else {
+                writer.add_identified(BlobKind::PackSet, id, bytes)?;
+            }
+            Ok(id)
+        };
+        let root = page::write::<PackSetCodec, RepoError>(packs, &mut store)?;
+        writer.finish()?;
+        flush_leftovers(&self.shared, &sender, Class::Refs)?;
+        drop(sender);
+        let before = self.shared.stored_packs().len();
+        for pack in queue {
+            self.shared.store(pack)?;
+        }
+        ref_packs.extend(self.shared.stored_packs().into_iter().skip(before));
+        let mut ref_packs: Vec<PackRef> = ref_packs.into_iter().collect();
+        ref_packs.sort();
+        Ok((root, ref_packs))
+    }
+}
+
+impl Drop for WriteSession {
+    fn drop(&mut self) {
+        // Uploaders end when the queue does; packs in it are put, so the next run finds them.
+        drop(self.drain());
+    }
+}
+
+/// Steps 1 to 4 of the protocol: read the round, announce, read the round again, load the lists.
+fn announce(
+    repo: &Repository,
+    signer: &Signer,
+) -> Result<(Session, HashSet<PackLocation>), RepoError> {
+    loop {
+        let round = newest_round(repo)?;
+        let session = Session {
+            id: SessionId::new(repo.world().random()),
+            round,
+            started: repo.world().clock.now().seconds,
+            writer: signer.writer_id(),
+        };
+        let bytes = session.encode(repo.keys(), signer);
+        if repo.put(&name::session(session.id), &[&bytes])? == PutOutcome::Exists {
+            continue;
+        }
+        if newest_round(repo)? == round {
+            return Ok((session, condemned(repo, round)?));
+        }
+    }
+}
+
+fn newest_round(repo: &Repository) -> Result<u64, RepoError> {
+    let mut newest = 0;
+    repo.list(name::CONDEMN, &mut |round, _| {
+        newest = u64::from_str_radix(round, 16).unwrap_or(0).max(newest);
+    })?;
+    Ok(newest)
+}
+
+/// Packs that this session must not refer to: verdicts, and condemn lists without one.
+fn condemned(repo: &Repository, round: u64) -> Result<HashSet<PackLocation>, RepoError> {
+    let mut packs = HashSet::new();
+    for round in 1..=round {
+        let lists = [
+            (ObjectKind::Verdict, name::verdict(round)),
+            (ObjectKind::Condemn, name::condemn(round)),
+        ];
+        for (kind, object) in lists {
+            let Some(bytes) = repo.find(&object, GC_LIST_BYTES_MAX)? else { continue };
+            // Fail closed: a list that cannot be read may name anything.
+            let list = RoundList::decode(kind, repo.keys(), round, &bytes)
+                .map_err(|error| repo.damaged(&object, error))?;
+            packs.extend(list.packs);
+            break;
+        }
+    }
+    Ok(packs)
+}
+
+/// Opens usable packs that no segment covers and adds them to the index, durably with this
+/// session's next segment.
+fn recover(
+    shared: &Shared,
+    existing: &[(SessionId, PackId, u64)],
+    own: SessionId,
+) -> Result<usize, RepoError> {
+    let covered: HashSet<PackId> =
+        shared.index.packs().into_iter().map(|pack| pack.pack).collect();
+    let reader = PackReader::new(shared.repo.clone());
+    let mut segment = IndexSegment::default();
+    for &(session, pack, bytes) in existing {
+        if covered.contains(&pack) || !shared.usable.contains(&pack) || session == own {
+            continue;
+        }
+        let mut pack = PackRef { session, pack, class: Class::Data, bytes };
+        // Foreign or damaged: not ours to use; check reports it.
+        let Ok(opened) = reader.open(pack) else { continue };
+        pack.class = opened.header.class;
+        let number = segment.packs.len() as u32;
+        segment.packs.push(pack);
+        segment.entries.extend(opened.directory.blobs.iter().enumerate().map(|(ordinal, blob)| {
+            IndexEntry {
+                blob: blob.id.into(),
+                pack: number,
+                ordinal: ordinal as u32,
+                bytes: blob.bytes,
+            }
+        }));
+        if segment.entries.len() >= RECOVERED_ENTRIES_MAX {
+            shared.adopt(std::mem::take(&mut segment))?;
+        }
+    }
+    let recovered = segment.packs.len();
+    if recovered > 0 {
+        shared.adopt(segment)?;
+    }
+    Ok(recovered)
+}
+
+/// Packs that may hold one pack set before it is written anew in one.
+const REF_PACKS_MAX: usize = 32;
+/// Entries of one segment made of recovered packs.
+const RECOVERED_ENTRIES_MAX: usize = 1 << 18;
+
+#[cfg(test)]
+mod tests;

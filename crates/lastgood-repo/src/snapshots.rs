@@ -1,0 +1,172 @@
+//! Which snapshots there are: committed, and not retired.
+
+use std::collections::{BTreeMap, HashSet};
+
+use lastgood_format::gc::Retired;
+use lastgood_format::id::{PackId, SessionId, SnapshotId, WriterId};
+use lastgood_format::limits::{SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use lastgood_format::object::name;
+use lastgood_format::session::Outcome;
+use lastgood_format::snapshot::{Chain, Head, Snapshot};
+
+use crate::error::{Damage, RepoError};
+use crate::repository::Repository;
+
+/// A committed snapshot and its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRecord {
+    /// Its id.
+    pub id: SnapshotId,
+    /// What it says.
+    pub snapshot: Snapshot,
+}
+
+/// All committed snapshots, oldest first.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    /// Those that are live.
+    pub live: Vec<SnapshotRecord>,
+    /// Those that were retired and are still there.
+    pub retired: Vec<SnapshotRecord>,
+    /// Objects that could not be read, each with what is wrong with it.
+    pub damaged: Vec<RepoError>,
+}
+
+impl Repository {
+    /// Loads every committed snapshot. Two requests a snapshot.
+    ///
+    /// # Errors
+    /// When they cannot be listed. A damaged one is in [`Snapshots::damaged`] and hides no other.
+    pub fn snapshots(&self) -> Result<Snapshots, RepoError> {
+        let mut ids = Vec::new();
+        self.list(name::SNAPSHOTS, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
+        let retired = self.retired()?;
+        let mut snapshots = Snapshots::default();
+        for id in ids {
+            match self.load_snapshot(id) {
+                Ok(Some(record)) if retired.contains(&id) => snapshots.retired.push(record),
+                Ok(Some(record)) => snapshots.live.push(record),
+                Ok(None) => {}
+                Err(error) => snapshots.damaged.push(error),
+            }
+        }
+        for list in [&mut snapshots.live, &mut snapshots.retired] {
+            list.sort_by_key(|record| {
+                (record.snapshot.started, record.snapshot.chain.generation, record.id)
+            });
+        }
+        Ok(snapshots)
+    }
+
+    /// Loads one snapshot if it is committed, retired or not.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] when it or its outcome is not what was written.
+    pub fn load_snapshot(&self, id: SnapshotId) -> Result<Option<SnapshotRecord>, RepoError> {
+        let object = name::snapshot(id);
+        let Some(bytes) = self.find(&object, SNAPSHOT_BYTES_MAX)? else { return Ok(None) };
+        if blake3::hash(&bytes).as_bytes() != id.as_bytes() {
+            return Err(self.damaged(&object, Damage::Name));
+        }
+        let snapshot = Snapshot::decode(self.keys(), &bytes)
+            .map_err(|error| self.damaged(&object, error))?;
+        let committed = self.outcome(snapshot.session)? == Some(Outcome::Commit(id));
+        Ok(committed.then_some(SnapshotRecord { id, snapshot }))
+    }
+
+    /// How a session ended, if it did.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] when the outcome is there and cannot be read: it never counts as absent.
+    pub fn outcome(&self, session: SessionId) -> Result<Option<Outcome>, RepoError> {
+        let object = name::outcome(session);
+        self.find(&object, Outcome::BYTES_MAX)?
+            .map(|bytes| {
+                Outcome::decode(self.keys(), session, &bytes)
+                    .map_err(|error| self.damaged(&object, error))
+            })
+            .transpose()
+    }
+
+    fn retired(&self) -> Result<HashSet<SnapshotId>, RepoError> {
+        let mut ids = Vec::new();
+        self.list(name::RETIRED, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
+        // Only the maintenance key can retire; whatever else lies there changes nothing.
+        Ok(ids
+            .into_iter()
+            .filter(|&id| {
+                let bytes = self.find(&name::retired(id), SMALL_OBJECT_BYTES_MAX).ok().flatten();
+                let retired = bytes.and_then(|bytes| Retired::decode(self.keys(), &bytes).ok());
+                retired.is_some_and(|retired| retired.snapshot == id)
+            })
+            .collect())
+    }
+
+    /// Retires a snapshot; nothing is removed.
+    ///
+    /// # Errors
+    /// Whatever the backend says.
+    pub fn retire(
+        &self,
+        snapshot: SnapshotId,
+        reason: &str,
+        replaced_by: Option<SnapshotId>,
+    ) -> Result<(), RepoError> {
+        let time = self.world().clock.now().seconds;
+        let retired = Retired { snapshot, time, reason: reason.to_owned(), replaced_by };
+        let bytes = retired.encode(self.keys(), &self.keys().maintenance());
+        self.put(&name::retired(snapshot), &[&bytes])?;
+        Ok(())
+    }
+
+    /// Every pack that is stored, with the session it lies under and its length.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn all_packs(&self) -> Result<Vec<(SessionId, PackId, u64)>, RepoError> {
+        let mut packs = Vec::new();
+        self.list(name::PACKS, &mut |rest, bytes| {
+            let ids = rest.split_once('/');
+            let ids = ids.and_then(|(s, p)| Some((s.parse().ok()?, p.parse().ok()?)));
+            packs.extend(ids.map(|(session, pack)| (session, pack, bytes)));
+        })?;
+        Ok(packs)
+    }
+}
+
+impl Snapshots {
+    /// The place in the chain of a snapshot that `writer` is about to write.
+    #[must_use]
+    pub fn next_in_chain(&self, writer: WriterId, parents: &[SnapshotId]) -> Chain {
+        let mut heads: BTreeMap<WriterId, &SnapshotRecord> = BTreeMap::new();
+        for record in self.live.iter().chain(&self.retired) {
+            let head = heads.entry(record.snapshot.chain.writer).or_insert(record);
+            if record.snapshot.chain.sequence > head.snapshot.chain.sequence {
+                *head = record;
+            }
+        }
+        let own = heads.remove(&writer);
+        let generation = self
+            .live
+            .iter()
+            .chain(&self.retired)
+            .map(|record| record.snapshot.chain.generation)
+            .max()
+            .unwrap_or(0);
+        Chain {
+            writer,
+            sequence: own.map_or(0, |record| record.snapshot.chain.sequence) + 1,
+            previous: own.map(|record| record.id),
+            parents: parents.to_vec(),
+            generation: generation + 1,
+            heads: heads
+                .into_iter()
+                .map(|(writer, record)| Head {
+                    writer,
+                    sequence: record.snapshot.chain.sequence,
+                    snapshot: record.id,
+                })
+                .collect(),
+        }
+    }
+}
