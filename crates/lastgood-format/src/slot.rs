@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::encoding::{Reader, Record, RecordWriter, Write};
 use crate::id::RepositoryId;
-use crate::key::{KeyError, Secret, open_once, seal_once};
+use crate::key::{KeyError, PublicKey, RepositoryKeys, Secret, open_once, seal_once};
 use crate::limits::SMALL_OBJECT_BYTES_MAX;
 
 /// Work factors of Argon2id.
@@ -75,6 +75,7 @@ pub struct KeySlot {
     salt: [u8; 32],
     commitment: [u8; 32],
     sealed: [u8; 48],
+    signature: [u8; 64],
 }
 
 impl KeySlot {
@@ -104,6 +105,7 @@ impl KeySlot {
             salt,
             commitment: [0; 32],
             sealed: [0; 48],
+            signature: [0; 64],
         };
         // The salt covers the secret and all public fields, so a stuck random source cannot reuse a key.
         slot.salt = *root
@@ -114,6 +116,9 @@ impl KeySlot {
         let mut sealed = root.expose().to_vec();
         seal_once(&key, &slot.aad(repository), &mut sealed);
         slot.sealed.copy_from_slice(&sealed);
+        let signer = RepositoryKeys::new(root.clone(), repository);
+        slot.signature =
+            signer.root_signer().sign(CONTEXT, &[repository.as_bytes(), &slot.signed_fields().finish()]);
         Ok(slot)
     }
 
@@ -134,6 +139,16 @@ impl KeySlot {
         let mut sealed = Zeroizing::new(self.sealed);
         let plain = open_once(&key, &self.aad(repository), &mut sealed[..])?;
         Ok(Secret::new((&*plain).try_into().map_err(|_| KeyError::Forged)?))
+    }
+
+    /// Checks that the root whose public half the config names made this slot: to be done before
+    /// [`open`](Self::open), so that slots which somebody slipped in cost no key derivation.
+    ///
+    /// # Errors
+    /// [`KeyError::Signature`] when it did not.
+    pub fn verify(&self, repository: RepositoryId, root: &PublicKey) -> Result<(), KeyError> {
+        let signed = self.signed_fields().finish();
+        root.verify(CONTEXT, &[repository.as_bytes(), &signed], &self.signature)
     }
 
     fn key(&self, repository: RepositoryId, credential: &Credential) -> Result<Secret, KeyError> {
@@ -174,6 +189,12 @@ impl KeySlot {
         record
     }
 
+    fn signed_fields(&self) -> RecordWriter {
+        let mut record = self.public_fields();
+        record.field(6, &self.commitment).field(7, &self.sealed);
+        record
+    }
+
     fn aad(&self, repository: RepositoryId) -> Vec<u8> {
         [&repository.as_bytes()[..], &self.public_fields().finish()].concat()
     }
@@ -181,8 +202,8 @@ impl KeySlot {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut record = self.public_fields();
-        record.field(6, &self.commitment).field(7, &self.sealed);
+        let mut record = self.signed_fields();
+        record.field(8, &self.signature);
         [&MAGIC[..], &record.finish()].concat()
     }
 
@@ -223,6 +244,7 @@ impl KeySlot {
             salt: record.array(5)?,
             commitment: record.array(6)?,
             sealed: record.array(7)?,
+            signature: record.array(8)?,
         };
         // Every field takes part in opening the slot, so there is none that could be ignored.
         if slot.encode() == bytes {
@@ -297,6 +319,7 @@ fn recovery_checksum(root: &Secret) -> [u8; 3] {
     [a, b, c]
 }
 
+const CONTEXT: &str = "key slot";
 const MAGIC: [u8; 8] = *b"lgkeys\x01\n";
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
