@@ -56,17 +56,28 @@ impl Config {
     pub fn decode(bytes: &[u8]) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(bytes, "config");
         let magic: [u8; 8] = reader.array()?;
-        if magic[..6] != MAGIC[..6] || bytes.len() as u64 > SMALL_OBJECT_BYTES_MAX {
+        if magic[..6] != MAGIC[..6]
+            || magic[7] != MAGIC[7]
+            || bytes.len() as u64 > SMALL_OBJECT_BYTES_MAX
+        {
             return Err(reader.invalid("this is not a lastgood repository").into());
         }
         if magic[6] != MAGIC[6] {
-            return Err(DecodeError::TooNew { what: "config", version: magic[6], known: 1 }.into());
+            return Err(DecodeError::TooNew {
+                what: "config",
+                version: magic[6],
+                known: 1,
+            }
+            .into());
         }
         let length = reader.left().saturating_sub(64);
         let record = Record::parse(reader.take(length)?, "config")?;
         // Features come first: a later format may have changed the meaning of all that follows.
         let required = decode_names(record.reader(1)?)?;
-        if let Some(feature) = required.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
+        if let Some(feature) = required
+            .iter()
+            .find(|f| !KNOWN_FEATURES.contains(&f.as_str()))
+        {
             return Err(ConfigError::UnknownFeature(feature.clone()));
         }
         let signature = reader.array()?;
@@ -80,15 +91,23 @@ impl Config {
             chunker: ChunkerParams::from_bytes(record.array(7)?)
                 .map_err(|_| DecodeError::invalid("config", "its chunker is unknown"))?,
         };
-        let signed = bytes.get(..bytes.len().saturating_sub(64)).unwrap_or_default();
-        config.root.verify(CONTEXT, &[signed], &signature).map_err(ConfigError::Key)?;
+        let signed = bytes
+            .get(..bytes.len().saturating_sub(64))
+            .unwrap_or_default();
+        config
+            .root
+            .verify(CONTEXT, &[signed], &signature)
+            .map_err(ConfigError::Key)?;
         Ok(config)
     }
 
     /// The first feature, if any, that a program must know to write here and this one does not.
     #[must_use]
     pub fn unknown_to_writers(&self) -> Option<&str> {
-        self.read_compatible.iter().map(String::as_str).find(|f| !KNOWN_FEATURES.contains(f))
+        self.read_compatible
+            .iter()
+            .map(String::as_str)
+            .find(|f| !KNOWN_FEATURES.contains(f))
     }
 
     /// Whether the config was signed by the root these keys come from.
@@ -102,7 +121,9 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// It names a required feature of a later release.
-    #[error("the repository requires the feature {0:?}, which this version of lastgood does not know")]
+    #[error(
+        "the repository requires the feature {0:?}, which this version of lastgood does not know"
+    )]
     UnknownFeature(String),
     /// Its signature does not fit.
     #[error("the config was changed after it was written")]

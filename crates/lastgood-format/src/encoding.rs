@@ -216,6 +216,17 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A length as it is stored.
+///
+/// # Panics
+/// At 4 GiB: every length that is stored in four bytes has a limit far below.
+pub(crate) const fn stored_length(length: usize) -> u32 {
+    assert!(length <= u32::MAX as usize, "a length exceeds every limit");
+    #[expect(clippy::cast_possible_truncation, reason = "it was just compared")]
+    let length = length as u32;
+    length
+}
+
 /// Appends fields to a byte string.
 pub trait Write {
     /// Appends a variable-length integer in its shortest form.
@@ -232,7 +243,7 @@ impl Write for Vec<u8> {
             self.push((value & 0x7f) as u8 | 0x80);
             value >>= 7;
         }
-        self.push(value as u8);
+        self.push((value & 0x7f) as u8);
     }
 
     fn zigzag(&mut self, value: i64) {

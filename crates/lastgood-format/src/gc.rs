@@ -40,7 +40,12 @@ impl Retired {
         if let Some(id) = self.replaced_by {
             record.field(4, id.as_bytes());
         }
-        sign(ObjectKind::Retired, keys.repository(), signer, &record.finish())
+        sign(
+            ObjectKind::Retired,
+            keys.repository(),
+            signer,
+            &record.finish(),
+        )
     }
 
     /// Parses and verifies.
@@ -72,7 +77,7 @@ impl RoundList {
     /// The stored form of a condemn list or a verdict, signed by the maintenance key.
     #[must_use]
     pub fn encode(&self, kind: ObjectKind, keys: &RepositoryKeys, signer: &Signer) -> Vec<u8> {
-        let mut packs = Vec::with_capacity(8 + self.packs.len() * 48);
+        let mut packs = Vec::with_capacity(self.packs.len().saturating_mul(48));
         packs.varint(self.packs.len() as u64);
         for pack in &self.packs {
             packs.extend_from_slice(pack.session.as_bytes());
@@ -126,7 +131,7 @@ impl Relocation {
     /// The stored form, signed by the maintenance key.
     #[must_use]
     pub fn encode(&self, keys: &RepositoryKeys, signer: &Signer) -> Vec<u8> {
-        let mut blobs = Vec::with_capacity(8 + self.blobs.len() * 80);
+        let mut blobs = Vec::with_capacity(self.blobs.len().saturating_mul(80));
         blobs.varint(self.blobs.len() as u64);
         for (blob, place) in &self.blobs {
             blobs.extend_from_slice(blob.as_bytes());
@@ -138,7 +143,12 @@ impl Relocation {
             .field(1, self.from.session.as_bytes())
             .field(2, self.from.pack.as_bytes())
             .field(3, &blobs);
-        sign(ObjectKind::Relocation, keys.repository(), signer, &record.finish())
+        sign(
+            ObjectKind::Relocation,
+            keys.repository(),
+            signer,
+            &record.finish(),
+        )
     }
 
     /// Parses and verifies.
@@ -188,15 +198,24 @@ impl ReadSession {
     /// The stored form, signed by a writer.
     #[must_use]
     pub fn encode(&self, keys: &RepositoryKeys, signer: &Signer) -> Vec<u8> {
-        let snapshots: Vec<u8> =
-            self.snapshots.iter().flat_map(|id| id.as_bytes()).copied().collect();
+        let snapshots: Vec<u8> = self
+            .snapshots
+            .iter()
+            .flat_map(|id| id.as_bytes())
+            .copied()
+            .collect();
         let mut record = RecordWriter::default();
         record
             .field(1, self.id.as_bytes())
             .integer(2, self.round)
             .field(3, &self.started.to_le_bytes())
             .field(4, &snapshots);
-        sign(ObjectKind::ReadSession, keys.repository(), signer, &record.finish())
+        sign(
+            ObjectKind::ReadSession,
+            keys.repository(),
+            signer,
+            &record.finish(),
+        )
     }
 
     /// Parses and verifies the object stored for read session `id`.
@@ -214,7 +233,10 @@ impl ReadSession {
             id,
             round: record.integer(2)?,
             started: i64::from_le_bytes(record.array(3)?),
-            snapshots: snapshots.iter().map(|bytes| SnapshotId::new(*bytes)).collect(),
+            snapshots: snapshots
+                .iter()
+                .map(|bytes| SnapshotId::new(*bytes))
+                .collect(),
         })
     }
 }

@@ -8,7 +8,7 @@
 use aws_lc_rs::aead::Aad;
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::encoding::DecodeError;
+use crate::encoding::{DecodeError, stored_length};
 use crate::key::{ClassSecret, KeyError, Secret, aead_key, nonce};
 use crate::limits::GROUP_BYTES_MAX;
 
@@ -30,7 +30,10 @@ impl FrameSize {
         if log2 >= 9 && log2 <= 16 {
             Ok(Self(log2))
         } else {
-            Err(DecodeError::invalid("frame size", "it is not between 512 and 65,536"))
+            Err(DecodeError::invalid(
+                "frame size",
+                "it is not between 512 and 65,536",
+            ))
         }
     }
 
@@ -49,7 +52,7 @@ impl FrameSize {
     /// Bytes of payload in a frame.
     #[must_use]
     pub const fn payload(self) -> usize {
-        self.stored() - TAG_BYTES
+        self.stored().saturating_sub(TAG_BYTES)
     }
 
     /// Frames that `bytes` of payload take.
@@ -101,7 +104,11 @@ impl GroupCompressor {
     #[must_use]
     pub fn new(level: i32) -> Self {
         let zstd = Compressor::new(level).expect("zstd takes any level and clamps it");
-        Self { level, zstd, scratch: Vec::new() }
+        Self {
+            level,
+            zstd,
+            scratch: Vec::new(),
+        }
     }
 
     /// The level, part of what a group's key depends on.
@@ -181,7 +188,10 @@ impl GroupDecompressor {
                     Ok(length) if length == raw_bytes => Ok(()),
                     _ => {
                         out.truncate(start);
-                        Err(DecodeError::invalid("group", "it does not decompress to its length"))
+                        Err(DecodeError::invalid(
+                            "group",
+                            "it does not decompress to its length",
+                        ))
                     }
                 }
             }
@@ -214,7 +224,9 @@ impl GroupSalt {
     ) -> Self {
         let counter = counter.to_le_bytes();
         let material = [&[&counter[..], random], contents].concat();
-        let digest = secret.secret.derive("lastgood 2026-11 v1 group salt", &material);
+        let digest = secret
+            .secret
+            .derive("lastgood 2026-11 v1 group salt", &material);
         let mut salt = [0; 16];
         salt.copy_from_slice(&digest.expose()[..16]);
         Self(salt)
@@ -255,7 +267,7 @@ pub(crate) fn seal_frames_as(
         out.resize(start.saturating_add(size.payload()), 0);
         let frame = out.get_mut(start..).unwrap_or_default();
         let tag = key
-            .seal_in_place_separate_tag(nonce(number as u32), Aad::from(&aad[..]), frame)
+            .seal_in_place_separate_tag(nonce(stored_length(number)), Aad::from(&aad[..]), frame)
             .expect("AES-256-GCM seals a frame");
         out.extend_from_slice(tag.as_ref());
     }
@@ -274,7 +286,15 @@ pub fn open_frames(
     payload_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), FrameError> {
-    open_frames_as(Purpose::Group, secret, salt, size, frames, payload_bytes, out)
+    open_frames_as(
+        Purpose::Group,
+        secret,
+        salt,
+        size,
+        frames,
+        payload_bytes,
+        out,
+    )
 }
 
 /// [`open_frames`] for frames of either purpose.
@@ -289,21 +309,27 @@ pub(crate) fn open_frames_as(
 ) -> Result<(), FrameError> {
     let count = size.count(payload_bytes);
     if frames.len() != count.saturating_mul(size.stored()) {
-        return Err(FrameError { frame: 0, source: KeyError::Forged });
+        return Err(FrameError {
+            frame: 0,
+            source: KeyError::Forged,
+        });
     }
     let aad = frame_aad(purpose, secret, size, count);
     let key = aead_key(&group_key(secret, salt, &aad));
     let start = out.len();
     let mut left = payload_bytes;
     for (number, frame) in frames.chunks_exact_mut(size.stored()).enumerate() {
-        let opened = key.open_in_place(nonce(number as u32), Aad::from(&aad[..]), frame);
+        let opened = key.open_in_place(nonce(stored_length(number)), Aad::from(&aad[..]), frame);
         let piece = opened.ok().and_then(|plain| {
             let (piece, padding) = plain.split_at(left.min(plain.len()));
             padding.iter().all(|&byte| byte == 0).then_some(piece)
         });
         let Some(piece) = piece else {
             out.truncate(start);
-            return Err(FrameError { frame: number, source: KeyError::Forged });
+            return Err(FrameError {
+                frame: number,
+                source: KeyError::Forged,
+            });
         };
         out.extend_from_slice(piece);
         left = left.saturating_sub(piece.len());
@@ -335,7 +361,9 @@ pub(crate) enum Purpose {
 /// The key covers the associated data as well: were it the salt alone, a cloned machine that cuts
 /// the same payload into frames of another size would seal other bytes under the same nonces.
 fn group_key(secret: &ClassSecret, salt: GroupSalt, aad: &[u8; 40]) -> Secret {
-    secret.secret.derive("lastgood 2026-11 v1 group key", &[&salt.0, aad])
+    secret
+        .secret
+        .derive("lastgood 2026-11 v1 group key", &[&salt.0, aad])
 }
 
 /// Associated data of every frame of a group: suite, class, frame size, purpose, frame count,
@@ -344,7 +372,7 @@ fn frame_aad(purpose: Purpose, secret: &ClassSecret, size: FrameSize, count: usi
     let mut aad = [0; 40];
     let fields = [
         &[SUITE, secret.class as u8, size.log2(), purpose as u8][..],
-        &(count as u32).to_le_bytes(),
+        &stored_length(count).to_le_bytes(),
         secret.repository.as_bytes(),
         secret.session.as_bytes(),
     ];

@@ -105,7 +105,7 @@ fn parse_hex(text: &str, out: &mut [u8]) -> bool {
             _ => None,
         }
     }
-    if text.len() / 2 != out.len() || text.len() % 2 != 0 {
+    if text.len() != out.len().saturating_mul(2) {
         return false;
     }
     for (pair, byte) in text.as_bytes().chunks_exact(2).zip(out) {

@@ -1,10 +1,10 @@
 //! Index segments: which pack holds which blob. A hint that can be rebuilt from the packs.
 //! Spec: `docs/format/index.md`.
 
-use crate::encoding::{DecodeError, Reader, Write};
+use crate::encoding::{DecodeError, Reader, Write, stored_length};
 use crate::id::{BlobId, SessionId};
 use crate::key::{KeyError, RepositoryKeys};
-use crate::limits::{BLOB_BYTES_MAX, INDEX_BYTES_MAX, INDEX_ENTRIES_MAX, PACK_BLOBS_MAX};
+use crate::limits::{BLOB_BYTES_MAX, INDEX_ENTRIES_MAX, PACK_BLOBS_MAX};
 use crate::object::{ObjectKind, SealedUnder, open, seal};
 use crate::packset::PackRef;
 
@@ -14,7 +14,9 @@ pub struct BlobPrefix(pub [u8; 16]);
 
 impl From<BlobId> for BlobPrefix {
     fn from(id: BlobId) -> Self {
-        Self(*id.as_bytes().first_chunk().expect("an id is longer than its prefix"))
+        let mut prefix = [0; 16];
+        prefix.copy_from_slice(id.as_bytes().split_at(16).0);
+        Self(prefix)
     }
 }
 
@@ -22,13 +24,18 @@ impl BlobPrefix {
     /// The first eight bytes as a number whose order is that of the bytes.
     #[must_use]
     pub fn leading(&self) -> u64 {
-        u64::from_be_bytes(*self.0.first_chunk().expect("a prefix has 16 bytes"))
+        self.0
+            .iter()
+            .take(8)
+            .fold(0, |number, &byte| (number << 8) | u64::from(byte))
     }
 
     /// A hash for filters.
     #[must_use]
     pub fn filter_key(&self) -> u64 {
-        u64::from_le_bytes(*self.0.last_chunk().expect("a prefix has 16 bytes"))
+        let mut key = [0; 8];
+        key.copy_from_slice(self.0.split_at(8).1);
+        u64::from_le_bytes(key)
     }
 }
 
@@ -57,20 +64,23 @@ pub struct IndexSegment {
 impl IndexSegment {
     /// The stored form, sealed under the index secret.
     #[must_use]
-    pub fn encode(
-        &self,
-        keys: &RepositoryKeys,
-        session: SessionId,
-        random: &[u8; 32],
-    ) -> Vec<u8> {
-        let mut body = Vec::with_capacity(16 + self.packs.len() * 56 + self.entries.len() * 24);
+    pub fn encode(&self, keys: &RepositoryKeys, session: SessionId, random: &[u8; 32]) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.entries.len().saturating_mul(24));
         body.varint(self.packs.len() as u64);
         self.packs.iter().for_each(|pack| pack.encode(&mut body));
         body.varint(self.entries.len() as u64);
-        self.entries.iter().for_each(|entry| body.extend_from_slice(&entry.blob.0));
-        self.entries.iter().for_each(|entry| body.varint(u64::from(entry.pack)));
-        self.entries.iter().for_each(|entry| body.varint(u64::from(entry.ordinal)));
-        self.entries.iter().for_each(|entry| body.varint(u64::from(entry.bytes)));
+        self.entries
+            .iter()
+            .for_each(|entry| body.extend_from_slice(&entry.blob.0));
+        self.entries
+            .iter()
+            .for_each(|entry| body.varint(u64::from(entry.pack)));
+        self.entries
+            .iter()
+            .for_each(|entry| body.varint(u64::from(entry.ordinal)));
+        self.entries
+            .iter()
+            .for_each(|entry| body.varint(u64::from(entry.bytes)));
         seal(
             ObjectKind::Index,
             keys.repository(),
@@ -85,7 +95,7 @@ impl IndexSegment {
     /// # Errors
     /// When it was changed, belongs elsewhere, or is not canonical.
     pub fn decode(keys: &RepositoryKeys, bytes: &[u8]) -> Result<Self, KeyError> {
-        let body = open(ObjectKind::Index, keys, INDEX_BYTES_MAX as usize, bytes)?;
+        let body = open(ObjectKind::Index, keys, BODY_BYTES_MAX, bytes)?;
         Ok(Self::decode_body(&body)?)
     }
 
@@ -103,16 +113,21 @@ impl IndexSegment {
         let (blobs, _) = reader.take(count.saturating_mul(16))?.as_chunks::<16>();
         let mut entries: Vec<IndexEntry> = blobs
             .iter()
-            .map(|blob| IndexEntry { blob: BlobPrefix(*blob), pack: 0, ordinal: 0, bytes: 0 })
+            .map(|blob| IndexEntry {
+                blob: BlobPrefix(*blob),
+                pack: 0,
+                ordinal: 0,
+                bytes: 0,
+            })
             .collect();
         for entry in &mut entries {
-            entry.pack = reader.varint_max(pack_count.saturating_sub(1))? as u32;
+            entry.pack = stored_length(reader.varint_max(pack_count.saturating_sub(1))?);
         }
         for entry in &mut entries {
-            entry.ordinal = reader.varint_max(PACK_BLOBS_MAX)? as u32;
+            entry.ordinal = stored_length(reader.varint_max(PACK_BLOBS_MAX)?);
         }
         for entry in &mut entries {
-            entry.bytes = reader.varint_max(BLOB_BYTES_MAX)? as u32;
+            entry.bytes = stored_length(reader.varint_max(BLOB_BYTES_MAX)?);
         }
         if (pack_count == 0 && count > 0) || !entries.is_sorted() {
             return Err(reader.invalid("its blobs are out of order"));
@@ -121,6 +136,9 @@ impl IndexSegment {
         Ok(Self { packs, entries })
     }
 }
+
+/// Longest plaintext of a segment, in bytes: that of its stored form.
+const BODY_BYTES_MAX: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests;

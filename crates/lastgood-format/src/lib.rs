@@ -3,6 +3,17 @@
 //! This crate does no I/O, asks no clock and draws no random numbers: what it needs of either
 //! comes in as an argument.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::big_endian_bytes,
+        clippy::host_endian_bytes
+    )
+)]
+
 pub mod chunker;
 pub mod config;
 pub mod encoding;
@@ -24,3 +35,6 @@ pub mod session;
 pub mod slot;
 pub mod snapshot;
 pub mod tree;
+
+#[cfg(test)]
+mod samples;

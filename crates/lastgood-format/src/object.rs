@@ -4,12 +4,12 @@
 //! sessions, outcomes, gc lists. *Sealed* objects are encrypted: snapshots and index segments.
 //! Spec: `docs/format/layout.md`, sections 1 and 4.
 
-use crate::encoding::{DecodeError, Reader};
+use crate::encoding::{DecodeError, Reader, stored_length};
 use crate::group::{Compression, GroupCompressor, GroupDecompressor, SUITE};
 use crate::id::{ObjectId, PackId, RepositoryId, SessionId, SnapshotId};
 use crate::key::{
-    Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer,
-    open_once, seal_once,
+    Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer, open_once,
+    seal_once,
 };
 use crate::limits::WRAPPED_BYTES_MAX;
 
@@ -133,7 +133,7 @@ pub fn object_id(bytes: &[u8]) -> ObjectId {
 #[must_use]
 pub fn sign(kind: ObjectKind, repository: RepositoryId, signer: &Signer, body: &[u8]) -> Vec<u8> {
     let mut out = header(kind, repository);
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&stored_length(body.len()).to_le_bytes());
     out.extend_from_slice(body);
     signer.certificate().encode(&mut out);
     let signature = signer.sign(SIGNED, &[&out]);
@@ -184,9 +184,12 @@ pub fn seal(
     body: &[u8],
 ) -> Vec<u8> {
     let (secret, session, class, wrapped) = match under {
-        SealedUnder::Session(secret) => {
-            (&secret.secret, secret.session, secret.class as u8, secret.wrapped.as_slice())
-        }
+        SealedUnder::Session(secret) => (
+            &secret.secret,
+            secret.session,
+            secret.class as u8,
+            secret.wrapped.as_slice(),
+        ),
         SealedUnder::Index(secret, session) => (secret, session, 0, &[][..]),
     };
     let mut out = header(kind, repository);
@@ -194,8 +197,7 @@ pub fn seal(
     out.push(class);
     out.extend_from_slice(session.as_bytes());
     out.extend_from_slice(&secret.commitment());
-    out.extend_from_slice(&(wrapped.len() as u16).to_le_bytes());
-    out.extend_from_slice(wrapped);
+    write_wrapped(wrapped, &mut out);
     // The salt covers the body and all that is authenticated with it, so a stuck random source
     // cannot reuse a key.
     let salt = secret.derive("lastgood 2026-11 v1 object salt", &[random, &out, body]);
@@ -203,9 +205,9 @@ pub fn seal(
 
     let mut compressor = GroupCompressor::new(3);
     let (compression, stored) = compressor.compress(body);
-    let mut sealed = Vec::with_capacity(stored.len() + 32);
+    let mut sealed = Vec::with_capacity(stored.len().saturating_add(32));
     sealed.push(compression as u8);
-    sealed.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    sealed.extend_from_slice(&stored_length(body.len()).to_le_bytes());
     sealed.extend_from_slice(stored);
     let key = secret.derive("lastgood 2026-11 v1 object key", &[salt.expose()]);
     seal_once(&key, &out, &mut sealed);
@@ -236,18 +238,20 @@ pub fn open(
     }
     let wrapped = reader.take(wrapped_bytes)?;
     let secret = match (kind, class) {
-        (ObjectKind::Index, 0)
-            if keys.index().commitment() == commitment && wrapped.is_empty() =>
-        {
+        (ObjectKind::Index, 0) if keys.index().commitment() == commitment && wrapped.is_empty() => {
             keys.index().clone()
         }
         (ObjectKind::Snapshot, class) if class == Class::Meta as u8 => {
-            ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?.secret.clone()
+            ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?
+                .secret
+                .clone()
         }
         _ => return Err(KeyError::Forged),
     };
     let salt: [u8; 32] = reader.array()?;
-    let aad = bytes.get(..bytes.len().saturating_sub(reader.left())).unwrap_or_default();
+    let aad = bytes
+        .get(..bytes.len().saturating_sub(reader.left()))
+        .unwrap_or_default();
     let mut sealed = reader.rest().to_vec();
     let key = secret.derive("lastgood 2026-11 v1 object key", &[&salt]);
     let plain = open_once(&key, aad, &mut sealed)?;
@@ -266,6 +270,17 @@ pub fn open(
     Ok(body)
 }
 
+/// Appends a wrapped secret with its two-byte length in front.
+pub(crate) fn write_wrapped(wrapped: &[u8], out: &mut Vec<u8>) {
+    assert!(
+        wrapped.len() <= WRAPPED_BYTES_MAX,
+        "a wrapped secret exceeds its limit"
+    );
+    let [low, high, ..] = stored_length(wrapped.len()).to_le_bytes();
+    out.extend_from_slice(&[low, high]);
+    out.extend_from_slice(wrapped);
+}
+
 fn header(kind: ObjectKind, repository: RepositoryId) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(&MAGIC);
@@ -281,14 +296,23 @@ fn read_header(
 ) -> Result<Reader<'_>, KeyError> {
     let mut reader = Reader::new(bytes, "object");
     if reader.array::<6>()? != MAGIC {
-        return Err(reader.invalid("it does not start with the magic of an object").into());
+        return Err(reader
+            .invalid("it does not start with the magic of an object")
+            .into());
     }
     let version = reader.u8()?;
     if version != FORMAT {
-        return Err(DecodeError::TooNew { what: "object", version, known: FORMAT }.into());
+        return Err(DecodeError::TooNew {
+            what: "object",
+            version,
+            known: FORMAT,
+        }
+        .into());
     }
     if reader.u8()? != kind as u8 {
-        return Err(reader.invalid("it is of another kind than its name says").into());
+        return Err(reader
+            .invalid("it is of another kind than its name says")
+            .into());
     }
     if reader.array::<16>()? != *repository.as_bytes() {
         return Err(reader.invalid("it belongs to another repository").into());

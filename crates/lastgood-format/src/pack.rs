@@ -8,7 +8,7 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::encoding::{DecodeError, Reader, Write};
+use crate::encoding::{DecodeError, Reader, Write, stored_length};
 use crate::group::{
     Compression, FrameSize, GroupSalt, Purpose, SUITE, TAG_BYTES, open_frames_as, seal_frames,
     seal_frames_as,
@@ -19,6 +19,7 @@ use crate::limits::{
     BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BLOBS_MAX, PACK_BYTES_MAX, PACK_HEADER_BYTES_MAX,
     WRAPPED_BYTES_MAX,
 };
+use crate::object::write_wrapped;
 
 /// What a blob holds. Blobs of different kinds never have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,8 +43,14 @@ impl BlobKind {
     /// How many kinds there are.
     pub const COUNT: usize = 6;
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Chunk, Self::Tree, Self::Recipe, Self::Hints, Self::Links, Self::PackSet];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Chunk,
+        Self::Tree,
+        Self::Recipe,
+        Self::Hints,
+        Self::Links,
+        Self::PackSet,
+    ];
 
     /// The kind with this number.
     ///
@@ -59,7 +66,7 @@ impl BlobKind {
     /// Position in [`ALL`](Self::ALL).
     #[must_use]
     pub const fn ordinal(self) -> usize {
-        self as usize - 1
+        (self as usize).saturating_sub(1)
     }
 
     /// The class whose packs hold such blobs.
@@ -117,7 +124,7 @@ pub struct Directory {
 impl Directory {
     /// Appends a group after the ones there are. Its blobs come as id, kind, base and length.
     pub(crate) fn push(&mut self, group: GroupEntry, blobs: &[PackedBlob]) {
-        let index = self.groups.len() as u32;
+        let index = stored_length(self.groups.len());
         let mut offset = 0_u32;
         self.blobs.extend(blobs.iter().map(|blob| {
             let entry = BlobEntry {
@@ -134,12 +141,17 @@ impl Directory {
         self.groups.push(group);
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.blobs.len() * 36);
+    /// The plaintext that a pack's last frames hold.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.blobs.len().saturating_mul(36));
         out.varint(self.groups.len() as u64);
         let mut blobs = self.blobs.as_slice();
         for (index, group) in self.groups.iter().enumerate() {
-            let count = blobs.iter().take_while(|blob| blob.group as usize == index).count();
+            let count = blobs
+                .iter()
+                .take_while(|blob| blob.group as usize == index)
+                .count();
             let (own, rest) = blobs.split_at(count);
             blobs = rest;
             out.varint(u64::from(group.stored_bytes));
@@ -160,11 +172,16 @@ impl Directory {
     }
 
     /// Parses a directory and checks that lengths add up and frames follow one another.
-    fn decode(bytes: &[u8], class: Class, size: FrameSize) -> Result<Self, DecodeError> {
+    ///
+    /// # Errors
+    /// When they do not, or a blob is of another class than `class`.
+    pub fn decode(bytes: &[u8], class: Class, size: FrameSize) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes, "pack directory");
         let group_count = reader.count(PACK_BLOBS_MAX, 20)?;
-        let mut directory =
-            Self { groups: Vec::with_capacity(group_count), blobs: Vec::new() };
+        let mut directory = Self {
+            groups: Vec::with_capacity(group_count),
+            blobs: Vec::new(),
+        };
         let mut first_frame = 0_usize;
         for index in 0..group_count {
             let stored = reader.varint_max(GROUP_BYTES_MAX)?;
@@ -181,15 +198,18 @@ impl Directory {
                 }
                 let length = reader.varint_max(BLOB_BYTES_MAX)?;
                 let id = BlobId::new(reader.array()?);
-                let base =
-                    if tag & DELTA != 0 { Some(BlobId::new(reader.array()?)) } else { None };
+                let base = if tag & DELTA != 0 {
+                    Some(BlobId::new(reader.array()?))
+                } else {
+                    None
+                };
                 directory.blobs.push(BlobEntry {
                     id,
                     kind,
                     base,
-                    group: index as u32,
-                    offset: offset as u32,
-                    bytes: length as u32,
+                    group: stored_length(index),
+                    offset: stored_length(offset),
+                    bytes: stored_length(length),
                 });
                 offset = offset.saturating_add(length);
             }
@@ -197,9 +217,9 @@ impl Directory {
                 return Err(reader.invalid("its blobs do not fill their group"));
             }
             directory.groups.push(GroupEntry {
-                first_frame: first_frame as u32,
-                stored_bytes: stored as u32,
-                raw_bytes: raw as u32,
+                first_frame: stored_length(first_frame),
+                stored_bytes: stored_length(stored),
+                raw_bytes: stored_length(raw),
                 compression,
                 salt,
             });
@@ -245,7 +265,10 @@ pub struct ParityLayout {
 
 impl ParityLayout {
     /// No parity.
-    pub const NONE: Self = Self { data_shards: 0, parity_shards: 0 };
+    pub const NONE: Self = Self {
+        data_shards: 0,
+        parity_shards: 0,
+    };
 
     /// Parity shards for so many frames.
     #[must_use]
@@ -253,7 +276,9 @@ impl ParityLayout {
         if self.data_shards == 0 {
             return 0;
         }
-        frames.div_ceil(self.data_shards as usize) * self.parity_shards as usize
+        frames
+            .div_ceil(self.data_shards as usize)
+            .saturating_mul(self.parity_shards as usize)
     }
 }
 
@@ -292,7 +317,7 @@ impl PackHeader {
     /// All frames, the directory's included.
     #[must_use]
     pub const fn frames(&self) -> usize {
-        self.group_frames as usize + self.directory_frames()
+        (self.group_frames as usize).saturating_add(self.directory_frames())
     }
 
     /// Parity shards.
@@ -304,36 +329,52 @@ impl PackHeader {
     /// Length of the stored header.
     #[must_use]
     pub const fn header_bytes(&self) -> usize {
-        HEADER_FIXED_BYTES + self.wrapped.len() + 8
+        (HEADER_FIXED_BYTES + CHECKSUM_BYTES).saturating_add(self.wrapped.len())
     }
 
     /// Where the directory's frames start in the pack, in bytes.
     #[must_use]
     pub const fn directory_offset(&self) -> usize {
+        let shards = (self.group_frames as usize).saturating_add(self.parity_count());
         self.header_bytes()
-            + (self.group_frames as usize + self.parity_count()) * self.frame_size.stored()
+            .saturating_add(shards.saturating_mul(self.frame_size.stored()))
+    }
+
+    /// Length of the directory's frames.
+    const fn directory_frames_bytes(&self) -> usize {
+        self.directory_frames()
+            .saturating_mul(self.frame_size.stored())
+    }
+
+    /// Length of the checksums of all shards.
+    const fn checksums_bytes(&self) -> usize {
+        self.frames()
+            .saturating_add(self.parity_count())
+            .saturating_mul(CHECKSUM_BYTES)
     }
 
     /// Length of everything after the directory's frames.
     #[must_use]
     pub const fn tail_bytes(&self) -> usize {
-        (self.frames() + self.parity_count()) * 8 + self.header_bytes() + FOOTER_BYTES
+        self.checksums_bytes()
+            .saturating_add(self.header_bytes())
+            .saturating_add(FOOTER_BYTES)
     }
 
     /// Length of the pack.
     #[must_use]
     pub const fn pack_bytes(&self) -> usize {
         self.directory_offset()
-            + self.directory_frames() * self.frame_size.stored()
-            + self.tail_bytes()
+            .saturating_add(self.directory_frames_bytes())
+            .saturating_add(self.tail_bytes())
     }
 
     /// The footer of the pack, of which every field follows from the header.
     const fn footer(&self) -> PackFooter {
         PackFooter {
             pack_bytes: self.pack_bytes() as u64,
-            header_bytes: self.header_bytes() as u32,
-            end_bytes: (self.pack_bytes() - self.directory_offset()) as u32,
+            header_bytes: stored_length(self.header_bytes()),
+            end_bytes: stored_length(self.pack_bytes().saturating_sub(self.directory_offset())),
         }
     }
 
@@ -347,14 +388,16 @@ impl PackHeader {
         start..start.saturating_add(frames.saturating_mul(frame))
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The stored form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.header_bytes());
         out.extend_from_slice(&HEADER_MAGIC);
         out.extend_from_slice(&[
             self.class as u8,
             SUITE,
             self.frame_size.log2(),
-            if self.parity == ParityLayout::NONE { 0 } else { 1 },
+            u8::from(self.parity != ParityLayout::NONE),
         ]);
         out.extend_from_slice(&self.parity.data_shards.to_le_bytes());
         out.extend_from_slice(&self.parity.parity_shards.to_le_bytes());
@@ -364,8 +407,7 @@ impl PackHeader {
         out.extend_from_slice(&self.directory_bytes.to_le_bytes());
         out.extend_from_slice(&self.directory_salt.0);
         out.extend_from_slice(&self.commitment);
-        out.extend_from_slice(&(self.wrapped.len() as u16).to_le_bytes());
-        out.extend_from_slice(&self.wrapped);
+        write_wrapped(&self.wrapped, &mut out);
         let checksum = xxh3_64(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out
@@ -378,17 +420,24 @@ impl PackHeader {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes, "pack header");
         let magic: [u8; 8] = reader.array()?;
-        if magic[..6] != HEADER_MAGIC[..6] {
+        if magic[..6] != HEADER_MAGIC[..6] || magic[7] != HEADER_MAGIC[7] {
             return Err(reader.invalid("it does not start with the magic of a pack"));
         }
         if magic[6] != FORMAT {
-            return Err(DecodeError::TooNew { what: "pack", version: magic[6], known: FORMAT });
+            return Err(DecodeError::TooNew {
+                what: "pack",
+                version: magic[6],
+                known: FORMAT,
+            });
         }
         let class = Class::from_u8(reader.u8()?)?;
         let suite = reader.u8()?;
         let frame_size = FrameSize::from_log2(reader.u8()?)?;
         let scheme = reader.u8()?;
-        let parity = ParityLayout { data_shards: reader.u16()?, parity_shards: reader.u16()? };
+        let parity = ParityLayout {
+            data_shards: reader.u16()?,
+            parity_shards: reader.u16()?,
+        };
         let header = Self {
             class,
             frame_size,
@@ -415,7 +464,8 @@ impl PackHeader {
         if suite != SUITE || (scheme == 0) != (parity == ParityLayout::NONE) || scheme > 1 {
             return Err(reader.invalid("its cipher suite or parity scheme is unknown"));
         }
-        if u64::from(header.group_frames) * frame_size.stored() as u64 > PACK_BYTES_MAX
+        if u64::from(header.group_frames).saturating_mul(frame_size.stored() as u64)
+            > PACK_BYTES_MAX
             || u64::from(header.directory_bytes) > PACK_BYTES_MAX
             || header.pack_bytes() as u64 > PACK_BYTES_MAX
             || (parity.data_shards == 0) != (parity.parity_shards == 0)
@@ -438,7 +488,12 @@ pub struct PackFooter {
 }
 
 impl PackFooter {
-    fn encode(&self) -> [u8; FOOTER_BYTES] {
+    /// The stored form.
+    ///
+    /// # Panics
+    /// Never: its fields have fixed lengths.
+    #[must_use]
+    pub fn encode(&self) -> [u8; FOOTER_BYTES] {
         let mut out = Vec::with_capacity(FOOTER_BYTES);
         out.extend_from_slice(&self.pack_bytes.to_le_bytes());
         out.extend_from_slice(&self.header_bytes.to_le_bytes());
@@ -446,7 +501,8 @@ impl PackFooter {
         let checksum = xxh3_64(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(&FOOTER_MAGIC);
-        out.try_into().expect("the footer's fields have fixed lengths")
+        out.try_into()
+            .expect("the footer's fields have fixed lengths")
     }
 
     /// Parses the last [`FOOTER_BYTES`] bytes of a pack.
@@ -491,7 +547,12 @@ impl PackBuilder {
     #[must_use]
     pub fn new(frame_size: FrameSize, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        Self { frame_size, directory: Directory::default(), frames: buffer, checksums: Vec::new() }
+        Self {
+            frame_size,
+            directory: Directory::default(),
+            frames: buffer,
+            checksums: Vec::new(),
+        }
     }
 
     /// Seals one group into the pack.
@@ -508,19 +569,35 @@ impl PackBuilder {
         random: &[u8; 32],
     ) {
         let filled: u64 = group.blobs.iter().map(|blob| u64::from(blob.bytes)).sum();
-        assert!(filled == u64::from(group.raw_bytes), "the blobs do not fill their group");
-        assert!(group.raw_bytes as usize <= GROUP_BYTES_MAX, "a group exceeds its limit");
-        assert!(self.blob_count() + group.blobs.len() <= PACK_BLOBS_MAX, "a pack has too many blobs");
+        assert!(
+            filled == u64::from(group.raw_bytes),
+            "the blobs do not fill their group"
+        );
+        assert!(
+            group.raw_bytes as usize <= GROUP_BYTES_MAX,
+            "a group exceeds its limit"
+        );
+        assert!(
+            self.blob_count().saturating_add(group.blobs.len()) <= PACK_BLOBS_MAX,
+            "a pack has too many blobs"
+        );
         let salt = GroupSalt::hedged(secret, counter, random, &[&group.determinants()]);
         let start = self.frames.len();
-        let first_frame = start / self.frame_size.stored();
-        seal_frames(secret, salt, self.frame_size, group.payload, &mut self.frames);
+        let first_frame = self.frame_count();
+        seal_frames(
+            secret,
+            salt,
+            self.frame_size,
+            group.payload,
+            &mut self.frames,
+        );
         let sealed = self.frames.get(start..).unwrap_or_default();
-        self.checksums.extend(sealed.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        self.checksums
+            .extend(sealed.chunks_exact(self.frame_size.stored()).map(xxh3_64));
         self.directory.push(
             GroupEntry {
-                first_frame: first_frame as u32,
-                stored_bytes: group.payload.len() as u32,
+                first_frame: stored_length(first_frame),
+                stored_bytes: stored_length(group.payload.len()),
                 raw_bytes: group.raw_bytes,
                 compression: group.compression,
                 salt,
@@ -534,19 +611,30 @@ impl PackBuilder {
     /// # Panics
     /// When the two have frames of different sizes.
     pub fn append(&mut self, other: &Self) {
-        assert_eq!(self.frame_size, other.frame_size, "joined packs have frames of one size");
-        let frame_offset = (self.frames.len() / self.frame_size.stored()) as u32;
-        let group_offset = self.directory.groups.len() as u32;
+        assert_eq!(
+            self.frame_size, other.frame_size,
+            "joined packs have frames of one size"
+        );
+        let frame_offset = stored_length(self.frame_count());
+        let group_offset = stored_length(self.directory.groups.len());
         self.frames.extend_from_slice(&other.frames);
         self.checksums.extend_from_slice(&other.checksums);
-        self.directory.groups.extend(other.directory.groups.iter().map(|group| GroupEntry {
-            first_frame: group.first_frame.saturating_add(frame_offset),
-            ..*group
-        }));
-        self.directory.blobs.extend(other.directory.blobs.iter().map(|blob| BlobEntry {
-            group: blob.group.saturating_add(group_offset),
-            ..*blob
-        }));
+        self.directory
+            .groups
+            .extend(other.directory.groups.iter().map(|group| GroupEntry {
+                first_frame: group.first_frame.saturating_add(frame_offset),
+                ..*group
+            }));
+        self.directory
+            .blobs
+            .extend(other.directory.blobs.iter().map(|blob| BlobEntry {
+                group: blob.group.saturating_add(group_offset),
+                ..*blob
+            }));
+    }
+
+    fn frame_count(&self) -> usize {
+        self.frames.len() >> self.frame_size.log2()
     }
 
     /// Whether nothing was added yet.
@@ -581,15 +669,18 @@ impl PackBuilder {
             parity: ParityLayout::NONE,
             repository: secret.repository,
             session: secret.session,
-            group_frames: (self.frames.len() / self.frame_size.stored()) as u32,
-            directory_bytes: plain.len() as u32,
+            group_frames: stored_length(self.frame_count()),
+            directory_bytes: stored_length(plain.len()),
             directory_salt,
             commitment: secret.secret.commitment(),
             wrapped: secret.wrapped.clone(),
         };
-        assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
+        assert!(
+            header.pack_bytes() as u64 <= PACK_BYTES_MAX,
+            "a pack exceeds its limit"
+        );
 
-        let mut end = Vec::with_capacity(header.pack_bytes() - header.directory_offset());
+        let mut end = Vec::with_capacity(header.footer().end_bytes as usize);
         seal_frames_as(
             Purpose::Directory,
             secret,
@@ -598,9 +689,13 @@ impl PackBuilder {
             &plain,
             &mut end,
         );
-        self.checksums.extend(end.chunks_exact(self.frame_size.stored()).map(xxh3_64));
-        let checksums: Vec<u8> =
-            self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
+        self.checksums
+            .extend(end.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        let checksums: Vec<u8> = self
+            .checksums
+            .iter()
+            .flat_map(|checksum| checksum.to_le_bytes())
+            .collect();
         let header_bytes = header.encode();
         let id = pack_id(
             &header_bytes,
@@ -641,7 +736,7 @@ impl GroupPayload<'_> {
     /// blobs, and the compressor, by its level and version; and, should that compressor not be
     /// deterministic after all, a fast hash of the payload itself.
     fn determinants(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + self.blobs.len() * 40);
+        let mut out = Vec::with_capacity(self.blobs.len().saturating_mul(40));
         out.push(self.compression as u8);
         out.extend_from_slice(&self.level.to_le_bytes());
         out.extend_from_slice(&zstd::zstd_safe::version_number().to_le_bytes());
@@ -678,7 +773,9 @@ pub struct FinishedPack {
 /// # Errors
 /// [`PackError`] tells what is wrong with which part.
 pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, PackError> {
-    let (rest, footer) = end.split_last_chunk_mut().ok_or(PackError::Footer(TOO_SHORT))?;
+    let (rest, footer) = end
+        .split_last_chunk_mut()
+        .ok_or(PackError::Footer(TOO_SHORT))?;
     let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
     let at = rest
         .len()
@@ -689,9 +786,9 @@ pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, Pac
     if header.repository != keys.repository() {
         return Err(PackError::Foreign);
     }
-    let frames_bytes = header.directory_frames() * header.frame_size.stored();
+    let frames_bytes = header.directory_frames_bytes();
     if footer != header.footer()
-        || rest.len() != frames_bytes + header.tail_bytes() - FOOTER_BYTES - header.header_bytes()
+        || rest.len() != frames_bytes.saturating_add(header.checksums_bytes())
     {
         return Err(PackError::Footer(TOO_SHORT));
     }
@@ -714,17 +811,24 @@ pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, Pac
         &mut plain,
     )
     .map_err(|error| PackError::Key(error.source))?;
-    let directory = Directory::decode(&plain, header.class, header.frame_size)
-        .map_err(PackError::Directory)?;
-    let frames_used: usize =
-        directory.groups.iter().map(|g| header.frame_size.count(g.stored_bytes as usize)).sum();
+    let directory =
+        Directory::decode(&plain, header.class, header.frame_size).map_err(PackError::Directory)?;
+    let frames_used: usize = directory
+        .groups
+        .iter()
+        .map(|g| header.frame_size.count(g.stored_bytes as usize))
+        .sum();
     if frames_used != header.group_frames as usize {
         return Err(PackError::Directory(DecodeError::invalid(
             "pack directory",
             "its groups do not fill the pack's frames",
         )));
     }
-    Ok(OpenedPack { header, secret, directory })
+    Ok(OpenedPack {
+        header,
+        secret,
+        directory,
+    })
 }
 
 /// A pack whose directory is open: what it takes to read its groups.
@@ -747,16 +851,20 @@ pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
     let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
     let header = PackHeader::decode(pack).map_err(PackError::Header)?;
     if header.pack_bytes() != pack.len() || footer != header.footer() {
-        return Err(PackError::Footer(DecodeError::invalid("pack", "its length does not fit")));
+        return Err(PackError::Footer(DecodeError::invalid(
+            "pack",
+            "its length does not fit",
+        )));
     }
     let size = header.frame_size;
     let header_end = header.header_bytes();
-    let groups_end = header_end + header.group_frames as usize * size.stored();
     let directory = header.directory_offset();
-    let directory_end = directory + header.directory_frames() * size.stored();
-    let checksums_end = directory_end + (header.frames() + header.parity_count()) * 8;
+    let parity_bytes = header.parity_count().saturating_mul(size.stored());
+    let groups_end = directory.saturating_sub(parity_bytes);
+    let directory_end = directory.saturating_add(header.directory_frames_bytes());
+    let checksums_end = directory_end.saturating_add(header.checksums_bytes());
     let part = |start: usize, end: usize| pack.get(start..end).unwrap_or_default();
-    let copy = part(checksums_end, checksums_end + header_end);
+    let copy = part(checksums_end, checksums_end.saturating_add(header_end));
     if copy != part(0, header_end) {
         return Err(PackError::Header(DecodeError::invalid(
             "pack header",
@@ -764,8 +872,14 @@ pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
         )));
     }
     let checksums = part(directory_end, checksums_end);
-    let shards = [(header_end, groups_end), (directory, directory_end), (groups_end, directory)];
-    let shards = shards.iter().flat_map(|&(start, end)| part(start, end).chunks(size.stored()));
+    let shards = [
+        (header_end, groups_end),
+        (directory, directory_end),
+        (groups_end, directory),
+    ];
+    let shards = shards
+        .iter()
+        .flat_map(|&(start, end)| part(start, end).chunks(size.stored()));
     for (index, (shard, checksum)) in shards.zip(checksums.chunks_exact(8)).enumerate() {
         if xxh3_64(shard).to_le_bytes() != checksum {
             return Err(PackError::Shard(index));
@@ -819,13 +933,17 @@ fn pack_id<'a>(header: &[u8], tags: impl Iterator<Item = &'a [u8]>, checksums: &
 }
 
 fn frame_tags(frames: &[u8], size: FrameSize) -> impl Iterator<Item = &[u8]> {
-    frames.chunks_exact(size.stored()).filter_map(|frame| frame.last_chunk::<TAG_BYTES>()).map(|tag| &tag[..])
+    frames
+        .chunks_exact(size.stored())
+        .filter_map(|frame| frame.last_chunk::<TAG_BYTES>())
+        .map(|tag| &tag[..])
 }
 
 const FORMAT: u8 = 1;
 const HEADER_MAGIC: [u8; 8] = *b"lgpack\x01\n";
 const FOOTER_MAGIC: [u8; 8] = *b"lgend\0\x01\n";
 const HEADER_FIXED_BYTES: usize = 8 + 4 + 4 + 16 + 16 + 4 + 4 + 16 + 32 + 2;
+const CHECKSUM_BYTES: usize = 8;
 const DELTA: u8 = 0x80;
 const TOO_SHORT: DecodeError = DecodeError::Truncated { what: "pack" };
 

@@ -39,7 +39,10 @@ impl PackRef {
             session: SessionId::new(reader.array()?),
             pack: PackId::new(reader.array()?),
             class: Class::from_u8(reader.u8()?)?,
-            bytes: reader.varint_max(PACK_BYTES_MAX as usize)? as u64,
+            bytes: match reader.varint()? {
+                bytes if bytes <= PACK_BYTES_MAX => bytes,
+                _ => return Err(reader.invalid("the length of a pack exceeds its limit")),
+            },
         })
     }
 }

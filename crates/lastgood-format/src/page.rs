@@ -72,6 +72,29 @@ pub enum Page<T> {
     Interior(Vec<Child>),
 }
 
+/// Encodes a page of a list whose leaves `C` encodes; `level` is 0 for a leaf.
+#[must_use]
+pub fn encode<C: LeafCodec>(level: u8, page: &Page<C::Item>) -> Vec<u8> {
+    let mut bytes = vec![level];
+    match page {
+        Page::Leaf(items) => C::encode(items, &mut bytes),
+        Page::Interior(children) => {
+            bytes.varint(children.len() as u64);
+            for child in children {
+                bytes.varint(child.measure);
+                bytes.bytes(&child.last_key);
+                bytes.extend_from_slice(child.page.as_bytes());
+            }
+        }
+    }
+    // What no reader would accept must not be stored.
+    debug_assert!(
+        decode::<C>(&bytes, Some(level)).is_ok(),
+        "a page does not decode again"
+    );
+    bytes
+}
+
 /// Decodes a page of a list whose leaves `C` encodes.
 ///
 /// `level` is the level the page must have; `None` for a root page, which may have any.
@@ -116,7 +139,11 @@ pub struct PageWriter<C: LeafCodec> {
 
 impl<C: LeafCodec> Default for PageWriter<C> {
     fn default() -> Self {
-        Self { items: Vec::new(), weight: 0, levels: Vec::new() }
+        Self {
+            items: Vec::new(),
+            weight: 0,
+            levels: Vec::new(),
+        }
     }
 }
 
@@ -139,14 +166,14 @@ impl<C: LeafCodec> PageWriter<C> {
         {
             self.close_leaf(store)?;
             // A parent ends where its last child does, on rarer boundaries.
-            let mut level = 0;
+            let mut level = 0_usize;
             while self.levels.get(level).is_some_and(|children: &Vec<Child>| {
-                is_boundary(hash, level + 1)
+                is_boundary(hash, level.saturating_add(1))
                     || children.len() >= PAGE_ITEMS_MAX
                     || key_bytes(children) >= PAGE_WEIGHT_MAX
             }) {
                 self.close_interior(level, store)?;
-                level += 1;
+                level = level.saturating_add(1);
             }
         }
         Ok(())
@@ -163,15 +190,15 @@ impl<C: LeafCodec> PageWriter<C> {
         if !self.items.is_empty() || self.levels.is_empty() {
             self.close_leaf(store)?;
         }
-        let mut level = 0;
+        let mut level = 0_usize;
         loop {
-            let is_top = level + 1 == self.levels.len();
+            let is_top = level.saturating_add(1) == self.levels.len();
             match self.levels.get(level).map(Vec::as_slice) {
                 Some([root]) if is_top => return Ok(root.page),
                 Some([]) | None => {}
                 Some(_) => self.close_interior(level, store)?,
             }
-            level += 1;
+            level = level.saturating_add(1);
         }
     }
 
@@ -179,15 +206,23 @@ impl<C: LeafCodec> PageWriter<C> {
         &mut self,
         store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
     ) -> Result<(), E> {
-        let mut bytes = vec![0];
-        C::encode(&self.items, &mut bytes);
-        let child = Child {
-            page: store(&bytes)?,
-            measure: self.items.iter().map(C::measure).fold(0, u64::saturating_add),
-            last_key: self.items.last().map(C::key).unwrap_or_default().into(),
-        };
-        self.items.clear();
+        let measure = self
+            .items
+            .iter()
+            .map(C::measure)
+            .fold(0, u64::saturating_add);
+        let last_key = self.items.last().map(C::key).unwrap_or_default().into();
         self.weight = 0;
+        let page = Page::Leaf(std::mem::take(&mut self.items));
+        let child = Child {
+            page: store(&encode::<C>(0, &page))?,
+            measure,
+            last_key,
+        };
+        if let Page::Leaf(mut items) = page {
+            items.clear();
+            self.items = items;
+        }
         self.add_child(0, child);
         Ok(())
     }
@@ -197,20 +232,26 @@ impl<C: LeafCodec> PageWriter<C> {
         level: usize,
         store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
     ) -> Result<(), E> {
-        let children = self.levels.get_mut(level).map(std::mem::take).unwrap_or_default();
-        let mut bytes = vec![level as u8 + 1];
-        bytes.varint(children.len() as u64);
-        for child in &children {
-            bytes.varint(child.measure);
-            bytes.bytes(&child.last_key);
-            bytes.extend_from_slice(child.page.as_bytes());
-        }
+        let children = self
+            .levels
+            .get_mut(level)
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let measure = children
+            .iter()
+            .fold(0_u64, |sum, child| sum.saturating_add(child.measure));
+        let last_key = children
+            .last()
+            .map(|child| child.last_key.clone())
+            .unwrap_or_default();
+        let number = u8::try_from(level.saturating_add(1)).unwrap_or(u8::MAX);
+        let bytes = encode::<C>(number, &Page::Interior(children));
         let parent = Child {
             page: store(&bytes)?,
-            measure: children.iter().fold(0, |sum: u64, child| sum.saturating_add(child.measure)),
-            last_key: children.last().map(|child| child.last_key.clone()).unwrap_or_default(),
+            measure,
+            last_key,
         };
-        self.add_child(level + 1, parent);
+        self.add_child(level.saturating_add(1), parent);
         Ok(())
     }
 
@@ -276,7 +317,13 @@ fn walk_level<C: LeafCodec, E: From<DecodeError>>(
             items.into_iter().try_for_each(visit)
         }
         (found, Page::Interior(children)) => children.into_iter().try_for_each(|child| {
-            walk_level::<C, E>(child.page, Some(found - 1), last_key, load, visit)?;
+            walk_level::<C, E>(
+                child.page,
+                Some(found.saturating_sub(1)),
+                last_key,
+                load,
+                visit,
+            )?;
             if last_key.as_deref().unwrap_or_default() != &*child.last_key {
                 return Err(DecodeError::invalid("page", "its last key is another").into());
             }
@@ -287,8 +334,8 @@ fn walk_level<C: LeafCodec, E: From<DecodeError>>(
 
 /// A leaf ends with probability 1/1024, an interior page of level `n` with 1/1024 to the `n + 1`.
 const fn is_boundary(hash: u64, level: usize) -> bool {
-    let bits = 10 * (level + 1);
-    bits < 64 && hash & ((1 << bits) - 1) == 0
+    let bits = 10_usize.saturating_mul(level.saturating_add(1));
+    bits < 64 && hash.trailing_zeros() as usize >= bits
 }
 
 #[cfg(test)]

@@ -28,7 +28,12 @@ impl Session {
             .field(1, self.id.as_bytes())
             .integer(2, self.round)
             .field(3, &self.started.to_le_bytes());
-        sign(ObjectKind::Session, keys.repository(), signer, &record.finish())
+        sign(
+            ObjectKind::Session,
+            keys.repository(),
+            signer,
+            &record.finish(),
+        )
     }
 
     /// Parses and verifies the object stored for session `id`.
@@ -94,17 +99,26 @@ impl Outcome {
         session: SessionId,
         bytes: &[u8],
     ) -> Result<(Self, WriterId), KeyError> {
-        let (body, certificate, outcome) = match verify(ObjectKind::Outcome, keys, Role::Writer, bytes) {
-            Ok((body, certificate)) => {
-                let snapshot = body.get(16..).and_then(|bytes| bytes.try_into().ok());
-                (body, certificate, snapshot.map(|bytes| Self::Commit(SnapshotId::new(bytes))))
-            }
-            Err(_) => {
-                let (body, certificate) =
-                    verify(ObjectKind::Outcome, keys, Role::Maintenance, bytes)?;
-                (body, certificate, (body.len() == 16).then_some(Self::Fenced))
-            }
-        };
+        let (body, certificate, outcome) =
+            match verify(ObjectKind::Outcome, keys, Role::Writer, bytes) {
+                Ok((body, certificate)) => {
+                    let snapshot = body.get(16..).and_then(|bytes| bytes.try_into().ok());
+                    (
+                        body,
+                        certificate,
+                        snapshot.map(|bytes| Self::Commit(SnapshotId::new(bytes))),
+                    )
+                }
+                Err(_) => {
+                    let (body, certificate) =
+                        verify(ObjectKind::Outcome, keys, Role::Maintenance, bytes)?;
+                    (
+                        body,
+                        certificate,
+                        (body.len() == 16).then_some(Self::Fenced),
+                    )
+                }
+            };
         if body.get(..16) != Some(&session.as_bytes()[..]) {
             return Err(DecodeError::invalid("outcome", "it is of another session").into());
         }

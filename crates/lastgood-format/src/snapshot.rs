@@ -5,7 +5,6 @@ use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::entry::Timestamp;
 use crate::id::{BlobId, SessionId, SnapshotId, WriterId};
 use crate::key::{Certificate, ClassSecret, KeyError, RepositoryKeys, Role, Signer};
-use crate::limits::{PAGE_ITEMS_MAX, SNAPSHOT_BYTES_MAX};
 use crate::object::{ObjectKind, SealedUnder, open, seal};
 use crate::packset::PackRef;
 
@@ -157,6 +156,9 @@ impl SnapshotFlags {
 
 impl Snapshot {
     /// The stored form: signed by the writer, sealed under the session's metadata secret.
+    ///
+    /// # Panics
+    /// When the record exceeds 16 MiB: every reader would refuse it, so it must not be committed.
     #[must_use]
     pub fn encode(
         &self,
@@ -166,7 +168,12 @@ impl Snapshot {
         random: &[u8; 32],
     ) -> Vec<u8> {
         let record = self.encode_record();
-        let mut body = Vec::with_capacity(record.len() + 256);
+        // Refused by every reader, so never committed.
+        assert!(
+            record.len() < BODY_BYTES_MAX - 1024,
+            "a snapshot exceeds its limit"
+        );
+        let mut body = Vec::with_capacity(record.len().saturating_add(256));
         body.bytes(&record);
         signer.certificate().encode(&mut body);
         let signature = signer.sign(CONTEXT, &[keys.repository().as_bytes(), &body]);
@@ -185,13 +192,15 @@ impl Snapshot {
     /// # Errors
     /// When it was changed, is of another repository, or its writer is not certified.
     pub fn decode(keys: &RepositoryKeys, bytes: &[u8]) -> Result<Self, KeyError> {
-        let body = open(ObjectKind::Snapshot, keys, SNAPSHOT_BYTES_MAX as usize, bytes)?;
+        let body = open(ObjectKind::Snapshot, keys, BODY_BYTES_MAX, bytes)?;
         let mut reader = Reader::new(&body, "snapshot");
-        let record = reader.bytes(SNAPSHOT_BYTES_MAX as usize)?;
+        let length = reader.left();
+        let record = reader.bytes(length)?;
         let root = keys.root_signer().public();
-        let certificate =
-            Certificate::decode(&mut reader, keys.repository(), &root, Role::Writer)?;
-        let signed = body.get(..body.len().saturating_sub(reader.left())).unwrap_or_default();
+        let certificate = Certificate::decode(&mut reader, keys.repository(), &root, Role::Writer)?;
+        let signed = body
+            .get(..body.len().saturating_sub(reader.left()))
+            .unwrap_or_default();
         let signature = reader.array()?;
         reader.finish()?;
         certificate
@@ -204,7 +213,9 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    fn encode_record(&self) -> Vec<u8> {
+    /// The plaintext record, as it is before it is signed and sealed.
+    #[must_use]
+    pub fn encode_record(&self) -> Vec<u8> {
         let mut record = RecordWriter::default();
         record
             .field(1, self.session.as_bytes())
@@ -214,12 +225,18 @@ impl Snapshot {
             .field(5, self.hints.as_bytes())
             .field(6, self.links.as_bytes())
             .field(7, self.pack_set.as_bytes())
-            .field(8, &encode_list(&self.ref_packs, |pack, out| pack.encode(out)))
+            .field(
+                8,
+                &encode_list(&self.ref_packs, |pack, out| pack.encode(out)),
+            )
             .field(9, &encode_list(&self.sources, |path, out| out.bytes(path)))
             .field(10, self.host.as_bytes())
             .field(11, &self.host_id)
             .field(12, self.user.as_bytes())
-            .field(13, &encode_list(&self.tags, |tag, out| out.bytes(tag.as_bytes())))
+            .field(
+                13,
+                &encode_list(&self.tags, |tag, out| out.bytes(tag.as_bytes())),
+            )
             .field(14, &encode_owners(&self.owners.users))
             .field(15, &encode_owners(&self.owners.groups))
             .field(16, &self.chunker.to_bytes())
@@ -230,16 +247,25 @@ impl Snapshot {
             record.field(20, previous.as_bytes());
         }
         record
-            .field(21, &encode_list(&self.chain.parents, |id, out| {
-                out.extend_from_slice(id.as_bytes());
-            }))
+            .field(
+                21,
+                &encode_list(&self.chain.parents, |id, out| {
+                    out.extend_from_slice(id.as_bytes());
+                }),
+            )
             .integer(22, self.chain.generation)
-            .field(23, &encode_list(&self.chain.heads, |head, out| {
-                out.extend_from_slice(head.writer.as_bytes());
-                out.varint(head.sequence);
-                out.extend_from_slice(head.snapshot.as_bytes());
-            }))
-            .field(24, &encode_list(&self.totals.fields(), |value, out| out.varint(*value)))
+            .field(
+                23,
+                &encode_list(&self.chain.heads, |head, out| {
+                    out.extend_from_slice(head.writer.as_bytes());
+                    out.varint(head.sequence);
+                    out.extend_from_slice(head.snapshot.as_bytes());
+                }),
+            )
+            .field(
+                24,
+                &encode_list(&self.totals.fields(), |value, out| out.varint(*value)),
+            )
             .integer(25, self.flags.0)
             .field(26, self.program.as_bytes());
         if let Some(original) = self.original {
@@ -248,7 +274,11 @@ impl Snapshot {
         record.finish()
     }
 
-    fn decode_record(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Parses the plaintext record.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn decode_record(bytes: &[u8]) -> Result<Self, DecodeError> {
         let record = Record::parse(bytes, "snapshot")?;
         if record.array(17)? != [HASH_BLAKE3_KEYED] {
             return Err(DecodeError::invalid("snapshot", "its hash is unknown"));
@@ -273,7 +303,10 @@ impl Snapshot {
             host: record.text(10)?,
             host_id: record.array(11)?,
             user: record.text(12)?,
-            tags: decode_list(record.reader(13)?, 1, |reader| text(reader.bytes(4096)?))?,
+            tags: decode_list(record.reader(13)?, 1, |reader| {
+                let length = reader.left();
+                text(reader.bytes(length)?)
+            })?,
             owners: OwnerNames {
                 users: decode_owners(record.reader(14)?)?,
                 groups: decode_owners(record.reader(15)?)?,
@@ -314,7 +347,10 @@ fn encode_time(time: Timestamp) -> [u8; 12] {
 
 fn decode_time(bytes: [u8; 12]) -> Result<Timestamp, DecodeError> {
     let mut reader = Reader::new(&bytes, "time");
-    let time = Timestamp { seconds: reader.u64()?.cast_signed(), nanos: reader.u32()? };
+    let time = Timestamp {
+        seconds: reader.u64()?.cast_signed(),
+        nanos: reader.u32()?,
+    };
     if time.nanos >= 1_000_000_000 {
         return Err(reader.invalid("it has more than a second of nanoseconds"));
     }
@@ -333,8 +369,10 @@ fn decode_list<T>(
     item_bytes_min: usize,
     mut decode: impl FnMut(&mut Reader<'_>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
-    let count = reader.count(PAGE_ITEMS_MAX * 8, item_bytes_min)?;
-    let items = (0..count).map(|_| decode(&mut reader)).collect::<Result<_, _>>()?;
+    let count = reader.count(usize::MAX, item_bytes_min)?;
+    let items = (0..count)
+        .map(|_| decode(&mut reader))
+        .collect::<Result<_, _>>()?;
     reader.finish()?;
     Ok(items)
 }
@@ -349,7 +387,8 @@ fn encode_owners(names: &[(u32, String)]) -> Vec<u8> {
 fn decode_owners(reader: Reader<'_>) -> Result<Vec<(u32, String)>, DecodeError> {
     decode_list(reader, 2, |reader| {
         let number = reader.varint_u32()?;
-        let name = String::from_utf8(reader.bytes(4096)?.to_vec())
+        let length = reader.left();
+        let name = String::from_utf8(reader.bytes(length)?.to_vec())
             .map_err(|_| DecodeError::invalid("snapshot", "the name of an owner is not UTF-8"))?;
         Ok((number, name))
     })
@@ -372,6 +411,8 @@ fn decode_totals(reader: Reader<'_>) -> Result<Totals, DecodeError> {
     })
 }
 
+/// Longest plaintext of a snapshot, in bytes: that of its stored form.
+const BODY_BYTES_MAX: usize = 16 << 20;
 const CONTEXT: &str = "snapshot";
 const HASH_BLAKE3_KEYED: u8 = 1;
 
