@@ -14,7 +14,7 @@ mod session;
 mod snapshots;
 mod world;
 
-pub use check::{CheckEvent, CheckPlan, CheckReport, ReadData};
+pub use check::{CheckObserver, CheckPlan, CheckReport, ReadData, check};
 pub use error::{Damage, RepoError, RepoErrorKind};
 pub use index::{Index, IndexLocation, IndexOptions};
 pub use packer::{BlobWriter, Settings, Tally};

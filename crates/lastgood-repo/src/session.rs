@@ -39,6 +39,7 @@ pub struct WriteSession {
     finished: Sender<FinishedPack>,
     uploaders: Vec<JoinHandle<()>>,
     recovered_packs: usize,
+    is_ended: bool,
 }
 
 /// What a finished run says of itself.
@@ -126,7 +127,7 @@ impl WriteSession {
                 })
             })
             .collect();
-        Ok(Self { shared, session, signer, finished, uploaders, recovered_packs })
+        Ok(Self { shared, session, signer, finished, uploaders, recovered_packs, is_ended: false })
     }
 
     /// The session's id.
@@ -217,7 +218,7 @@ impl WriteSession {
     }
 
     /// Puts the snapshot, then the outcome, which is the commit.
-    fn commit(&self, snapshot: Snapshot) -> Result<SnapshotRecord, RepoError> {
+    fn commit(&mut self, snapshot: Snapshot) -> Result<SnapshotRecord, RepoError> {
         let repo = &self.shared.repo;
         let bytes = snapshot.encode(
             repo.keys(),
@@ -236,6 +237,7 @@ impl WriteSession {
                 _ => return Err(RepoError::Fenced { session: self.session.id }),
             },
         }
+        self.is_ended = true;
         Ok(SnapshotRecord { id, snapshot })
     }
 
@@ -308,6 +310,16 @@ impl Drop for WriteSession {
     fn drop(&mut self) {
         // Uploaders end when the queue does; packs in it are put, so the next run finds them.
         drop(self.drain());
+        if !self.is_ended {
+            // Nobody need wait for this session. Where this fails, gc fences it later.
+            let repo = &self.shared.repo;
+            let fence = Outcome::Fenced.encode(
+                repo.keys(),
+                &repo.keys().maintenance(),
+                self.session.id,
+            );
+            drop(repo.put(&name::outcome(self.session.id), &[&fence]));
+        }
     }
 }
 

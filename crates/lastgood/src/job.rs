@@ -14,7 +14,8 @@ use crate::error::Error;
 #[derive(Debug)]
 pub struct Job<T> {
     events: mpsc::Receiver<Event>,
-    result: oneshot::Receiver<Result<T, Error>>,
+    /// Taken when somebody waits for it.
+    result: Option<oneshot::Receiver<Result<T, Error>>>,
     control: Control,
 }
 
@@ -39,7 +40,7 @@ impl<T: Send + 'static> Job<T> {
         });
         // Only the operation sends events, so the stream ends when it does.
         let control = Control { events: None, ..control };
-        Self { events, result, control }
+        Self { events, result: Some(result), control }
     }
 
     /// The next event; `None` when the operation has ended.
@@ -74,9 +75,9 @@ impl<T: Send + 'static> Job<T> {
     /// # Errors
     /// What the operation returned.
     pub async fn finish(mut self) -> Result<T, Error> {
-        match (&mut self.result).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::cancelled()),
+        match self.result.take() {
+            Some(result) => result.await.unwrap_or_else(|_| Err(Error::cancelled())),
+            None => Err(Error::cancelled()),
         }
     }
 
@@ -88,9 +89,9 @@ impl<T: Send + 'static> Job<T> {
         while let Some(event) = self.events.blocking_recv() {
             on_event(event);
         }
-        match (&mut self.result).blocking_recv() {
-            Ok(result) => result,
-            Err(_) => Err(Error::cancelled()),
+        match self.result.take() {
+            Some(result) => result.blocking_recv().unwrap_or_else(|_| Err(Error::cancelled())),
+            None => Err(Error::cancelled()),
         }
     }
 }

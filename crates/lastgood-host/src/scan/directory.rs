@@ -98,6 +98,16 @@ impl Directory {
         Ok(Self::from_parts(fd, path.into()))
     }
 
+    /// Metadata of what `path` leads to, following symbolic links; it need not be readable.
+    ///
+    /// # Errors
+    /// When it does not exist or a directory on the way may not be entered.
+    pub fn stat_path(path: &Path) -> Result<Stat, HostError> {
+        let stat = sys::open_path(path, OFlags::PATH)
+            .and_then(|fd| known(sys::stat_open(std::os::fd::AsFd::as_fd(&fd))));
+        stat.map_err(|errno| HostError::new("examine", path.into(), errno))
+    }
+
     /// Opens a directory in this one, without following a link and where possible without
     /// touching its access time.
     ///

@@ -1,0 +1,327 @@
+//! Backup: the diff of a baseline snapshot and the live source, applied to a repository.
+//!
+//! Worker threads take directories from one stack, newest first, so what is held in memory is a
+//! path's worth of directories and not a tree's. Each directory is compared with the baseline's; a
+//! file that did not change costs one `statx` and nothing else.
+
+mod baseline;
+mod content;
+mod directory;
+mod engine;
+mod links;
+mod sources;
+mod stream;
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lastgood_host::identity::Accounts;
+use lastgood_host::volume;
+use lastgood_repo::format::chunker::ChunkerParams;
+use lastgood_repo::format::entry::Timestamp;
+use lastgood_repo::format::id::SnapshotId;
+use lastgood_repo::format::snapshot::{OwnerNames, SnapshotFlags, Totals};
+use lastgood_repo::{
+    BlobReader, Finish, RepoError, Repository, Settings, SnapshotRecord, Snapshots, WriteSession,
+};
+
+use crate::error::{Error, ErrorKind};
+use crate::job::{Control, Job, Phase, Problems};
+use crate::select::{SelectOptions, Selection};
+use crate::writer_state::WriterState;
+use engine::Engine;
+
+/// What to back up, and how.
+#[derive(Debug)]
+pub struct BackupOptions {
+    /// Files and directories; relative ones are below the current directory. Empty with a stream.
+    pub sources: Vec<PathBuf>,
+    /// A stream to store as one file, instead of sources.
+    pub stream: Option<Stream>,
+    /// What to leave out.
+    pub select: SelectOptions,
+    /// What to compare with.
+    pub parent: Parent,
+    /// Name of this host.
+    pub host: String,
+    /// Stable id of this host.
+    pub host_id: [u8; 16],
+    /// Name of the user.
+    pub user: String,
+    /// Tags of the snapshot.
+    pub tags: Vec<String>,
+    /// Time of the snapshot, when it is not the present.
+    pub time: Option<Timestamp>,
+    /// Chunker, when it is not the repository's.
+    pub chunker: Option<ChunkerParams>,
+    /// How to store.
+    pub settings: Settings,
+    /// Worker threads; 0 for one per core.
+    pub threads: usize,
+    /// Read every file, whatever the baseline says.
+    pub force: bool,
+    /// Write nothing; tell what would be stored.
+    pub dry_run: bool,
+    /// Commit nothing when the tree equals the parent's.
+    pub skip_if_unchanged: bool,
+    /// Count the sources beside the run, so that progress has a total.
+    pub estimate: bool,
+    /// Send an [`Event::Item`](crate::Event) for every path.
+    pub items: bool,
+    /// Folder where this host remembers who it is to each repository.
+    pub state: PathBuf,
+    /// Name and version of the program.
+    pub program: String,
+}
+
+/// Which snapshot to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// The newest one of the same host and sources.
+    Auto,
+    /// None: everything is read.
+    None,
+    /// This one.
+    Id(SnapshotId),
+}
+
+/// A stream that becomes a file.
+pub struct Stream {
+    /// Path of the file in the snapshot.
+    pub path: PathBuf,
+    /// Where the bytes come from.
+    pub from: StreamFrom,
+}
+
+/// Where a stream comes from.
+pub enum StreamFrom {
+    /// A reader, such as standard input.
+    Reader(Box<dyn Read + Send>),
+    /// The standard output of a command. When it fails, there is no snapshot.
+    Command(Vec<OsString>),
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stream({})", self.path.display())
+    }
+}
+
+/// What a backup did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupReport {
+    /// The snapshot, unless nothing was to be committed.
+    pub snapshot: Option<SnapshotRecord>,
+    /// What it was compared with.
+    pub parent: Option<SnapshotId>,
+    /// Counts; for a dry run, what would have been stored.
+    pub totals: Totals,
+    /// Bytes of changed files that the repository had already.
+    pub bytes_known: u64,
+    /// Bytes of metadata that were new, before compression.
+    pub meta_bytes_added: u64,
+    /// Packs of interrupted runs that were found and used.
+    pub recovered_packs: usize,
+    /// Entries that a rule left out.
+    pub excluded: u64,
+    /// Files that vanished after they were listed.
+    pub vanished: u64,
+    /// Whether the tree equals the parent's.
+    pub is_unchanged: bool,
+    /// When the run began and ended.
+    pub started: Timestamp,
+    /// When the run ended.
+    pub finished: Timestamp,
+    /// What went wrong with single paths.
+    pub problems: Problems,
+}
+
+/// Starts a backup.
+///
+/// Cancelled at any point, it commits nothing and loses nothing: the packs it stored are found and
+/// used by the next run.
+#[must_use]
+pub fn start(repo: Arc<Repository>, options: BackupOptions) -> Job<BackupReport> {
+    Job::spawn(move |control| run(&repo, options, control))
+}
+
+fn run(
+    repo: &Arc<Repository>,
+    mut options: BackupOptions,
+    control: &Control,
+) -> Result<BackupReport, Error> {
+    let clock = &repo.world().clock;
+    if let Some(feature) = repo.config().unknown_to_writers() {
+        return Err(Error::new(
+            ErrorKind::TooNew,
+            format!("writing to this repository requires the feature {feature:?}"),
+        ));
+    }
+    let begun = clock.now();
+    let stream = options.stream.take();
+    let sources = match &stream {
+        Some(stream) => sources::of_stream(&stream.path)?,
+        None => sources::absolute(&options.sources)?,
+    };
+    let selection = Selection::compile(&options.select, sources.paths())
+        .map_err(|error| Error::caused_by(ErrorKind::Invalid, "cannot use the exclude rules", error))?;
+    // Many directories are open at once in a wide and deep tree; a refusal shows as an error later.
+    drop(volume::raise_open_file_limit());
+
+    let snapshots = repo.snapshots()?;
+    for error in &snapshots.damaged {
+        control.note(format!("ignoring a damaged snapshot: {error}"));
+    }
+    let parent = choose_parent(&options, &snapshots, &sources.snapshot_paths())?;
+    let writer = WriterState::claim(&options.state, repo)?;
+    let session = if options.dry_run {
+        None
+    } else {
+        Some(WriteSession::begin(repo, options.settings, writer.name())?)
+    };
+    let reader = BlobReader::new(repo.clone());
+    let baseline = usable_baseline(parent.as_ref(), session.as_ref(), &reader, control);
+
+    let engine = Engine::new(
+        repo,
+        session.as_ref(),
+        &reader,
+        baseline.as_ref(),
+        &selection,
+        &sources,
+        &options,
+        control,
+        begun,
+    )?;
+    control.enter(Phase::Reading);
+    let scanned = match stream {
+        Some(stream) => stream::store(&engine, stream)?,
+        None => engine.run()?,
+    };
+    control.check()?;
+    control.enter(Phase::Committing);
+
+    let started = options.time.unwrap_or(begun);
+    let finished = clock.now();
+    let is_unchanged = parent.as_ref().is_some_and(|p| p.snapshot.tree == scanned.tree);
+    let mut flags = SnapshotFlags::default();
+    if scanned.problems.errors > 0 {
+        flags = flags.with(SnapshotFlags::INCOMPLETE);
+    }
+    if options.sources.is_empty() {
+        flags = flags.with(SnapshotFlags::STREAM);
+    }
+    let mut report = BackupReport {
+        snapshot: None,
+        parent: parent.as_ref().map(|parent| parent.id),
+        totals: Totals { errors: scanned.problems.errors, ..scanned.totals },
+        bytes_known: scanned.bytes_known,
+        meta_bytes_added: scanned.meta_bytes_new,
+        recovered_packs: session.as_ref().map_or(0, WriteSession::recovered_packs),
+        excluded: scanned.excluded,
+        vanished: scanned.vanished,
+        is_unchanged,
+        started,
+        finished,
+        problems: scanned.problems,
+    };
+    drop(engine);
+    let Some(session) = session else { return Ok(report) };
+    if options.skip_if_unchanged && is_unchanged {
+        return Ok(report);
+    }
+    let chain = snapshots.next_in_chain(session.writer_id(), report.parent.as_slice());
+    let record = session
+        .finish(Finish {
+            started,
+            finished,
+            tree: scanned.tree,
+            hints: scanned.hints,
+            links: scanned.links,
+            baselines: baseline.into_iter().collect(),
+            sources: sources.snapshot_paths(),
+            host: options.host,
+            host_id: options.host_id,
+            user: options.user,
+            tags: sorted(options.tags),
+            owners: owner_names(&scanned.uids, &scanned.gids),
+            chunker: options.chunker.unwrap_or(repo.config().chunker),
+            chain,
+            totals: report.totals,
+            flags,
+            program: options.program,
+            original: None,
+        })
+        .map_err(Error::from)?;
+    report.totals = record.snapshot.totals;
+    report.snapshot = Some(record);
+    Ok(report)
+}
+
+/// The snapshot to compare with: of the same host, and of the same sources where there is one.
+fn choose_parent(
+    options: &BackupOptions,
+    snapshots: &Snapshots,
+    sources: &[Vec<u8>],
+) -> Result<Option<SnapshotRecord>, Error> {
+    let newest = |accept: &dyn Fn(&SnapshotRecord) -> bool| {
+        snapshots.live.iter().rev().find(|record| accept(record)).cloned()
+    };
+    match options.parent {
+        Parent::None => Ok(None),
+        Parent::Id(id) => newest(&|record| record.id == id).map(Some).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} to compare with"))
+        }),
+        Parent::Auto => Ok(newest(&|record| {
+            record.snapshot.host == options.host && record.snapshot.sources == sources
+        })),
+    }
+}
+
+/// The parent, if its blobs may be taken over without asking for each.
+fn usable_baseline(
+    parent: Option<&SnapshotRecord>,
+    session: Option<&WriteSession>,
+    reader: &BlobReader,
+    control: &Control,
+) -> Option<SnapshotRecord> {
+    let parent = parent?;
+    let may_reuse = match session {
+        Some(session) => session.may_reuse(reader, &parent.snapshot),
+        None => Ok::<_, RepoError>(true),
+    };
+    match may_reuse {
+        Ok(true) => Some(parent.clone()),
+        Ok(false) => {
+            control.note(format!(
+                "snapshot {} lost packs, so every file is read and what is missing stored again",
+                parent.id
+            ));
+            None
+        }
+        Err(error) => {
+            control.note(format!("cannot compare with snapshot {}: {error}", parent.id));
+            None
+        }
+    }
+}
+
+fn owner_names(uids: &[u32], gids: &[u32]) -> OwnerNames {
+    let Ok(accounts) = Accounts::read() else { return OwnerNames::default() };
+    let named = |numbers: &[u32], name: &dyn Fn(u32) -> Option<String>| {
+        numbers.iter().filter_map(|&number| Some((number, name(number)?))).collect()
+    };
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    OwnerNames {
+        users: named(uids, &|uid| accounts.user_name(uid).map(text)),
+        groups: named(gids, &|gid| accounts.group_name(gid).map(text)),
+    }
+}
+
+fn sorted(mut tags: Vec<String>) -> Vec<String> {
+    tags.sort();
+    tags.dedup();
+    tags
+}

@@ -1,0 +1,413 @@
+//! The bytes of files: read, cut into chunks, store.
+//!
+//! A small file goes through one worker's window. A large one is cut by its owner, which hands
+//! batches of chunks to whoever is idle and stores the rest itself; parts come back in order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use lastgood_host::HostError;
+use lastgood_host::metadata::Details;
+use lastgood_host::scan::{Directory, Stat};
+use lastgood_host::source::{SourceError, SourceFile, Stability};
+use lastgood_repo::format::entry::{Content, Node};
+use lastgood_repo::format::pack::BlobKind;
+use lastgood_repo::format::page::PageWriter;
+use lastgood_repo::format::recipe::{Part, PartJoiner, RecipeCodec};
+
+use super::engine::{Stop, Worker, lock};
+
+/// What reading a file gave.
+pub(super) enum FileRead {
+    /// Its bytes are stored.
+    Stored {
+        /// Size and content.
+        node: Node,
+        /// Its metadata, as it was when it was opened.
+        stat: Box<Stat>,
+        /// Attributes and flags.
+        details: Details,
+        /// Whether it was left alone while it was read.
+        is_stable: bool,
+    },
+    /// It could not be opened or read.
+    Unreadable {
+        /// The path.
+        path: PathBuf,
+        /// The verb.
+        during: &'static str,
+        /// What happened.
+        message: String,
+    },
+}
+
+/// A buffer that a file is read through.
+#[derive(Debug)]
+pub(super) struct Window {
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    pub(super) fn new(chunk_bytes_max: usize) -> Self {
+        Self { bytes: vec![0; WINDOW_BYTES + chunk_bytes_max] }
+    }
+}
+
+/// Chunks of a large file that wait to be stored.
+#[derive(Debug)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    /// Where each chunk ends in `bytes`.
+    ends: Vec<usize>,
+    /// Position among the file's batches.
+    number: u64,
+    file: Arc<LargeFile>,
+}
+
+/// A large file whose batches are on their way.
+#[derive(Debug, Default)]
+pub(super) struct LargeFile {
+    state: Mutex<LargeState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct LargeState {
+    /// Parts of batches that are stored, by number.
+    parts: BTreeMap<u64, Vec<Part>>,
+    /// Buffers of batches that are stored.
+    buffers: Vec<Vec<u8>>,
+    is_failed: bool,
+}
+
+/// Reads from a source, a stretch at a time.
+type ReadAt<'r> = dyn FnMut(&mut [u8], u64) -> Result<usize, HostError> + 'r;
+
+/// Why reading stopped.
+pub(super) enum ReadStop {
+    /// The file cannot be read.
+    Host(HostError),
+    /// The run ends.
+    Stop(Stop),
+}
+
+impl From<Stop> for ReadStop {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<HostError> for ReadStop {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl Worker<'_> {
+    /// Reads and stores a file. A small one that changes meanwhile is read again, a few times.
+    pub(super) fn read_file(
+        &mut self,
+        directory: &Directory,
+        name: &[u8],
+    ) -> Result<FileRead, Stop> {
+        let mut tries_left = 3;
+        loop {
+            tries_left -= 1;
+            let file = match SourceFile::open(directory, name) {
+                Ok(file) => file,
+                Err(SourceError::Host(error)) => return Ok(unreadable(&error)),
+                Err(SourceError::ChangedKind { path, .. }) => {
+                    let message = "it is no longer a regular file, as it was when it was listed";
+                    return Ok(FileRead::Unreadable {
+                        path,
+                        during: "open",
+                        message: message.to_owned(),
+                    });
+                }
+            };
+            let stat = Box::new(file.stat().clone());
+            let details = file.details();
+            let node = match self.store_file(&file) {
+                Ok(node) => node,
+                Err(ReadStop::Host(error)) => return Ok(unreadable(&error)),
+                Err(ReadStop::Stop(stop)) => return Err(stop),
+            };
+            let is_stable = match file.finish() {
+                Ok(stability) => stability == Stability::Stable,
+                Err(error) => return Ok(unreadable(&error)),
+            };
+            if is_stable || tries_left == 0 || stat.size > WINDOW_BYTES as u64 {
+                return Ok(FileRead::Stored { node, stat, details, is_stable });
+            }
+        }
+    }
+
+    fn store_file(&mut self, file: &SourceFile) -> Result<Node, ReadStop> {
+        let size = file.stat().size;
+        if file.stat().is_sparse() {
+            return self.store_sparse(file);
+        }
+        if size <= WINDOW_BYTES as u64 {
+            let mut window = std::mem::take(&mut self.window.bytes);
+            let stored = self.store_small(file, &mut window);
+            self.window.bytes = window;
+            if let Some(node) = stored? {
+                return Ok(node);
+            }
+        }
+        let mut recipe = Recipe::default();
+        self.store_range(&mut recipe, 0..u64::MAX, &mut |buffer, offset| {
+            file.read_at(buffer, offset)
+        })?;
+        Ok(recipe.finish(self)?)
+    }
+
+    /// Stores a file that fits the window; nothing when it grew beyond.
+    fn store_small(
+        &mut self,
+        file: &SourceFile,
+        window: &mut [u8],
+    ) -> Result<Option<Node>, ReadStop> {
+        let length = file.read_at(window, 0)?;
+        if length == window.len() {
+            return Ok(None);
+        }
+        self.engine.control.add_done(1, length as u64);
+        let mut rest = &window[..length];
+        let mut recipe = Recipe::default();
+        while !rest.is_empty() {
+            let cut = self.engine.chunker.cut(rest, true).unwrap_or(rest.len());
+            let (chunk, after) = rest.split_at(cut);
+            let part = self.store_chunk(chunk)?;
+            recipe.push(self, part)?;
+            rest = after;
+        }
+        Ok(Some(recipe.finish(self)?))
+    }
+
+    /// Stores the data of a file with holes, and its holes as such.
+    fn store_sparse(&mut self, file: &SourceFile) -> Result<Node, ReadStop> {
+        let size = file.stat().size;
+        let mut recipe = Recipe::default();
+        let mut at = 0;
+        for extent in file.extents() {
+            let extent = extent?;
+            if extent.start > at {
+                recipe.push(self, Part::Hole { bytes: extent.start - at })?;
+            }
+            at = self.store_range(&mut recipe, extent.clone(), &mut |buffer, offset| {
+                file.read_at(buffer, offset)
+            })?;
+            if at < extent.end {
+                // It was cut short meanwhile; what follows is no hole of it.
+                return Ok(recipe.finish(self)?);
+            }
+        }
+        if size > at {
+            recipe.push(self, Part::Hole { bytes: size - at })?;
+        }
+        self.engine.control.add_done(1, 0);
+        Ok(recipe.finish(self)?)
+    }
+
+    /// Stores what `read` gives of `range`, which may end sooner; returns where it ended.
+    pub(super) fn store_range(
+        &mut self,
+        recipe: &mut Recipe,
+        range: std::ops::Range<u64>,
+        read: &mut ReadAt<'_>,
+    ) -> Result<u64, ReadStop> {
+        let engine = self.engine;
+        let chunk_max = engine.chunker.max_bytes();
+        let file = Arc::new(LargeFile::default());
+        let (mut pushed, mut taken) = (0_u64, 0_u64);
+        let mut offset = range.start;
+        let mut carried: Vec<u8> = Vec::new();
+        let mut is_end = false;
+        while !is_end {
+            if engine.control.is_cancelled() {
+                return Err(Stop::Cancelled.into());
+            }
+            let mut bytes = file.spare_buffer();
+            bytes.resize(WINDOW_BYTES + chunk_max, 0);
+            bytes[..carried.len()].copy_from_slice(&carried);
+            let room = (bytes.len() - carried.len()) as u64;
+            let wanted = room.min(range.end - offset) as usize;
+            let start = carried.len();
+            // Batches that are on their way when this fails are stored for nothing, and harmless.
+            let got = read(&mut bytes[start..start + wanted], offset)?;
+            offset += got as u64;
+            engine.control.add_done(0, got as u64);
+            is_end = got < wanted || offset == range.end;
+            bytes.truncate(start + got);
+            let mut ends = Vec::with_capacity(bytes.len() / (chunk_max / 2).max(1) + 1);
+            let mut at = 0;
+            while at < bytes.len() {
+                let Some(cut) = engine.chunker.cut(&bytes[at..], is_end) else { break };
+                at += cut;
+                ends.push(at);
+            }
+            carried.clear();
+            carried.extend_from_slice(&bytes[at..]);
+            if !ends.is_empty() {
+                let batch = Batch { bytes, ends, number: pushed, file: file.clone() };
+                pushed += 1;
+                if let Some(batch) = engine.offer(batch) {
+                    self.store_batch(batch)?;
+                }
+            }
+            while let Some(parts) = file.take(taken) {
+                taken += 1;
+                recipe.extend(self, parts)?;
+            }
+        }
+        while taken < pushed {
+            let parts = file.wait_for(self, taken)?;
+            taken += 1;
+            recipe.extend(self, parts)?;
+        }
+        Ok(offset)
+    }
+
+    /// Stores the chunks of a batch and tells its file.
+    pub(super) fn store_batch(&mut self, batch: Batch) -> Result<(), Stop> {
+        let mut parts = Vec::with_capacity(batch.ends.len());
+        let mut start = 0;
+        for &end in &batch.ends {
+            match self.store_chunk(&batch.bytes[start..end]) {
+                Ok(part) => parts.push(part),
+                Err(stop) => {
+                    batch.file.fail();
+                    return Err(stop);
+                }
+            }
+            start = end;
+        }
+        batch.file.finish(batch.number, parts, batch.bytes);
+        Ok(())
+    }
+
+    fn store_chunk(&mut self, chunk: &[u8]) -> Result<Part, Stop> {
+        let id = self.sink.add(BlobKind::Chunk, chunk)?;
+        Ok(Part::Chunk { id, bytes: chunk.len() as u32 })
+    }
+}
+
+impl LargeFile {
+    fn spare_buffer(&self) -> Vec<u8> {
+        lock(&self.state).buffers.pop().unwrap_or_default()
+    }
+
+    fn finish(&self, number: u64, parts: Vec<Part>, buffer: Vec<u8>) {
+        let mut state = lock(&self.state);
+        state.parts.insert(number, parts);
+        state.buffers.push(buffer);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn fail(&self) {
+        lock(&self.state).is_failed = true;
+        self.changed.notify_all();
+    }
+
+    fn take(&self, number: u64) -> Option<Vec<Part>> {
+        lock(&self.state).parts.remove(&number)
+    }
+
+    /// Waits for a batch, storing others meanwhile.
+    fn wait_for(&self, worker: &mut Worker<'_>, number: u64) -> Result<Vec<Part>, Stop> {
+        loop {
+            if let Some(parts) = self.take(number) {
+                return Ok(parts);
+            }
+            if let Some(batch) = worker.engine.take_batch() {
+                worker.store_batch(batch)?;
+                continue;
+            }
+            let mut state = lock(&self.state);
+            while !state.parts.contains_key(&number) && !state.is_failed {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.is_failed {
+                return Err(Stop::Cancelled);
+            }
+        }
+    }
+}
+
+/// A recipe that grows part by part, in bounded memory.
+#[derive(Debug, Default)]
+pub(super) struct Recipe {
+    joiner: PartJoiner,
+    pages: PageWriter<RecipeCodec>,
+    /// The only part so far.
+    only: Option<Part>,
+    part_count: u64,
+    bytes: u64,
+}
+
+impl Recipe {
+    fn extend(&mut self, worker: &mut Worker<'_>, parts: Vec<Part>) -> Result<(), Stop> {
+        parts.into_iter().try_for_each(|part| self.push(worker, part))
+    }
+
+    fn push(&mut self, worker: &mut Worker<'_>, part: Part) -> Result<(), Stop> {
+        self.bytes += part.file_bytes();
+        match self.joiner.push(part) {
+            Some(done) => self.page(worker, done),
+            None => Ok(()),
+        }
+    }
+
+    fn page(&mut self, worker: &mut Worker<'_>, part: Part) -> Result<(), Stop> {
+        self.part_count += 1;
+        if self.part_count == 1 {
+            self.only = Some(part);
+            return Ok(());
+        }
+        let sink = &mut worker.sink;
+        let mut store = |bytes: &[u8]| sink.add(BlobKind::Recipe, bytes);
+        if let Some(first) = self.only.take() {
+            self.pages.push(first, &mut store)?;
+        }
+        self.pages.push(part, &mut store)
+    }
+
+    /// The file's size and content: one chunk stands for itself, everything else is a recipe.
+    pub(super) fn finish(mut self, worker: &mut Worker<'_>) -> Result<Node, Stop> {
+        let size = self.bytes;
+        if let Some(last) = std::mem::take(&mut self.joiner).finish() {
+            self.page(worker, last)?;
+        }
+        let content = match self.only {
+            None if self.part_count == 0 => Content::Empty,
+            Some(Part::Chunk { id, .. }) => Content::Chunk(id),
+            only => {
+                let sink = &mut worker.sink;
+                let mut store = |bytes: &[u8]| sink.add(BlobKind::Recipe, bytes);
+                if let Some(part) = only {
+                    self.pages.push(part, &mut store)?;
+                }
+                Content::Recipe(self.pages.finish(&mut store)?)
+            }
+        };
+        Ok(Node::File { size, content })
+    }
+}
+
+fn unreadable(error: &HostError) -> FileRead {
+    FileRead::Unreadable {
+        path: error.path.clone(),
+        during: error.action,
+        message: if error.is_not_found() {
+            "it vanished after it was listed".to_owned()
+        } else {
+            error.source.to_string()
+        },
+    }
+}
+
+/// What is read at once, beside what is carried over from before: fits the second-level cache.
+const WINDOW_BYTES: usize = 1 << 20;

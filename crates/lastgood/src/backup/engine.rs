@@ -1,0 +1,596 @@
+//! The threads of a backup: a stack of directories, a queue of large files' batches, and workers
+//! that empty both.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use lastgood_host::HostError;
+use lastgood_host::scan::{Directory, ListBuffer};
+use lastgood_repo::format::chunker::Chunker;
+use lastgood_repo::format::encoding::DecodeError;
+use lastgood_repo::format::entry::{Entry, Node, Timestamp};
+use lastgood_repo::format::hints::{HintItem, HintsCodec};
+use lastgood_repo::format::id::BlobId;
+use lastgood_repo::format::links::LinksCodec;
+use lastgood_repo::format::pack::BlobKind;
+use lastgood_repo::format::page;
+use lastgood_repo::format::snapshot::Totals;
+use lastgood_repo::format::tree::TreeCodec;
+use lastgood_repo::{BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, WriteSession};
+
+use super::BackupOptions;
+use super::baseline::BaselineRef;
+use super::content::{Batch, Window};
+use super::links::LinkTable;
+use super::directory::estimate;
+use super::sources::Sources;
+use crate::error::{Error, ErrorKind};
+use crate::job::{Action, Control, Item, Problem, Problems, Severity};
+use crate::select::Selection;
+
+/// Everything the workers of one run share.
+pub(super) struct Engine<'a> {
+    pub(super) repo: &'a Arc<Repository>,
+    session: Option<&'a WriteSession>,
+    index: Arc<Index>,
+    pub(super) baseline: &'a BlobReader,
+    pub(super) selection: &'a Selection,
+    sources: &'a Sources,
+    /// Whether somebody wants to hear of every path.
+    items: bool,
+    /// Whether totals are counted beside the run.
+    is_estimated: bool,
+    pub(super) control: &'a Control,
+    pub(super) chunker: Chunker,
+    baseline_root: Option<BaselineRef>,
+    /// Files whose ctime is not before this second may have changed unseen since the baseline.
+    pub(super) trusted_before: i64,
+    pub(super) links: LinkTable,
+    pub(super) counts: Counts,
+    problems: Mutex<Problems>,
+    owners: Mutex<(BTreeSet<u32>, BTreeSet<u32>)>,
+    /// Blobs a dry run would have stored.
+    imagined: Mutex<HashSet<BlobId>>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// Tree and hints of `/`, once they are stored.
+    root: Mutex<Option<(BlobId, BlobId)>>,
+    pub(super) threads: usize,
+}
+
+/// Counts that all workers add to.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) files: AtomicU64,
+    pub(super) directories: AtomicU64,
+    pub(super) others: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) files_new: AtomicU64,
+    pub(super) files_changed: AtomicU64,
+    pub(super) excluded: AtomicU64,
+    pub(super) vanished: AtomicU64,
+    imagined_bytes: AtomicU64,
+    imagined_known: AtomicU64,
+}
+
+/// What scanning all sources gave.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) tree: BlobId,
+    pub(super) hints: BlobId,
+    pub(super) links: BlobId,
+    pub(super) totals: Totals,
+    pub(super) bytes_known: u64,
+    pub(super) meta_bytes_new: u64,
+    pub(super) excluded: u64,
+    pub(super) vanished: u64,
+    pub(super) problems: Problems,
+    pub(super) uids: Vec<u32>,
+    pub(super) gids: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Queue {
+    directories: Vec<DirectoryTask>,
+    batches: VecDeque<Batch>,
+    /// Workers that are at work and may add to the queue.
+    busy: usize,
+    is_stopped: bool,
+}
+
+/// A directory that waits for a worker.
+pub(super) struct DirectoryTask {
+    pub(super) open: Opening,
+    pub(super) node: Arc<DirectoryNode>,
+}
+
+/// How a directory is opened once its turn comes, so that few are open at a time.
+pub(super) enum Opening {
+    /// By name in its parent, which stays open until then.
+    In(Arc<Directory>, Box<[u8]>),
+    /// A source.
+    Root(Directory),
+}
+
+/// A directory of the tree that is being built.
+pub(super) struct DirectoryNode {
+    parent: Option<(Arc<DirectoryNode>, usize)>,
+    /// Index of its source; `usize::MAX` on the way to sources.
+    pub(super) source: usize,
+    /// Device that its source lies on.
+    pub(super) root_device: u64,
+    /// Path in the snapshot, components joined by `/`.
+    pub(super) path: Box<[u8]>,
+    /// Path below its source.
+    pub(super) below_source: usize,
+    pub(super) baseline: Option<BaselineRef>,
+    /// Its own scan and its subdirectories that are not done yet.
+    pending: AtomicUsize,
+    state: Mutex<DirectoryState>,
+}
+
+/// What was found in a directory.
+#[derive(Default)]
+pub(super) struct DirectoryState {
+    pub(super) entries: Vec<Entry>,
+    pub(super) hints: Vec<HintItem>,
+    /// Whether every entry so far equals the baseline's.
+    pub(super) is_same_tree: bool,
+    /// Whether every hint so far equals the baseline's.
+    pub(super) are_same_hints: bool,
+}
+
+impl DirectoryNode {
+    pub(super) fn new(
+        parent: Option<(Arc<Self>, usize)>,
+        source: usize,
+        root_device: u64,
+        path: Box<[u8]>,
+        below_source: usize,
+        baseline: Option<BaselineRef>,
+    ) -> Self {
+        Self {
+            parent,
+            source,
+            root_device,
+            path,
+            below_source,
+            baseline,
+            pending: AtomicUsize::new(1),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, DirectoryState> {
+        lock(&self.state)
+    }
+
+    /// Counts a subdirectory that must be done before this directory is.
+    pub(super) fn expect_child(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Path below the source, for the exclude rules.
+    pub(super) fn path_below_source(&self) -> &[u8] {
+        self.path.get(self.below_source..).unwrap_or_default()
+    }
+
+    /// Path in the snapshot of an entry.
+    pub(super) fn path_of(&self, name: &[u8]) -> Box<[u8]> {
+        join(&self.path, name)
+    }
+}
+
+/// Stores blobs, or only counts them in a dry run.
+pub(super) enum Sink<'a> {
+    Store(BlobWriter),
+    Imagine(&'a Engine<'a>),
+}
+
+impl Sink<'_> {
+    /// Stores a blob and returns its id.
+    pub(super) fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Stop> {
+        match self {
+            Self::Store(writer) => Ok(writer.add(kind, bytes)?),
+            Self::Imagine(engine) => {
+                let id = engine.repo.keys().blob_id(kind, bytes);
+                let is_known = engine.index.find(id, &mut |_| true).is_some()
+                    || !lock(&engine.imagined).insert(id);
+                let counts = &engine.counts;
+                if kind == BlobKind::Chunk {
+                    let counter =
+                        if is_known { &counts.imagined_known } else { &counts.imagined_bytes };
+                    counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
+                Ok(id)
+            }
+        }
+    }
+}
+
+/// Why a worker stops before its work is done.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The session failed.
+    Repo(RepoError),
+    /// The user cancelled.
+    Cancelled,
+}
+
+impl From<RepoError> for Stop {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+impl From<DecodeError> for Stop {
+    fn from(_: DecodeError) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Repo(error) => error.into(),
+            Stop::Cancelled => Self::cancelled(),
+        }
+    }
+}
+
+/// One thread's own: its sink and its buffers.
+pub(super) struct Worker<'a> {
+    pub(super) engine: &'a Engine<'a>,
+    pub(super) sink: Sink<'a>,
+    pub(super) names: ListBuffer,
+    pub(super) window: Window,
+    pub(super) uids: BTreeSet<u32>,
+    pub(super) gids: BTreeSet<u32>,
+}
+
+impl<'a> Engine<'a> {
+    #[expect(clippy::too_many_arguments, reason = "called once; a struct would only rename them")]
+    pub(super) fn new(
+        repo: &'a Arc<Repository>,
+        session: Option<&'a WriteSession>,
+        baseline_reader: &'a BlobReader,
+        baseline: Option<&SnapshotRecord>,
+        selection: &'a Selection,
+        sources: &'a Sources,
+        options: &BackupOptions,
+        control: &'a Control,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let params = options.chunker.unwrap_or(repo.config().chunker);
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let baseline_root = baseline.map(|record| BaselineRef {
+            tree: record.snapshot.tree,
+            hints: Some(record.snapshot.hints),
+        });
+        // A clock that went back must not make everything look old enough.
+        let begun = baseline.map_or(now.seconds, |b| b.snapshot.started.seconds);
+        Ok(Self {
+            repo,
+            session,
+            index: repo.index()?,
+            baseline: baseline_reader,
+            selection,
+            sources,
+            items: options.items,
+            is_estimated: options.estimate,
+            control,
+            chunker: repo.chunker(params),
+            baseline_root,
+            trusted_before: if options.force { i64::MIN } else { begun },
+            links: LinkTable::default(),
+            counts: Counts::default(),
+            problems: Mutex::default(),
+            owners: Mutex::default(),
+            imagined: Mutex::default(),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            root: Mutex::default(),
+            threads,
+        })
+    }
+
+    /// Scans all sources and stores what is new of them.
+    pub(super) fn run(&self) -> Result<Scanned, Error> {
+        let root = Arc::new(DirectoryNode::new(
+            None,
+            usize::MAX,
+            0,
+            Box::default(),
+            0,
+            self.baseline_root,
+        ));
+        let result = std::thread::scope(|scope| {
+            if self.is_estimated {
+                scope.spawn(|| estimate(self));
+            }
+            let mut first = self.worker();
+            let planted = first.plant(self.sources.root(), Path::new("/"), &root);
+            let others: Vec<_> = (1..self.threads)
+                .map(|_| scope.spawn(|| self.work_alone()))
+                .collect();
+            let mut result = planted.and_then(|()| first.work()).map(|()| first);
+            if result.is_err() {
+                self.stop();
+            }
+            for other in others {
+                let joined = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                // The first error that is not just the echo of another one counts.
+                let is_echo = matches!(
+                    result,
+                    Ok(_) | Err(Stop::Cancelled | Stop::Repo(RepoError::Stopped))
+                );
+                if let (true, Err(error)) = (is_echo, joined) {
+                    result = Err(error);
+                }
+            }
+            result
+        });
+        let mut worker = result?;
+        let (tree, hints) = lock(&self.root)
+            .take()
+            .ok_or_else(|| Error::new(ErrorKind::Bug, "a directory was left unfinished"))?;
+        let links = page::write::<LinksCodec, Stop>(self.links.take_rows(), &mut |bytes| {
+            worker.sink.add(BlobKind::Links, bytes)
+        })?;
+        worker.finish()?;
+        Ok(self.scanned(tree, hints, links))
+    }
+
+    fn work_alone(&self) -> Result<(), Stop> {
+        let mut worker = self.worker();
+        let result = worker.work().and_then(|()| worker.finish());
+        if result.is_err() {
+            self.stop();
+        }
+        result
+    }
+
+    pub(super) fn worker(&self) -> Worker<'_> {
+        let sink = match self.session {
+            Some(session) => Sink::Store(session.writer()),
+            None => Sink::Imagine(self),
+        };
+        Worker {
+            engine: self,
+            sink,
+            names: ListBuffer::new(),
+            window: Window::new(self.chunker.max_bytes()),
+            uids: BTreeSet::new(),
+            gids: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn scanned(&self, tree: BlobId, hints: BlobId, links: BlobId) -> Scanned {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &self.counts;
+        let tally = self.session.map(WriteSession::tally);
+        let (bytes_added, bytes_known, meta_bytes_new) = match &tally {
+            Some(tally) => (
+                load(&tally.data_bytes_new),
+                load(&tally.data_bytes_known),
+                load(&tally.meta_bytes_new),
+            ),
+            None => (load(&counts.imagined_bytes), load(&counts.imagined_known), 0),
+        };
+        let owners = std::mem::take(&mut *lock(&self.owners));
+        Scanned {
+            tree,
+            hints,
+            links,
+            totals: Totals {
+                files: load(&counts.files),
+                directories: load(&counts.directories),
+                others: load(&counts.others),
+                bytes: load(&counts.bytes),
+                files_new: load(&counts.files_new),
+                files_changed: load(&counts.files_changed),
+                bytes_added,
+                ..Totals::default()
+            },
+            bytes_known,
+            meta_bytes_new,
+            excluded: load(&counts.excluded),
+            vanished: load(&counts.vanished),
+            problems: std::mem::take(&mut *lock(&self.problems)),
+            uids: owners.0.into_iter().collect(),
+            gids: owners.1.into_iter().collect(),
+        }
+    }
+
+    /// Reports trouble with one path; the run goes on.
+    pub(super) fn problem(
+        &self,
+        path: PathBuf,
+        during: &'static str,
+        message: impl Into<String>,
+        severity: Severity,
+    ) {
+        let problem = Problem { path, during, message: message.into(), severity };
+        self.control.problem(&problem);
+        lock(&self.problems).push(problem);
+    }
+
+    /// Reports an error of the host, with its cause.
+    pub(super) fn host_problem(&self, error: &HostError, severity: Severity) {
+        self.problem(error.path.clone(), error.action, error.source.to_string(), severity);
+    }
+
+    /// Tells what became of a path, where this was asked for.
+    pub(super) fn item(&self, path: impl FnOnce() -> PathBuf, action: Action, bytes: u64) {
+        if self.items {
+            self.control.item(|| Item { path: path(), action, bytes });
+        }
+    }
+
+    /// Queues the subdirectories of one directory so that the first of them is taken first.
+    pub(super) fn push_directories(&self, tasks: impl DoubleEndedIterator<Item = DirectoryTask>) {
+        let mut queue = lock(&self.queue);
+        let before = queue.directories.len();
+        queue.directories.extend(tasks.rev());
+        let added = queue.directories.len() - before;
+        drop(queue);
+        match added {
+            0 => {}
+            1 => self.changed.notify_one(),
+            _ => self.changed.notify_all(),
+        }
+    }
+
+    /// Offers a batch to idle workers; gives it back when enough wait already.
+    pub(super) fn offer(&self, batch: Batch) -> Option<Batch> {
+        let mut queue = lock(&self.queue);
+        if self.threads == 1 || queue.batches.len() >= self.threads || queue.is_stopped {
+            return Some(batch);
+        }
+        queue.batches.push_back(batch);
+        drop(queue);
+        self.changed.notify_one();
+        None
+    }
+
+    /// Takes a batch back, whichever is first.
+    pub(super) fn take_batch(&self) -> Option<Batch> {
+        lock(&self.queue).batches.pop_front()
+    }
+
+    pub(super) fn source_paths(&self) -> &[PathBuf] {
+        self.sources.paths()
+    }
+
+    /// Whether everything was read.
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.root).is_some() || lock(&self.queue).is_stopped
+    }
+
+    /// Makes all workers end soon.
+    fn stop(&self) {
+        lock(&self.queue).is_stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for something to do; `None` when all is done or the run was stopped.
+    fn next_work(&self) -> Option<Work> {
+        let mut queue = lock(&self.queue);
+        queue.busy -= 1;
+        loop {
+            if queue.is_stopped {
+                return None;
+            }
+            let work = match queue.batches.pop_front() {
+                Some(batch) => Some(Work::Batch(batch)),
+                None => queue.directories.pop().map(Work::Directory),
+            };
+            if work.is_some() {
+                queue.busy += 1;
+                return work;
+            }
+            if queue.busy == 0 {
+                drop(queue);
+                self.changed.notify_all();
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+enum Work {
+    Batch(Batch),
+    Directory(DirectoryTask),
+}
+
+impl Worker<'_> {
+    /// Works until nothing is left. Counts as busy from its start.
+    fn work(&mut self) -> Result<(), Stop> {
+        lock(&self.engine.queue).busy += 1;
+        while let Some(work) = self.engine.next_work() {
+            if self.engine.control.is_cancelled() {
+                self.engine.stop();
+                return Err(Stop::Cancelled);
+            }
+            match work {
+                Work::Batch(batch) => self.store_batch(batch)?,
+                Work::Directory(task) => self.directory(task)?,
+            }
+        }
+        if self.engine.control.is_cancelled() { Err(Stop::Cancelled) } else { Ok(()) }
+    }
+
+    /// Hands over what is left in buffers.
+    pub(super) fn finish(self) -> Result<(), Stop> {
+        let mut owners = lock(&self.engine.owners);
+        owners.0.extend(self.uids);
+        owners.1.extend(self.gids);
+        drop(owners);
+        match self.sink {
+            Sink::Store(writer) => Ok(writer.finish()?),
+            Sink::Imagine(_) => Ok(()),
+        }
+    }
+
+    /// Notes that one thing a directory waited for is done; when it was the last, stores the
+    /// directory, and so on upwards.
+    pub(super) fn complete(&mut self, mut node: Arc<DirectoryNode>) -> Result<(), Stop> {
+        while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let state = std::mem::take(&mut *node.state());
+            let (tree, hints) = self.encode(node.baseline, state)?;
+            let Some((parent, index)) = &node.parent else {
+                *lock(&self.engine.root) = Some((tree, hints));
+                return Ok(());
+            };
+            let mut state = parent.state();
+            state.is_same_tree &= node.baseline.is_some_and(|base| base.tree == tree);
+            state.are_same_hints &= node.baseline.is_some_and(|base| base.hints == Some(hints));
+            if let Some(entry) = state.entries.get_mut(*index) {
+                entry.node = Node::Directory { tree };
+            }
+            if let Some(item) = state.hints.get_mut(*index) {
+                item.children = Some(hints);
+            }
+            drop(state);
+            let parent = parent.clone();
+            node = parent;
+        }
+        Ok(())
+    }
+
+    /// Stores a directory's tree and hints, unless they are the baseline's.
+    pub(super) fn encode(
+        &mut self,
+        baseline: Option<BaselineRef>,
+        state: DirectoryState,
+    ) -> Result<(BlobId, BlobId), Stop> {
+        let sink = &mut self.sink;
+        let tree = match baseline {
+            Some(baseline) if state.is_same_tree => baseline.tree,
+            _ => page::write::<TreeCodec, Stop>(state.entries, &mut |bytes| {
+                sink.add(BlobKind::Tree, bytes)
+            })?,
+        };
+        let hints = match baseline.and_then(|baseline| baseline.hints) {
+            Some(hints) if state.are_same_hints => hints,
+            _ => page::write::<HintsCodec, Stop>(state.hints, &mut |bytes| {
+                sink.add(BlobKind::Hints, bytes)
+            })?,
+        };
+        Ok((tree, hints))
+    }
+}
+
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Box<[u8]> {
+    if directory.is_empty() { name.into() } else { [directory, b"/", name].concat().into() }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,103 @@
+//! The sources of a run, as one tree that leads from `/` to each of them.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, ErrorKind};
+
+/// Sources, absolute, sorted, none below another.
+#[derive(Debug)]
+pub(super) struct Sources {
+    paths: Vec<PathBuf>,
+    root: SourceNode,
+}
+
+/// A directory on the way to sources, or a source.
+#[derive(Debug, Default)]
+pub(super) struct SourceNode {
+    /// Index of the source, when this is one.
+    pub(super) source: Option<usize>,
+    /// Directories on the way, and sources, by name.
+    pub(super) children: BTreeMap<Box<[u8]>, SourceNode>,
+}
+
+impl Sources {
+    /// Absolute paths of the sources.
+    pub(super) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// The same as bytes, as the snapshot lists them.
+    pub(super) fn snapshot_paths(&self) -> Vec<Vec<u8>> {
+        self.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect()
+    }
+
+    /// What stands for `/`.
+    pub(super) const fn root(&self) -> &SourceNode {
+        &self.root
+    }
+}
+
+/// Makes `paths` absolute without resolving links, and drops those that lie below another.
+pub(super) fn absolute(paths: &[PathBuf]) -> Result<Sources, Error> {
+    if paths.is_empty() {
+        return Err(Error::new(ErrorKind::Invalid, "there is nothing to back up: name a path"));
+    }
+    let mut absolute = Vec::new();
+    for path in paths {
+        let failed = |source: std::io::Error| {
+            let kind = match source.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                _ => ErrorKind::Invalid,
+            };
+            Error::caused_by(kind, format!("cannot back up {}", path.display()), source)
+        };
+        let full = std::path::absolute(path).map_err(failed)?;
+        let has_parent = full.components().any(|part| part == Component::ParentDir);
+        // A link that the user names stands for what it points to only with a slash behind it.
+        let ends_open = path.as_os_str().as_bytes().ends_with(b"/") || has_parent;
+        let found = if ends_open { full.metadata() } else { full.symlink_metadata() };
+        found.map_err(failed)?;
+        // What `..` leads to depends on links, so it is the file system that resolves it.
+        let full = if has_parent { full.canonicalize().map_err(failed)? } else { full };
+        absolute.push(full.components().collect::<PathBuf>());
+    }
+    absolute.sort();
+    absolute.dedup();
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for path in absolute {
+        if !kept.iter().any(|outer| path.starts_with(outer)) {
+            kept.push(path);
+        }
+    }
+    Ok(build(kept))
+}
+
+/// The one source of a stream, which need not exist.
+pub(super) fn of_stream(path: &Path) -> Result<Sources, Error> {
+    let full: PathBuf = Path::new("/").join(path).components().collect();
+    let is_plain = full.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
+    if !is_plain || full.file_name().is_none() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{} cannot be the name of a file in a snapshot", path.display()),
+        ));
+    }
+    Ok(build(vec![full]))
+}
+
+fn build(paths: Vec<PathBuf>) -> Sources {
+    let mut root = SourceNode::default();
+    for (index, path) in paths.iter().enumerate() {
+        let mut node = &mut root;
+        for part in path.components() {
+            if let Component::Normal(name) = part {
+                node = node.children.entry(name.as_bytes().into()).or_default();
+            }
+        }
+        node.source = Some(index);
+    }
+    Sources { paths, root }
+}
