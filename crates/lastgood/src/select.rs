@@ -55,6 +55,9 @@ pub struct SelectOptions {
     pub exclude_larger_than: Option<ByteSize>,
     /// `--one-file-system`.
     pub one_file_system: bool,
+    /// Devices of sources that lie below another source and are scanned with it. They were named,
+    /// so they are entered like the device of the source itself.
+    pub named_devices: Vec<u64>,
     /// Directories of this program, left out wherever they are met.
     pub own_directories: Vec<OwnDirectory>,
     /// What is mounted, to know pseudo file systems by. Without it none is known.
@@ -93,6 +96,7 @@ pub struct Selection {
     size_limit: Option<(u64, usize)>,
     own: Vec<((u64, u64), usize)>,
     one_file_system: Option<usize>,
+    named_devices: Vec<u64>,
     file_systems: FileSystems,
 }
 
@@ -190,6 +194,7 @@ impl Selection {
             size_limit: None,
             own: Vec::new(),
             one_file_system: None,
+            named_devices: options.named_devices.clone(),
             file_systems: options.file_systems.clone(),
         };
         let rules = selection.add_patterns(options)?;
@@ -272,7 +277,7 @@ impl Selection {
     /// on again.
     #[must_use]
     pub fn descend(&self, root_device: u64, device: u64) -> Decision<'_> {
-        if device == root_device {
+        if device == root_device || self.named_devices.contains(&device) {
             return Decision::Include;
         }
         match (self.one_file_system, self.file_systems.pseudo(device)) {

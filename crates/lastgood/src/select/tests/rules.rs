@@ -311,11 +311,13 @@ fn other_file_systems() {
     let staying = compile(
         &SelectOptions {
             one_file_system: true,
+            named_devices: vec![device(9, 9)],
             ..options
         },
         "/",
     );
     assert_eq!(staying.descend(root, root), Decision::Include);
+    assert_eq!(staying.descend(root, device(9, 9)), Decision::Include);
     assert_eq!(
         staying.descend(root, device(0, 30)),
         Decision::Exclude(&Reason::OtherFileSystem)
