@@ -152,6 +152,14 @@ impl Repository {
         }
     }
 
+    /// The id of the repository, without any key.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for the key.
+    pub fn id_of(backend: &dyn Backend) -> Result<RepositoryId, RepoError> {
+        Ok(read_config(backend)?.repository)
+    }
+
     /// The kinds of credential that its slots take, without any key.
     ///
     /// # Errors

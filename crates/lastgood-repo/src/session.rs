@@ -187,10 +187,13 @@ impl WriteSession {
         let load = |counter: &std::sync::atomic::AtomicU64| {
             counter.load(std::sync::atomic::Ordering::Relaxed)
         };
-        let totals = Totals {
-            bytes_added: load(&tally.data_bytes_new),
-            bytes_stored: load(&tally.pack_bytes),
-            ..finish.totals
+        let totals = match finish.original {
+            Some(_) => finish.totals,
+            None => Totals {
+                bytes_added: load(&tally.data_bytes_new),
+                bytes_stored: load(&tally.pack_bytes),
+                ..finish.totals
+            },
         };
         let snapshot = Snapshot {
             session: self.session.id,

@@ -1,0 +1,224 @@
+//! Making and opening repositories from what a user gives: a place and a key.
+
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lastgood_backend::local::LocalBackend;
+use lastgood_backend::{Backend, BackendError, ErrorKind as BackendErrorKind};
+use lastgood_repo::format::chunker::ChunkerParams;
+use lastgood_repo::format::key::Secret;
+use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, recovery_code};
+use lastgood_repo::{IndexOptions, InitOptions, OpenOptions, RepoError, Repository, World};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorKind};
+use crate::system::Home;
+
+/// A repository that was just made.
+#[derive(Debug)]
+pub struct Created {
+    /// The repository, open.
+    pub repo: Arc<Repository>,
+    /// What opens it when every password and key file is lost. Shown once, stored nowhere.
+    pub recovery_code: Zeroizing<String>,
+}
+
+/// The default repository, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The repository.
+    pub repo: Arc<Repository>,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its recovery code, when it was made just now.
+    pub recovery_code: Option<Zeroizing<String>>,
+}
+
+/// Makes a repository in a local directory, which is made when it is missing.
+///
+/// # Errors
+/// [`ErrorKind::Exists`] when there is one; [`ErrorKind::Invalid`] when the directory holds
+/// something else.
+pub fn create(
+    path: &Path,
+    home: &Home,
+    world: World,
+    credential: Credential,
+    label: &str,
+    chunker: Option<ChunkerParams>,
+) -> Result<Created, Error> {
+    refuse_foreign_content(path)?;
+    let backend = LocalBackend::create(path).map_err(RepoError::from)?;
+    let init = InitOptions {
+        credential,
+        label: label.to_owned(),
+        work: WorkFactors::DEFAULT,
+        chunker: chunker.unwrap_or(DEFAULT_CHUNKER),
+    };
+    let repo = Repository::create(Arc::new(backend), world, &init, OpenOptions::default())?;
+    let recovery_code = recovery_code(repo.keys().root());
+    let credential = Credential::Root(repo.keys().root().clone());
+    let world = repo.world().clone();
+    Ok(Created { repo: open(path, home, world, &credential)?, recovery_code })
+}
+
+/// Opens the repository in a local directory.
+///
+/// # Errors
+/// [`ErrorKind::NoRepository`]; [`ErrorKind::WrongKey`]; [`ErrorKind::TooNew`] names the feature.
+pub fn open(
+    path: &Path,
+    home: &Home,
+    world: World,
+    credential: &Credential,
+) -> Result<Arc<Repository>, Error> {
+    let backend = backend(path)?;
+    let repository = Repository::id_of(backend.as_ref())?;
+    let options =
+        OpenOptions { index: IndexOptions { cache: Some(home.cache.join(repository.to_string())) } };
+    Ok(Arc::new(Repository::open(backend, world, credential, options)?))
+}
+
+/// Which kinds of credential the key slots of a repository take, found out without any.
+///
+/// # Errors
+/// [`ErrorKind::NoRepository`], and whatever the directory says.
+pub fn slot_kinds(path: &Path) -> Result<Vec<SlotKind>, Error> {
+    Ok(Repository::slot_kinds(backend(path)?.as_ref())?)
+}
+
+/// Opens the default repository; makes it at its first use, with a key file beside it.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when the repository is there and its key file is not.
+pub fn open_default(home: &Home, world: World, label: &str) -> Result<Opened, Error> {
+    let (path, key_file) = (home.default_repository(), home.default_key_file());
+    let exists = match backend(&path) {
+        Ok(backend) => Repository::exists(backend.as_ref())?,
+        Err(error) if error.kind() == ErrorKind::NoRepository => false,
+        Err(error) => return Err(error),
+    };
+    if exists {
+        let repo = open(&path, home, world, &read_key_file(&key_file)?)?;
+        return Ok(Opened { repo, path, recovery_code: None });
+    }
+    std::fs::create_dir_all(&home.data).map_err(|source| {
+        Error::caused_by(io_kind(&source), format!("cannot create {}", home.data.display()), source)
+    })?;
+    // A key file without a repository is what an interrupted first run left: it is used.
+    let credential = match read_key_file(&key_file) {
+        Ok(credential) => credential,
+        Err(error) if error.kind() == ErrorKind::NotFound => write_key_file(&key_file, &world)?,
+        Err(error) => return Err(error),
+    };
+    let created = create(&path, home, world, credential, label, None)?;
+    Ok(Opened { repo: created.repo, path, recovery_code: Some(created.recovery_code) })
+}
+
+/// Reads a key file: 64 lowercase hex digits, for its owner alone.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`]; [`ErrorKind::Denied`] when others may read it;
+/// [`ErrorKind::Invalid`] when it is no key file.
+pub fn read_key_file(path: &Path) -> Result<Credential, Error> {
+    let failed = |source: std::io::Error| {
+        Error::caused_by(
+            io_kind(&source),
+            format!("cannot read the key file {}", path.display()),
+            source,
+        )
+    };
+    let mut file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+        return Err(Error::new(
+            ErrorKind::Denied,
+            format!("the key file {0} is open to others; run: chmod 600 {0}", path.display()),
+        ));
+    }
+    let mut text = Zeroizing::new(String::new());
+    Read::by_ref(&mut file).take(1024).read_to_string(&mut text).map_err(failed)?;
+    let mut secret = Zeroizing::new([0; 32]);
+    let digits = text.trim().as_bytes();
+    let is_key = digits.len() == 64
+        && digits.chunks(2).zip(secret.iter_mut()).all(|(pair, byte)| {
+            let parsed = std::str::from_utf8(pair).ok();
+            let parsed = parsed.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            *byte = parsed.unwrap_or(0);
+            parsed.is_some()
+        });
+    if !is_key {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{} is not a key file: it must hold 64 hex digits", path.display()),
+        ));
+    }
+    Ok(Credential::KeyFile(Secret::new(*secret)))
+}
+
+/// Makes a key file with mode 0600, durable before anything is sealed for it.
+///
+/// # Errors
+/// [`ErrorKind::Exists`]: a key file is never overwritten.
+pub fn write_key_file(path: &Path, world: &World) -> Result<Credential, Error> {
+    let failed = |source: std::io::Error| {
+        let text = format!("cannot create the key file {}", path.display());
+        Error::caused_by(io_kind(&source), text, source)
+    };
+    let secret = Zeroizing::new(world.random::<32>());
+    let text: Zeroizing<String> =
+        Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
+    let mut file =
+        File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new("."))).and_then(|d| d.sync_all()).map_err(failed)?;
+    Ok(Credential::KeyFile(Secret::new(*secret)))
+}
+
+fn backend(path: &Path) -> Result<Arc<dyn Backend>, Error> {
+    match LocalBackend::open(path) {
+        Ok(backend) => Ok(Arc::new(backend)),
+        Err(BackendError { kind: BackendErrorKind::NotFound, location, .. }) => {
+            Err(RepoError::NoRepository { location }.into())
+        }
+        Err(error) => Err(RepoError::from(error).into()),
+    }
+}
+
+/// A directory that holds other things is not ours to fill.
+fn refuse_foreign_content(path: &Path) -> Result<(), Error> {
+    let Ok(mut entries) = std::fs::read_dir(path) else { return Ok(()) };
+    let ours = ["config", "keys", "sessions", "packs", "index", "snapshots", "outcomes"];
+    let foreign = entries.find_map(|entry| {
+        let name = entry.ok()?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        let is_ours = ours.contains(&name.as_str()) || name.starts_with('.');
+        (!is_ours && name != "lost+found").then_some(name)
+    });
+    match foreign {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "{} is not empty: it holds {name}; name an empty or new directory",
+                path.display()
+            ),
+        )),
+    }
+}
+
+fn io_kind(error: &std::io::Error) -> ErrorKind {
+    match error.kind() {
+        IoErrorKind::NotFound => ErrorKind::NotFound,
+        IoErrorKind::AlreadyExists => ErrorKind::Exists,
+        IoErrorKind::PermissionDenied => ErrorKind::Denied,
+        IoErrorKind::StorageFull | IoErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// Chunker of repositories made without saying otherwise. See `docs/adr/0002-chunk-size.md`.
+pub const DEFAULT_CHUNKER: ChunkerParams = ChunkerParams::MinAes { target: 64 << 10 };

@@ -1,0 +1,218 @@
+//! Snapshots by name: `latest`, `latest~2`, the start of an id, `@2026-11-01`, each with a path.
+
+use std::sync::Arc;
+
+use lastgood_repo::format::entry::Timestamp;
+use lastgood_repo::format::id::SnapshotId;
+use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags, Totals};
+use lastgood_repo::{Finish, Repository, Settings, SnapshotRecord, WriteSession};
+
+use crate::error::{Error, ErrorKind};
+use crate::writer_state::WriterState;
+
+/// Which snapshots are meant. An empty filter takes all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Names of hosts; any of them.
+    pub hosts: Vec<String>,
+    /// Absolute source paths, as bytes; all of them.
+    pub paths: Vec<Vec<u8>>,
+    /// Lists of tags; all tags of any list. An empty list takes snapshots without tags.
+    pub tags: Vec<Vec<String>>,
+}
+
+impl Filter {
+    /// Whether a snapshot is meant.
+    #[must_use]
+    pub fn accepts(&self, snapshot: &Snapshot) -> bool {
+        let has_tags = |tags: &Vec<String>| match tags.as_slice() {
+            [] => snapshot.tags.is_empty(),
+            tags => tags.iter().all(|tag| snapshot.tags.contains(tag)),
+        };
+        (self.hosts.is_empty() || self.hosts.contains(&snapshot.host))
+            && self.paths.iter().all(|path| snapshot.sources.contains(path))
+            && (self.tags.is_empty() || self.tags.iter().any(has_tags))
+    }
+}
+
+/// A snapshot and a path in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The snapshot.
+    pub record: SnapshotRecord,
+    /// The path as given, without `:`; `None` when there was none.
+    pub path: Option<Vec<u8>>,
+}
+
+/// A moment that a name may refer to, as the front end parsed it.
+pub type ParseTime<'a> = &'a dyn Fn(&str) -> Option<Timestamp>;
+
+/// Lists the live snapshots that `filter` accepts, oldest first, and notes on damaged ones.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn list(
+    repo: &Repository,
+    filter: &Filter,
+) -> Result<(Vec<SnapshotRecord>, Vec<Error>), Error> {
+    let snapshots = repo.snapshots()?;
+    let live = snapshots.live.into_iter().filter(|record| filter.accepts(&record.snapshot));
+    Ok((live.collect(), snapshots.damaged.into_iter().map(Error::from).collect()))
+}
+
+/// Finds the snapshot that `text` names, with the path after its first `:`.
+///
+/// `parse_time` reads what follows an `@`; the newest snapshot not after that moment is meant.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Invalid`] when several ids start so.
+pub fn resolve(
+    repo: &Repository,
+    text: &str,
+    filter: &Filter,
+    parse_time: ParseTime<'_>,
+) -> Result<Named, Error> {
+    let (name, path) = split_path(text);
+    let path = path.map(|path| path.as_bytes().to_vec());
+    let (records, damaged) = list(repo, filter)?;
+    let found = if let Some(time) = name.strip_prefix('@') {
+        let time = parse_time(time).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("{time:?} is not a time, as in @2026-11-01 or @3d"))
+        })?;
+        records.iter().rev().find(|record| record.snapshot.started <= time)
+    } else if let Some(back) = latest_back(name)? {
+        records.len().checked_sub(back + 1).and_then(|index| records.get(index))
+    } else {
+        by_prefix(&records, name)?
+    };
+    if let Some(record) = found {
+        return Ok(Named { record: record.clone(), path });
+    }
+    let text = format!("there is no snapshot {name:?}; `lastgood snapshots` lists them");
+    match damaged.into_iter().next() {
+        // It may be the one that is asked for.
+        Some(damaged) => Err(Error::caused_by(ErrorKind::NotFound, text, damaged)),
+        None => Err(Error::new(ErrorKind::NotFound, text)),
+    }
+}
+
+/// How to change tags.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TagChange {
+    /// Replace all tags by these.
+    pub set: Option<Vec<String>>,
+    /// Add these.
+    pub add: Vec<String>,
+    /// Remove these.
+    pub remove: Vec<String>,
+}
+
+/// Changes the tags of a snapshot: commits a copy with the new ones and retires the old one.
+/// Returns the new snapshot, or `None` when nothing changes.
+///
+/// # Errors
+/// Whatever the repository says; the old snapshot is then as it was, or both are there.
+pub fn tag(
+    repo: &Arc<Repository>,
+    state: &std::path::Path,
+    record: &SnapshotRecord,
+    change: &TagChange,
+    program: &str,
+) -> Result<Option<SnapshotRecord>, Error> {
+    let old = &record.snapshot;
+    let mut tags = change.set.clone().unwrap_or_else(|| old.tags.clone());
+    tags.extend(change.add.iter().cloned());
+    tags.retain(|tag| !change.remove.contains(tag));
+    tags.sort();
+    tags.dedup();
+    if tags == old.tags {
+        return Ok(None);
+    }
+    let snapshots = repo.snapshots()?;
+    let writer = WriterState::claim(state, repo)?;
+    let session = WriteSession::begin(repo, Settings::default(), writer.name())?;
+    let chain = snapshots.next_in_chain(session.writer_id(), &[record.id]);
+    let copy = session.finish(Finish {
+        started: old.started,
+        finished: old.finished,
+        tree: old.tree,
+        hints: old.hints,
+        links: old.links,
+        baselines: vec![record.clone()],
+        sources: old.sources.clone(),
+        host: old.host.clone(),
+        host_id: old.host_id,
+        user: old.user.clone(),
+        tags,
+        owners: old.owners.clone(),
+        chunker: old.chunker,
+        chain,
+        totals: Totals { ..old.totals },
+        flags: SnapshotFlags(old.flags.0),
+        program: program.to_owned(),
+        original: Some(old.original.unwrap_or(record.id)),
+    })?;
+    repo.retire(record.id, "its tags were changed", Some(copy.id))?;
+    Ok(Some(copy))
+}
+
+/// `latest` is 0, `latest~N` is N.
+fn latest_back(name: &str) -> Result<Option<usize>, Error> {
+    let Some(rest) = name.strip_prefix("latest") else { return Ok(None) };
+    if rest.is_empty() {
+        return Ok(Some(0));
+    }
+    let back = rest.strip_prefix('~').and_then(|count| count.parse().ok());
+    back.map(Some).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, format!("{name:?} is no snapshot; write latest~2"))
+    })
+}
+
+fn by_prefix<'a>(
+    records: &'a [SnapshotRecord],
+    prefix: &str,
+) -> Result<Option<&'a SnapshotRecord>, Error> {
+    let is_id_start = !prefix.is_empty()
+        && prefix.len() <= 2 * SnapshotId::BYTES
+        && prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id_start {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "{prefix:?} names no snapshot; give latest, latest~1, the start of an id, or @time"
+            ),
+        ));
+    }
+    let prefix = prefix.to_ascii_lowercase();
+    let mut found = records.iter().filter(|record| record.id.to_string().starts_with(&prefix));
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("several snapshots start with {prefix:?}; give more digits"),
+        )),
+        (first, _) => Ok(first),
+    }
+}
+
+/// Splits at the first `:` that is followed by a path. Times hold colons, paths start with `/`.
+fn split_path(text: &str) -> (&str, Option<&str>) {
+    let start = if text.starts_with('@') { text.find(":/") } else { text.find(':') };
+    match start {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_path;
+
+    #[test]
+    fn a_path_follows_the_first_colon_that_is_not_of_a_time() {
+        assert_eq!(split_path("latest"), ("latest", None));
+        assert_eq!(split_path("latest:/a:b"), ("latest", Some("/a:b")));
+        assert_eq!(split_path("1a2b:docs"), ("1a2b", Some("docs")));
+        assert_eq!(split_path("@2026-11-01T10:20:/a"), ("@2026-11-01T10:20", Some("/a")));
+        assert_eq!(split_path("@2026-11-01T10:20"), ("@2026-11-01T10:20", None));
+    }
+}
