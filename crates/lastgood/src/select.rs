@@ -430,6 +430,20 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// The same for an entry of which only the name is known, because it cannot be examined. It is
+    /// left out only where that does not depend on what it is.
+    pub fn decide_unseen(&mut self, name: &[u8]) -> Decision<'a> {
+        let unseen = |kind| Facts {
+            kind,
+            size: 0,
+            file_id: (0, 0),
+        };
+        match self.decide(name, &unseen(Kind::File)) {
+            Decision::Include => Decision::Include,
+            Decision::Exclude(_) => self.decide(name, &unseen(Kind::Directory)),
+        }
+    }
+
     /// Why nothing but the marker file in this directory is backed up, when that is so.
     #[must_use]
     pub fn content_excluded(&self) -> Option<&'a Reason> {

@@ -276,6 +276,17 @@ fn markers_keep_directory_and_marker_only() {
     check("none", b"", false);
 }
 
+#[test]
+fn what_cannot_be_examined_is_left_out_by_name_only() {
+    let selection = compile(&excludes(&["x", "y/", "z*", "!z*/"]), "/src");
+    let mut scope = selection.enter(0, b"", |_, _| None);
+    let mut is_out = |name: &str| scope.decide_unseen(name.as_bytes()) != Decision::Include;
+    assert_eq!(
+        ["x", "y", "z", "a"].map(&mut is_out),
+        [true, false, false, false]
+    );
+}
+
 const MOUNTS: &[u8] = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
     23 22 0:21 / /proc rw - proc proc rw\n\
     24 22 0:5 / /dev rw shared:2 master:3 - devtmpfs udev rw\n\
