@@ -137,7 +137,13 @@ impl SourceFile {
     /// file that is fully allocated.
     #[must_use]
     pub fn extents(&self) -> Extents<'_> {
-        Extents::new(self.fd.as_fd(), &self.path, &self.stat)
+        self.extents_from(0)
+    }
+
+    /// As [`extents`](Self::extents), for what lies at `offset` or after it.
+    #[must_use]
+    pub fn extents_from(&self, offset: u64) -> Extents<'_> {
+        Extents::new(self.fd.as_fd(), &self.path, &self.stat, offset)
     }
 
     /// Ends the reading with the question whether somebody wrote meanwhile.

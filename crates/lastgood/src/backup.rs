@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lastgood_host::identity::Accounts;
+use lastgood_host::scan::Directory;
 use lastgood_host::volume;
 use lastgood_repo::format::chunker::ChunkerParams;
 use lastgood_repo::format::entry::Timestamp;
@@ -29,7 +30,7 @@ use lastgood_repo::{
 
 use crate::error::{Error, ErrorKind};
 use crate::job::{Control, Job, Phase, Problems};
-use crate::select::{SelectOptions, Selection};
+use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
 use crate::writer_state::WriterState;
 use engine::Engine;
 
@@ -165,6 +166,8 @@ fn run(
         Some(stream) => sources::of_stream(&stream.path)?,
         None => sources::absolute(&options.sources)?,
     };
+    options.select.named_devices.extend(&sources.named_devices);
+    options.select.own_directories.extend(own_repository(repo, sources.paths())?);
     let selection = Selection::compile(&options.select, sources.paths())
         .map_err(|error| Error::caused_by(ErrorKind::Invalid, "cannot use the exclude rules", error))?;
     // Many directories are open at once in a wide and deep tree; a refusal shows as an error later.
@@ -258,6 +261,28 @@ fn run(
     report.totals = record.snapshot.totals;
     report.snapshot = Some(record);
     Ok(report)
+}
+
+/// The repository's own directory, which is left out of every source that holds it.
+fn own_repository(repo: &Repository, sources: &[PathBuf]) -> Result<Option<OwnDirectory>, Error> {
+    let path = PathBuf::from(repo.location());
+    // Only a local repository has a directory.
+    let (Ok(stat), Ok(real)) = (Directory::stat_path(&path), path.canonicalize()) else {
+        return Ok(None);
+    };
+    for source in sources {
+        if source.canonicalize().is_ok_and(|source| source.starts_with(&real)) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{} lies inside the repository {}, which cannot hold a backup of itself",
+                    source.display(),
+                    path.display()
+                ),
+            ));
+        }
+    }
+    Ok(Some(OwnDirectory { path, file_id: stat.file_id(), holds: OwnContent::Repository }))
 }
 
 /// The snapshot to compare with: of the same host, and of the same sources where there is one.

@@ -4,11 +4,24 @@
 //! can be cancelled at any moment and ends with a result. Clock, randomness and backend come in.
 
 pub mod backup;
+pub mod check;
+pub mod opening;
+pub mod snapshots;
+pub mod browse;
+pub mod diff;
+pub mod view;
 pub mod error;
 pub mod job;
 pub mod select;
 pub mod system;
+pub mod this_host;
 mod writer_state;
 
 pub use error::{Error, ErrorKind};
 pub use job::{Action, Control, Event, Item, Job, Phase, Problem, Problems, Progress, Severity};
+pub use lastgood_repo::format::chunker::ChunkerParams;
+pub use lastgood_repo::format::entry::{Entry, Node, Timestamp};
+pub use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, parse_recovery_code};
+pub use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags};
+pub use lastgood_repo::{KeySlotInfo, Repository, Settings, SnapshotRecord, World};
+pub use system::Home;

@@ -26,11 +26,16 @@ pub struct Extents<'a> {
 }
 
 impl<'a> Extents<'a> {
-    pub(super) const fn new(fd: BorrowedFd<'a>, path: &'a Path, stat: &Stat) -> Self {
+    pub(super) const fn new(
+        fd: BorrowedFd<'a>,
+        path: &'a Path,
+        stat: &Stat,
+        offset: u64,
+    ) -> Self {
         Self {
             fd,
             path,
-            position: 0,
+            position: offset,
             size: stat.size,
             sparse: stat.is_sparse(),
         }

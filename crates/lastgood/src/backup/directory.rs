@@ -20,7 +20,7 @@ use super::engine::{
 };
 use super::sources::SourceNode;
 use crate::job::{Action, Severity};
-use crate::select::{Decision, Facts, Scope};
+use crate::select::{Decision, Facts, Reason, Scope};
 
 /// A directory that is being compared: what was found so far, and which subdirectories follow.
 struct Building {
@@ -83,7 +83,7 @@ impl<'a> Worker<'a> {
                 }),
             };
             match (child.source, opened) {
-                (_, Err(error)) => self.unreadable(&mut building, base, name, &error),
+                (_, Err(error)) => self.unreadable(&mut building, base, &error),
                 (None, Ok(Root::Directory(_))) => {}
                 (None, Ok(Root::Entry(entry))) => {
                     let index = building.state.entries.len();
@@ -102,7 +102,7 @@ impl<'a> Worker<'a> {
                     let stat = match directory.own_stat() {
                         Ok(stat) => stat,
                         Err(error) => {
-                            self.unreadable(&mut building, base, name, &error);
+                            self.unreadable(&mut building, base, &error);
                             continue;
                         }
                     };
@@ -202,7 +202,9 @@ impl<'a> Worker<'a> {
                     engine.counts.vanished.fetch_add(1, Ordering::Relaxed);
                 }
                 Seen::Unreadable(error) => {
-                    self.unreadable(&mut building, base, scanned.name, &error);
+                    if scope.decide_unseen(scanned.name) == Decision::Include {
+                        self.unreadable(&mut building, base, &error);
+                    }
                 }
                 Seen::Stat(stat) => {
                     if self.is_included(&mut scope, directory, scanned.name, &stat) {
@@ -248,7 +250,11 @@ impl<'a> Worker<'a> {
     ) -> bool {
         match scope.decide(name, &Facts::from(stat)) {
             Decision::Include => true,
-            Decision::Exclude(_) => {
+            Decision::Exclude(reason) => {
+                if let Reason::Own { .. } = reason {
+                    let path = directory.path_of(name);
+                    self.engine.control.note(format!("{} is left out: {reason}", path.display()));
+                }
                 self.engine.counts.excluded.fetch_add(1, Ordering::Relaxed);
                 self.engine.item(|| directory.path_of(name), Action::Excluded, stat.size);
                 false
@@ -317,7 +323,7 @@ impl<'a> Worker<'a> {
             None => match directory.read_link(name) {
                 Ok(target) => Node::Symlink { target },
                 Err(error) => {
-                    self.unreadable(building, base, name, &error);
+                    self.unreadable(building, base, &error);
                     return Ok(());
                 }
             },
@@ -467,7 +473,6 @@ impl<'a> Worker<'a> {
         &self,
         building: &mut Building,
         base: Option<BaselineEntry>,
-        _name: &[u8],
         error: &HostError,
     ) {
         self.engine.host_problem(error, Severity::Error);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use lastgood_host::scan::Directory;
+
 use crate::error::{Error, ErrorKind};
 
 /// Sources, absolute, sorted, none below another.
@@ -11,6 +13,8 @@ use crate::error::{Error, ErrorKind};
 pub(super) struct Sources {
     paths: Vec<PathBuf>,
     root: SourceNode,
+    /// Devices of sources that lie below another: the user named them, so they are entered.
+    pub(super) named_devices: Vec<u64>,
 }
 
 /// A directory on the way to sources, or a source.
@@ -67,12 +71,15 @@ pub(super) fn absolute(paths: &[PathBuf]) -> Result<Sources, Error> {
     absolute.sort();
     absolute.dedup();
     let mut kept: Vec<PathBuf> = Vec::new();
+    let mut named_devices = Vec::new();
     for path in absolute {
-        if !kept.iter().any(|outer| path.starts_with(outer)) {
+        if kept.iter().any(|outer| path.starts_with(outer)) {
+            named_devices.extend(Directory::stat_path(&path).map(|stat| stat.hint.device));
+        } else {
             kept.push(path);
         }
     }
-    Ok(build(kept))
+    Ok(Sources { named_devices, ..build(kept) })
 }
 
 /// The one source of a stream, which need not exist.
@@ -99,5 +106,5 @@ fn build(paths: Vec<PathBuf>) -> Sources {
         }
         node.source = Some(index);
     }
-    Sources { paths, root }
+    Sources { paths, root, named_devices: Vec::new() }
 }
