@@ -6,6 +6,9 @@
 pub mod backup;
 pub mod check;
 pub mod opening;
+mod pages;
+pub mod restore;
+pub mod verify;
 pub mod snapshots;
 pub mod browse;
 pub mod diff;
