@@ -609,11 +609,15 @@ impl PackBuilder {
     /// Appends the groups of another pack of the same session and class.
     ///
     /// # Panics
-    /// When the two have frames of different sizes.
+    /// When the two have frames of different sizes, or more blobs together than a pack may have.
     pub fn append(&mut self, other: &Self) {
         assert_eq!(
             self.frame_size, other.frame_size,
             "joined packs have frames of one size"
+        );
+        assert!(
+            self.blob_count().saturating_add(other.blob_count()) <= PACK_BLOBS_MAX,
+            "joined packs have too many blobs"
         );
         let frame_offset = stored_length(self.frame_count());
         let group_offset = stored_length(self.directory.groups.len());

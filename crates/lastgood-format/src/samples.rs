@@ -7,7 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use crate::entry::{Content, DeviceNumber, Entry, Hint, Marks, Node, Timestamp, Xattr};
-use crate::id::{BlobId, ObjectId, PackId, RepositoryId, SessionId, SnapshotId, WriterId};
+use crate::id::{BlobId, PackId, RepositoryId, SessionId, SnapshotId, WriterId};
 use crate::key::{Class, ClassSecret, RepositoryKeys, Secret};
 use crate::limits::{BLOB_BYTES_MAX, PACK_BYTES_MAX};
 use crate::packset::PackRef;
@@ -204,9 +204,7 @@ id_strategy! {
     blob_id BlobId;
     pack_id PackId;
     snapshot_id SnapshotId;
-    object_id ObjectId;
     session_id SessionId;
-    repository_id RepositoryId;
     writer_id WriterId;
 }
 
@@ -260,11 +258,11 @@ pub(crate) fn node() -> impl Strategy<Value = Node> {
             size: 0,
             content: Content::Empty
         }),
-        (1.., blob_id()).prop_map(|(size, id)| Node::File {
+        (1_u64.., blob_id()).prop_map(|(size, id)| Node::File {
             size,
             content: Content::Chunk(id)
         }),
-        (1.., blob_id()).prop_map(|(size, id)| Node::File {
+        (1_u64.., blob_id()).prop_map(|(size, id)| Node::File {
             size,
             content: Content::Recipe(id)
         }),

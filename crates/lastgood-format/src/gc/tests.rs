@@ -1,1 +1,129 @@
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+
 use super::*;
+use crate::samples::{
+    OTHER_SESSION, SESSION, WRITER, blob_id, keys, other_keys, pack_id, refuses_damage, session_id,
+    snapshot_id,
+};
+
+fn location() -> impl Strategy<Value = PackLocation> {
+    (session_id(), pack_id()).prop_map(|(session, pack)| PackLocation { session, pack })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn retired_snapshots_read_back(
+        snapshot in snapshot_id(),
+        time in any::<i64>(),
+        reason in ".{0,40}",
+        replaced_by in prop::option::of(snapshot_id()),
+    ) {
+        let keys = keys();
+        let retired = Retired { snapshot, time, reason, replaced_by };
+        let bytes = retired.encode(&keys, &keys.maintenance());
+        prop_assert_eq!(Retired::decode(&keys, &bytes), Ok(retired.clone()));
+        let forged = retired.encode(&keys, &keys.writer(&WRITER));
+        prop_assert_eq!(Retired::decode(&keys, &forged), Err(KeyError::Signature));
+        prop_assert!(Retired::decode(&other_keys(), &bytes).is_err());
+    }
+
+    #[test]
+    fn round_lists_read_back(round in any::<u64>(), packs in btree_set(location(), 0..20)) {
+        let keys = keys();
+        let list = RoundList { round, packs: packs.into_iter().collect() };
+        let kinds = [ObjectKind::Condemn, ObjectKind::Verdict];
+        for (kind, other) in [(kinds[0], kinds[1]), (kinds[1], kinds[0])] {
+            let bytes = list.encode(kind, &keys, &keys.maintenance());
+            prop_assert_eq!(RoundList::decode(kind, &keys, round, &bytes), Ok(list.clone()));
+            prop_assert!(RoundList::decode(other, &keys, round, &bytes).is_err());
+            prop_assert!(RoundList::decode(kind, &keys, !round, &bytes).is_err());
+            let forged = list.encode(kind, &keys, &keys.writer(&WRITER));
+            prop_assert!(RoundList::decode(kind, &keys, round, &forged).is_err());
+        }
+        if list.packs.len() > 1 {
+            let packs = list.packs.iter().rev().copied().collect();
+            let disordered = RoundList { round, packs };
+            let bytes = disordered.encode(kinds[0], &keys, &keys.maintenance());
+            prop_assert!(RoundList::decode(kinds[0], &keys, round, &bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn relocations_read_back(
+        from in location(),
+        blobs in btree_map(blob_id(), location(), 0..20),
+    ) {
+        let keys = keys();
+        let relocation = Relocation { from, blobs: blobs.into_iter().collect() };
+        let bytes = relocation.encode(&keys, &keys.maintenance());
+        prop_assert_eq!(Relocation::decode(&keys, &bytes), Ok(relocation.clone()));
+        let forged = relocation.encode(&keys, &keys.writer(&WRITER));
+        prop_assert!(Relocation::decode(&keys, &forged).is_err());
+    }
+
+    #[test]
+    fn read_sessions_read_back(
+        id in session_id(),
+        round in any::<u64>(),
+        started in any::<i64>(),
+        snapshots in vec(snapshot_id(), 0..20),
+    ) {
+        let keys = keys();
+        let session = ReadSession { id, round, started, snapshots };
+        let bytes = session.encode(&keys, &keys.writer(&WRITER));
+        prop_assert_eq!(ReadSession::decode(&keys, id, &bytes), Ok(session.clone()));
+        prop_assert!(ReadSession::decode(&keys, OTHER_SESSION, &bytes).is_err());
+        let forged = session.encode(&keys, &keys.maintenance());
+        prop_assert!(ReadSession::decode(&keys, id, &forged).is_err());
+    }
+}
+
+#[test]
+fn damaged_gc_objects_are_refused() {
+    let keys = keys();
+    let (writer, maintenance) = (keys.writer(&WRITER), keys.maintenance());
+    let pack = PackLocation {
+        session: SESSION,
+        pack: PackId::new([2; 32]),
+    };
+
+    let retired = Retired {
+        snapshot: SnapshotId::new([1; 32]),
+        time: 7,
+        reason: "policy".into(),
+        replaced_by: Some(SnapshotId::new([3; 32])),
+    };
+    let bytes = retired.encode(&keys, &maintenance);
+    refuses_damage(&bytes, |bytes| Retired::decode(&keys, bytes).is_ok());
+
+    let kind = ObjectKind::Verdict;
+    let bytes = RoundList {
+        round: 1,
+        packs: vec![pack],
+    }
+    .encode(kind, &keys, &maintenance);
+    refuses_damage(&bytes, |bytes| {
+        RoundList::decode(kind, &keys, 1, bytes).is_ok()
+    });
+
+    let relocation = Relocation {
+        from: pack,
+        blobs: vec![(BlobId::new([4; 32]), pack)],
+    };
+    let bytes = relocation.encode(&keys, &maintenance);
+    refuses_damage(&bytes, |bytes| Relocation::decode(&keys, bytes).is_ok());
+
+    let snapshots = vec![SnapshotId::new([1; 32])];
+    let bytes = ReadSession {
+        id: SESSION,
+        round: 1,
+        started: 2,
+        snapshots,
+    }
+    .encode(&keys, &writer);
+    refuses_damage(&bytes, |bytes| {
+        ReadSession::decode(&keys, SESSION, bytes).is_ok()
+    });
+}
