@@ -102,16 +102,18 @@ where
     prop_assert_eq!(level, 0);
     prop_assert_eq!(decoded, Page::Leaf(items));
     // A page is plain: damage may go unseen here, but is never a second form of something.
-    for end in 0..bytes.len() {
-        prop_assert!(
-            !check_canonical::<C>(&bytes[..end]),
-            "a page cut at {} decodes",
-            end
-        );
+    // Of long pages some, with an odd step, so that every bit of a byte has its turn.
+    let step = (bytes.len() / 300) | 1;
+    for end in (0..bytes.len()).step_by(step) {
+        let decodes = check_canonical::<C>(&bytes[..end]);
+        prop_assert!(!decodes, "a page cut at {} decodes", end);
     }
-    flips(&bytes).for_each(|flipped| {
-        check_canonical::<C>(&flipped);
-    });
+    let mut damaged = bytes;
+    for bit in (0..damaged.len() * 8).step_by(step) {
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        check_canonical::<C>(&damaged);
+        damaged[bit / 8] ^= 1 << (bit % 8);
+    }
     Ok(())
 }
 

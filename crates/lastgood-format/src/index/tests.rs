@@ -68,7 +68,7 @@ proptest! {
     }
 }
 
-fn large(count: u64) -> IndexSegment {
+fn segment_of(count: u64, packs: u8) -> IndexSegment {
     let pack = |number: u8| PackRef {
         session: SESSION,
         pack: PackId::new([number; 32]),
@@ -78,14 +78,14 @@ fn large(count: u64) -> IndexSegment {
     let mut entries: Vec<_> = (0..count)
         .map(|number| IndexEntry {
             blob: numbered_id(number).into(),
-            pack: (number % 100) as u32,
-            ordinal: (number / 100) as u32,
+            pack: (number % u64::from(packs)) as u32,
+            ordinal: (number / u64::from(packs)) as u32,
             bytes: 65_536,
         })
         .collect();
     entries.sort_unstable();
     IndexSegment {
-        packs: (0..100).map(pack).collect(),
+        packs: (0..packs).map(pack).collect(),
         entries,
     }
 }
@@ -93,7 +93,7 @@ fn large(count: u64) -> IndexSegment {
 /// As many blobs as a segment may have: far more than the bytes of a group.
 #[test]
 fn the_largest_segment_reads_back() {
-    let segment = large(INDEX_ENTRIES_MAX as u64);
+    let segment = segment_of(INDEX_ENTRIES_MAX as u64, 100);
     let bytes = segment.encode(&keys(), SESSION, &[0; 32]);
     assert!(bytes.len() > GROUP_BYTES_MAX);
     assert!(bytes.len() as u64 <= crate::limits::INDEX_BYTES_MAX);
@@ -102,11 +102,11 @@ fn the_largest_segment_reads_back() {
 
 #[test]
 fn damaged_segments_are_refused() {
-    let bytes = large(3).encode(&keys(), SESSION, &[0; 32]);
+    let bytes = segment_of(3, 2).encode(&keys(), SESSION, &[0; 32]);
     refuses_damage(&bytes[..], |bytes| {
         IndexSegment::decode(&keys(), bytes).is_ok()
     });
-    for flipped in flips(&body(&large(3))) {
+    for flipped in flips(&body(&segment_of(3, 2))) {
         if let Ok(segment) = IndexSegment::decode_body(&flipped) {
             assert_eq!(body(&segment), flipped);
         }
@@ -115,7 +115,7 @@ fn damaged_segments_are_refused() {
 
 #[test]
 fn segments_out_of_order_or_without_their_packs_are_refused() {
-    let good = large(5);
+    let good = segment_of(5, 2);
     let mut reversed = good.clone();
     reversed.entries.reverse();
     let orphans = IndexSegment {
@@ -123,7 +123,7 @@ fn segments_out_of_order_or_without_their_packs_are_refused() {
         ..good.clone()
     };
     let mut strange = good.clone();
-    strange.entries[0].pack = 100;
+    strange.entries[0].pack = 2;
     for wrong in [reversed, orphans, strange] {
         let bytes = wrong.encode(&keys(), SESSION, &[0; 32]);
         assert!(IndexSegment::decode(&keys(), &bytes).is_err());

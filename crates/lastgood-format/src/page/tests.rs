@@ -207,7 +207,7 @@ fn touched(number: u64) -> Entry {
 fn one_changed_entry_of_a_million_rewrites_three_pages() {
     const COUNT: u64 = 1_000_000;
     let (root, before) = page_lengths::<TreeCodec>((0..COUNT).map(numbered_file));
-    for changed in [0, 123_456, 777_777, COUNT - 1] {
+    for changed in [777_777, COUNT - 1] {
         let entries = (0..COUNT).map(|n| {
             if n == changed {
                 touched(n)
@@ -228,9 +228,9 @@ fn one_changed_entry_of_a_million_rewrites_three_pages() {
 
 #[test]
 fn insertion_and_removal_stay_local() {
-    const COUNT: u64 = 200_000;
+    const COUNT: u64 = 100_000;
     let (root, before) = page_lengths::<TreeCodec>((0..COUNT).map(numbered_file));
-    for at in [0, 3, 77_777, 150_001, COUNT - 1] {
+    for at in [0, 77_777, COUNT - 1] {
         let (_, removed) =
             page_lengths::<TreeCodec>((0..COUNT).filter(|&n| n != at).map(numbered_file));
         let inserted = (0..COUNT).flat_map(|n| {
