@@ -26,21 +26,36 @@ fn main() -> anyhow::Result<()> {
     for (threads, limit) in LIMITS {
         let mut rates = Vec::new();
         let mut entries = 0;
+        let processor_start = processor_seconds()?;
         for _ in 0..rounds {
             let start = Instant::now();
             entries = scan(path.as_ref(), threads)?;
-            #[expect(clippy::cast_precision_loss, reason = "a rate")]
-            rates.push(entries as f64 / start.elapsed().as_secs_f64() / 1e6);
+            rates.push(rate(entries, start.elapsed().as_secs_f64()));
         }
+        let per_core = rate(entries * rounds, processor_seconds()? - processor_start);
         rates.sort_by(f64::total_cmp);
-        let median = rates[rates.len() / 2];
+        let (median, best) = (rates[rates.len() / 2], rates[rates.len() - 1]);
         println!(
-            "{threads} thread(s): {entries} entries, {median:.3} M/s (best {:.3}), limit {limit:.3}, {:.0} %",
-            rates[rates.len() - 1],
+            "{threads} thread(s): {entries} entries, {median:.3} M/s (best {best:.3}; \
+             {per_core:.3} per second of processor time), limit {limit:.3}, {:.0} %",
             median / limit * 100.0
         );
     }
     Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate")]
+fn rate(entries: usize, seconds: f64) -> f64 {
+    entries as f64 / seconds / 1e6
+}
+
+/// Processor time of all threads so far: what the scan costs, whoever else is busy.
+fn processor_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: f64 = ticks.map(|field| field.parse().unwrap_or(0.0)).sum();
+    Ok(ticks / 100.0)
 }
 
 /// Directories waiting, and how many workers are busy and may add more.

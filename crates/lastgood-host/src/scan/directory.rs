@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use lastgood_format::entry::Entry;
+use lastgood_format::entry::NAME_BYTES_MAX;
 use rustix::fs::{self, OFlags, Statx};
 use rustix::io::Errno;
 
@@ -23,8 +23,9 @@ use crate::sys;
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
-    /// Held while listing: the position in the directory belongs to the descriptor.
-    listing: Mutex<()>,
+    /// Held while listing, because the position in the directory belongs to the descriptor;
+    /// whether that has left the start.
+    listed: Mutex<bool>,
 }
 
 /// What a user named as a source.
@@ -163,8 +164,14 @@ impl Directory {
     /// # Errors
     /// An incomplete listing is never returned: a name that was not listed would look deleted.
     pub fn list(&self, buffer: &mut ListBuffer) -> Result<Listing, HostError> {
-        let _one_at_a_time = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        sys::retry(|| fs::seek(&self.fd, fs::SeekFrom::Start(0)))
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = if *listed {
+            fs::seek(&self.fd, fs::SeekFrom::Start(0))
+        } else {
+            Ok(0)
+        };
+        *listed = true;
+        start
             .and_then(|_| Listing::read(self.fd(), buffer))
             .map_err(|errno| HostError::new("list", self.path.clone(), errno))
     }
@@ -223,7 +230,7 @@ impl Directory {
         Self {
             fd,
             path,
-            listing: Mutex::new(()),
+            listed: Mutex::new(false),
         }
     }
 
@@ -270,7 +277,8 @@ impl<'a> Iterator for Scan<'a> {
     fn next(&mut self) -> Option<Scanned<'a>> {
         let index = self.range.next()?;
         let name = self.listing.name(index);
-        let stat = if Entry::is_valid_name(name) {
+        // The kernel refuses to list names with a `/`, so only the length is in question.
+        let stat = if name.len() <= NAME_BYTES_MAX {
             known(sys::stat_name(
                 self.directory.fd(),
                 self.listing.c_name(index),
