@@ -38,3 +38,5 @@ pub mod tree;
 
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod vectors;
