@@ -125,6 +125,15 @@ fn resolve_by_steps(
     parent.ok_or(Errno::INVAL)
 }
 
+/// What [`open_beneath`] does on systems without `openat2`.
+#[cfg(test)]
+pub(crate) fn open_beneath_by_steps(
+    directory: BorrowedFd<'_>,
+    relative: &[u8],
+) -> Result<OwnedFd, Errno> {
+    resolve_by_steps(directory, relative, READ_DIRECTORY)
+}
+
 /// Tries with `O_NOATIME` first when reading; only the owner and root may ask for it.
 fn without_atime(
     flags: OFlags,

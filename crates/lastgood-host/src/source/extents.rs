@@ -26,12 +26,7 @@ pub struct Extents<'a> {
 }
 
 impl<'a> Extents<'a> {
-    pub(super) const fn new(
-        fd: BorrowedFd<'a>,
-        path: &'a Path,
-        stat: &Stat,
-        offset: u64,
-    ) -> Self {
+    pub(super) const fn new(fd: BorrowedFd<'a>, path: &'a Path, stat: &Stat, offset: u64) -> Self {
         Self {
             fd,
             path,

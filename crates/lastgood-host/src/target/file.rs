@@ -121,7 +121,7 @@ impl TargetFile {
         metadata::apply(Handle::Open(self.fd.as_fd()), wanted, policy)
     }
 
-    fn write_zeros(&self, range: Range<u64>) -> Result<(), HostError> {
+    pub(super) fn write_zeros(&self, range: Range<u64>) -> Result<(), HostError> {
         let mut position = range.start;
         while position < range.end {
             let length = (range.end - position).min(ZEROS.len() as u64);
