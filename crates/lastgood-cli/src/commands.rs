@@ -1,0 +1,106 @@
+//! One module per verb: its flags, and what it shows.
+
+mod backup;
+mod cat;
+mod check;
+mod choose;
+mod completions;
+mod diff;
+mod entry;
+mod explain;
+mod find;
+mod init;
+mod key;
+mod ls;
+mod man;
+mod pick;
+mod refused;
+mod restore;
+mod schema;
+mod select;
+mod snapshots;
+mod stats;
+mod tag;
+mod version;
+
+use clap::Subcommand;
+
+use crate::app::App;
+use crate::failure::Failure;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a repository
+    Init(init::Args),
+    /// Put files into the repository, as a new snapshot
+    #[command(visible_alias = "create")]
+    Backup(Box<backup::Args>),
+    /// Bring files back
+    #[command(visible_alias = "extract")]
+    Restore(Box<restore::Args>),
+    /// List the snapshots
+    #[command(visible_alias = "list")]
+    Snapshots(snapshots::Args),
+    /// List the files of a snapshot
+    Ls(ls::Args),
+    /// Find files in snapshots by their names
+    Find(find::Args),
+    /// Write the content of a file of a snapshot to standard output
+    #[command(visible_alias = "dump")]
+    Cat(cat::Args),
+    /// Show what changed between two snapshots, or since one
+    Diff(diff::Args),
+    /// Check that the repository is whole
+    Check(check::Args),
+    /// Count what snapshots and the repository hold
+    Stats(stats::Args),
+    /// Say why a path is backed up, or why not
+    Explain(explain::Args),
+    /// List, add, remove and change the keys that open the repository
+    Key(key::Args),
+    /// Change the tags of snapshots
+    Tag(tag::Args),
+    /// Print the version
+    Version(version::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Print the JSON schema of what --json writes
+    Schema(schema::Args),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(man::Args),
+    /// Explains why there is nothing to prune yet
+    #[command(hide = true, visible_aliases = ["gc", "compact"])]
+    Prune(refused::Args),
+    /// Explains that there are no locks
+    #[command(hide = true, alias = "break-lock")]
+    Unlock(refused::Args),
+}
+
+impl Verb {
+    /// Does it.
+    pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Init(args) => args.run(app),
+            Self::Backup(args) => args.run(app),
+            Self::Restore(args) => args.run(app),
+            Self::Snapshots(args) => args.run(app),
+            Self::Ls(args) => args.run(app),
+            Self::Find(args) => args.run(app),
+            Self::Cat(args) => args.run(app),
+            Self::Diff(args) => args.run(app),
+            Self::Check(args) => args.run(app),
+            Self::Stats(args) => args.run(app),
+            Self::Explain(args) => args.run(app),
+            Self::Key(args) => args.run(app),
+            Self::Tag(args) => args.run(app),
+            Self::Version(args) => args.run(app),
+            Self::Completions(args) => args.run(app),
+            Self::Schema(args) => args.run(app),
+            Self::Man(args) => args.run(app),
+            Self::Prune(args) => args.prune(),
+            Self::Unlock(args) => args.unlock(app),
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! `lastgood backup`.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use lastgood::backup::{self, BackupOptions, BackupReport, Parent, Stream, StreamFrom};
+use lastgood::select::{ListKind, SourceList};
+use lastgood::{Action, Item, Settings, Timestamp, this_host};
+use serde_json::{Map, Value, json};
+
+use super::pick;
+use super::select::SelectArgs;
+use crate::app::App;
+use crate::failure::{Code, Failure};
+use crate::output::path_bytes;
+use crate::text;
+
+/// Flags of `backup`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Files and directories to back up; after --stdin-from-command the command and its arguments
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    select: SelectArgs,
+    #[command(flatten)]
+    lists: ListArgs,
+    #[command(flatten)]
+    stream: StreamArgs,
+    /// Tag of the snapshot; may be given several times, or as TAG,TAG
+    #[arg(long, value_name = "TAG[,TAG]")]
+    tag: Vec<String>,
+    /// Name of this host, when it is not what the system says
+    #[arg(
+        short = 'H',
+        long,
+        value_name = "NAME",
+        env = "LASTGOOD_HOST",
+        hide_env = true
+    )]
+    host: Option<String>,
+    /// Time of the snapshot, when it is not now: 2026-11-21 18:30:00 or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = text::parse_time)]
+    time: Option<Timestamp>,
+    /// Snapshot to compare with [default: the newest of the same host and paths]
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "no_parent")]
+    parent: Option<String>,
+    /// Compare with no snapshot
+    #[arg(long)]
+    no_parent: bool,
+    /// Read every file, even those that look unchanged
+    #[arg(short, long)]
+    force: bool,
+    /// Make no snapshot when nothing changed
+    #[arg(long)]
+    skip_if_unchanged: bool,
+    /// Write nothing; say what would be stored
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// How hard to compress: auto, fastest, better, max, off (as little as there is), or a zstd level
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = level)]
+    compression: i32,
+    /// Threads [default: one for each core]
+    #[arg(
+        long,
+        alias = "read-concurrency",
+        value_name = "N",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    threads: usize,
+    /// Do not count the files first; progress then has no percentage
+    #[arg(long)]
+    no_scan: bool,
+}
+
+/// Paths from lists.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Lists of paths")]
+struct ListArgs {
+    /// File with a path or pattern on each line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    files_from: Vec<PathBuf>,
+    /// File with a path on each line, taken as it is
+    #[arg(long, value_name = "FILE")]
+    files_from_verbatim: Vec<PathBuf>,
+    /// File with paths that each end with a NUL
+    #[arg(long, value_name = "FILE")]
+    files_from_raw: Vec<PathBuf>,
+}
+
+/// A stream in place of paths.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Streams")]
+struct StreamArgs {
+    /// Back up standard input as one file
+    #[arg(long, conflicts_with = "stdin_from_command")]
+    stdin: bool,
+    /// Path of that file in the snapshot
+    #[arg(long, value_name = "PATH", default_value = "stdin")]
+    stdin_filename: PathBuf,
+    /// Back up what a command prints, unless it fails: --stdin-from-command -- COMMAND ARG…
+    #[arg(long)]
+    stdin_from_command: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
+        let (sources, stream) = self.sources(app)?;
+        let (repo, repo_path) = app.open_for_backup(self.dry_run)?;
+        let parent = match &self.parent {
+            Some(name) => Parent::Id(pick::one(&repo, name)?.id),
+            None if self.no_parent => Parent::None,
+            None => Parent::Auto,
+        };
+        let home = app.home()?;
+        let mut select = self.select.options();
+        this_host::add_rules(&mut select, &home, &repo_path);
+        let options = BackupOptions {
+            sources,
+            stream,
+            select,
+            parent,
+            host: self.host.clone().unwrap_or_else(this_host::name),
+            host_id: this_host::id(&home, repo.world())?,
+            user: this_host::user(),
+            tags: pick::tags(&self.tag),
+            time: self.time,
+            chunker: None,
+            settings: Settings {
+                level: self.compression,
+                ..Settings::default()
+            },
+            threads: self.threads,
+            force: self.force,
+            dry_run: self.dry_run,
+            skip_if_unchanged: self.skip_if_unchanged,
+            estimate: !self.no_scan && !app.out.style.quiet,
+            items: app.out.style.verbosity > 0,
+            state: home.state.clone(),
+            program: concat!("lastgood ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let named = options.sources.clone();
+        let verbosity = app.out.style.verbosity;
+        let job = backup::start(repo, options);
+        let report = match app.run_with(job, |item| show_item(app, &item, verbosity)) {
+            // The command to back up from failed, not the command line.
+            Err(failure) if self.stream.stdin_from_command && failure.code == Code::Usage => {
+                return Err(failure.with_code(Code::Failed));
+            }
+            result => result?,
+        };
+        self.show(app, &report);
+        if !self.dry_run {
+            warn_of_same_disk(app, &named, &repo_path);
+        }
+        match report.problems.errors {
+            0 => Ok(()),
+            count => Err(Failure::new(
+                Code::Incomplete,
+                match &report.snapshot {
+                    Some(record) => format!(
+                        "snapshot {} is incomplete: {} could not be read",
+                        text::short(&record.id),
+                        text::count(count, "entry")
+                    ),
+                    None => format!("{} could not be read", text::count(count, "entry")),
+                },
+            )),
+        }
+    }
+
+    /// What to back up: paths, or a stream.
+    fn sources(&self, app: &App<'_>) -> Result<(Vec<PathBuf>, Option<Stream>), Failure> {
+        let is_stdin = |list: &PathBuf| list == Path::new("-");
+        let has_lists = !self.lists.all().is_empty();
+        let stdin_lists = self
+            .lists
+            .all()
+            .iter()
+            .filter(|(_, list)| is_stdin(list))
+            .count();
+        if self.stream.is_any() && (has_lists || (self.stream.stdin && !self.paths.is_empty())) {
+            return Err(Failure::usage(
+                "a stream is backed up instead of paths, not beside them",
+            ));
+        }
+        if stdin_lists > 1 {
+            return Err(Failure::usage("only one list can come from standard input"));
+        }
+        if self.stream.is_any() {
+            return Ok((Vec::new(), Some(self.stream.open(&self.paths)?)));
+        }
+        let mut sources = self.paths.clone();
+        for (kind, file) in self.lists.all() {
+            let list = if is_stdin(file) {
+                let mut content = Vec::new();
+                std::io::stdin()
+                    .lock()
+                    .read_to_end(&mut content)
+                    .map_err(|error| {
+                        Failure::io(
+                            Code::Failed,
+                            "cannot read the list from standard input",
+                            &error,
+                        )
+                    })?;
+                SourceList::parse(kind, file, &content)
+            } else {
+                SourceList::read(kind, file)
+            };
+            let list = list.map_err(|error| Failure::caused(Code::Usage, &error))?;
+            list.problems
+                .iter()
+                .for_each(|problem| app.out.warn(problem.to_string()));
+            sources.extend(list.sources);
+        }
+        if sources.is_empty() {
+            let message = if has_lists {
+                "the lists name no path"
+            } else {
+                "no path was given"
+            };
+            return Err(
+                Failure::usage(message).hint("name what to back up: lastgood backup ~/Documents")
+            );
+        }
+        Ok((sources, None))
+    }
+
+    fn show(&self, app: &App<'_>, report: &BackupReport) {
+        let out = app.out;
+        let totals = &report.totals;
+        let unmodified = totals
+            .files
+            .saturating_sub(totals.files_new)
+            .saturating_sub(totals.files_changed);
+        let seconds = app.watch.elapsed().as_secs_f64();
+        out.json("summary", self.summary(report, unmodified, seconds));
+        out.info(format!(
+            "Files:       {:>8} new, {:>8} changed, {:>8} unmodified",
+            totals.files_new, totals.files_changed, unmodified
+        ));
+        out.info(format!(
+            "Directories: {:>8}, other entries: {}, left out by rules: {}",
+            totals.directories, totals.others, report.excluded
+        ));
+        let would = if self.dry_run { "Would add" } else { "Added" };
+        out.info(format!(
+            "{would} to the repository: {} ({} stored)",
+            text::size(totals.bytes_added),
+            text::size(totals.bytes_stored)
+        ));
+        if report.bytes_known > 0 {
+            out.info(format!(
+                "Found in the repository already: {} of the files that were read",
+                text::size(report.bytes_known)
+            ));
+        }
+        if report.recovered_packs > 0 {
+            out.info(format!(
+                "Reused from interrupted runs: {}",
+                text::count(report.recovered_packs as u64, "pack")
+            ));
+        }
+        out.info("");
+        out.info(format!(
+            "processed {}, {} in {}",
+            text::count(totals.files, "file"),
+            text::size(totals.bytes),
+            text::duration(seconds)
+        ));
+        match &report.snapshot {
+            Some(record) => out.info(format!("snapshot {} saved", text::short(&record.id))),
+            None if self.dry_run => out.info("dry run: nothing was stored"),
+            None => out.info("nothing changed: no snapshot was made"),
+        }
+    }
+
+    fn summary(&self, report: &BackupReport, unmodified: u64, seconds: f64) -> Value {
+        let totals = &report.totals;
+        let mut fields = json!({
+            "dry_run": self.dry_run,
+            "files_new": totals.files_new,
+            "files_changed": totals.files_changed,
+            "files_unmodified": unmodified,
+            "directories": totals.directories,
+            "other_entries": totals.others,
+            "entries_excluded": report.excluded,
+            "files_vanished": report.vanished,
+            "data_added": totals.bytes_added,
+            "data_added_packed": totals.bytes_stored,
+            "data_known": report.bytes_known,
+            "packs_recovered": report.recovered_packs,
+            "total_files_processed": totals.files,
+            "total_bytes_processed": totals.bytes,
+            "total_duration": seconds,
+            "backup_start": text::time_json(report.started),
+            "backup_end": text::time_json(report.finished),
+            "unchanged": report.is_unchanged,
+            "error_count": report.problems.errors,
+            "warning_count": report.problems.warnings,
+        });
+        if let Some(record) = &report.snapshot {
+            fields["snapshot_id"] = record.id.to_string().into();
+        }
+        if let Some(parent) = &report.parent {
+            fields["parent"] = parent.to_string().into();
+        }
+        fields
+    }
+}
+
+impl ListArgs {
+    fn all(&self) -> Vec<(ListKind, &PathBuf)> {
+        let lists = [
+            (ListKind::Patterns, &self.files_from),
+            (ListKind::Verbatim, &self.files_from_verbatim),
+            (ListKind::Raw, &self.files_from_raw),
+        ];
+        lists
+            .iter()
+            .flat_map(|(kind, files)| files.iter().map(|file| (*kind, file)))
+            .collect()
+    }
+}
+
+impl StreamArgs {
+    const fn is_any(&self) -> bool {
+        self.stdin || self.stdin_from_command
+    }
+
+    fn open(&self, command: &[PathBuf]) -> Result<Stream, Failure> {
+        let from = if self.stdin {
+            StreamFrom::Reader(Box::new(std::io::stdin()))
+        } else if command.is_empty() {
+            return Err(Failure::usage("no command was given")
+                .hint("write it behind two dashes: --stdin-from-command -- COMMAND ARG…"));
+        } else {
+            StreamFrom::Command(command.iter().cloned().map(OsString::from).collect())
+        };
+        Ok(Stream {
+            path: self.stdin_filename.clone(),
+            from,
+        })
+    }
+}
+
+/// Names each path with `-v`; those that did not change with `-vv`.
+fn show_item(app: &App<'_>, item: &Item, verbosity: u8) {
+    let word = match item.action {
+        Action::New => "new",
+        Action::Changed => "modified",
+        Action::Unchanged if verbosity > 1 => "unchanged",
+        Action::Excluded if verbosity > 1 => "excluded",
+        _ => return,
+    };
+    let path = path_bytes(&item.path);
+    if app.out.is_json() {
+        let mut fields = Map::new();
+        fields.insert("action".to_owned(), word.into());
+        text::put_path(&mut fields, "item", path);
+        fields.insert("size".to_owned(), item.bytes.into());
+        app.out.json("verbose_status", fields.into());
+    } else {
+        let head = format!("{word:<10}");
+        app.out.bytes_line(&[head.as_bytes(), &app.out.path(path)]);
+    }
+}
+
+/// A copy on the disk of its original goes when the original goes.
+fn warn_of_same_disk(app: &App<'_>, sources: &[PathBuf], repo_path: &Path) {
+    let shares =
+        |source: &&PathBuf| this_host::same_file_system(source, repo_path).unwrap_or(false);
+    if let Some(source) = sources.iter().find(shares) {
+        app.out.warn(format!(
+            "this copy of {} is on the same file system as the original: when the disk fails, both \
+             are lost; keep one on another disk with -r PATH",
+            text::escaped(source.as_os_str().as_bytes())
+        ));
+    }
+}
+
+fn level(text: &str) -> Result<i32, String> {
+    match text {
+        "auto" | "fastest" => Ok(1),
+        "better" => Ok(6),
+        "max" => Ok(19),
+        "off" => Ok(-7),
+        number => match number.parse() {
+            Ok(level) if (-7..=22).contains(&level) => Ok(level),
+            _ => Err("write auto, fastest, better, max, off or a level from -7 to 22".to_owned()),
+        },
+    }
+}

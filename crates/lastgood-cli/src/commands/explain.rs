@@ -1,0 +1,179 @@
+//! `lastgood explain`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use lastgood::select::{Explanation, Origin, OwnContent, Reason, Selection, Verdict};
+use lastgood::snapshots::{self, Filter};
+use lastgood::this_host;
+use serde_json::{Map, Value};
+
+use super::select::SelectArgs;
+use crate::app::App;
+use crate::failure::{Code, Failure};
+use crate::output::path_bytes;
+use crate::settings::absolute;
+use crate::text;
+
+/// Flags of `explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Paths to explain
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// What is backed up; may be given several times [default: the sources of the newest snapshot
+    /// of this host that hold PATH]
+    #[arg(long, value_name = "PATH")]
+    source: Vec<PathBuf>,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+impl Args {
+    pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
+        let home = app.home()?;
+        let repository = match app.named_repository() {
+            Some(path) => path.to_owned(),
+            None => home.default_repository(),
+        };
+        let mut options = self.select.options();
+        this_host::add_rules(&mut options, &home, &repository);
+        for path in &self.paths {
+            // Asked for as it was written: a slash at its end means a directory.
+            let full = absolute(path)?;
+            let sources = match self.source.as_slice() {
+                [] => sources_of_last_backup(app, &full)?,
+                given => given
+                    .iter()
+                    .map(|source| absolute(source))
+                    .collect::<Result<_, _>>()?,
+            };
+            let selection = Selection::compile(&options, &sources)
+                .map_err(|error| Failure::caused(Code::Usage, &error))?;
+            show(app, &selection.explain(&full, &mut this_host::Live));
+        }
+        Ok(())
+    }
+}
+
+/// The sources of the newest snapshot of this host of which one holds `path`.
+fn sources_of_last_backup(app: &App<'_>, path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unknown = || {
+        Failure::usage(format!("no backup of this host holds {}", path.display()))
+            .hint("say what is backed up: lastgood explain --source DIR PATH")
+    };
+    if app.is_default_missing()? {
+        return Err(unknown());
+    }
+    let repo = app.open()?;
+    let host = app
+        .environment
+        .get("LASTGOOD_HOST")
+        .and_then(|host| host.to_str());
+    let host = host.map_or_else(this_host::name, str::to_owned);
+    let (records, _) = snapshots::list(
+        &repo,
+        &Filter {
+            hosts: vec![host],
+            ..Filter::default()
+        },
+    )?;
+    let sources = records.iter().rev().map(|record| {
+        let paths = record.snapshot.sources.iter();
+        paths
+            .map(|path| PathBuf::from(OsStr::from_bytes(path)))
+            .collect::<Vec<_>>()
+    });
+    let mut holding =
+        sources.filter(|sources| sources.iter().any(|source| path.starts_with(source)));
+    holding.next().ok_or_else(unknown)
+}
+
+fn show(app: &App<'_>, explanation: &Explanation<'_>) {
+    let (name, reason) = match &explanation.verdict {
+        Verdict::Included => ("included", None),
+        Verdict::IncludedBy(reason) => ("included-again", Some(*reason)),
+        Verdict::ContentExcluded(reason) => ("content-excluded", Some(*reason)),
+        Verdict::Excluded(reason) => ("excluded", Some(*reason)),
+        Verdict::ParentExcluded { reason, .. } => ("parent-excluded", Some(*reason)),
+        Verdict::Outside => ("outside", None),
+    };
+    let mut fields = Map::new();
+    text::put_path(&mut fields, "path", path_bytes(&explanation.path));
+    fields.insert("exists".to_owned(), explanation.exists.into());
+    fields.insert(
+        "included".to_owned(),
+        explanation.verdict.is_included().into(),
+    );
+    fields.insert("verdict".to_owned(), name.into());
+    if let Some(source) = explanation.source {
+        text::put_path(&mut fields, "source", path_bytes(source));
+    }
+    if let Verdict::ParentExcluded {
+        parent, overruled, ..
+    } = &explanation.verdict
+    {
+        text::put_path(&mut fields, "parent", path_bytes(parent));
+        if let Some(overruled) = overruled {
+            fields.insert("overruled".to_owned(), reason_json(overruled));
+        }
+    }
+    if let Some(reason) = reason {
+        fields.insert("reason".to_owned(), reason_json(reason));
+    }
+    fields.insert("text".to_owned(), explanation.to_string().into());
+    app.out.json("explanation", fields.into());
+    app.out
+        .line(text::escaped(explanation.to_string().as_bytes()));
+}
+
+fn reason_json(reason: &Reason) -> Value {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    let origin = match reason {
+        Reason::Pattern { text, origin } => {
+            put("rule", "pattern".into());
+            put("pattern", text.as_str().into());
+            Some(origin)
+        }
+        Reason::Marker { name, origin } => {
+            put("rule", "marker".into());
+            put("marker", String::from_utf8_lossy(name).into());
+            Some(origin)
+        }
+        Reason::LargerThan { bytes } => {
+            put("rule", "larger-than".into());
+            put("bytes", (*bytes).into());
+            None
+        }
+        Reason::OtherFileSystem => {
+            put("rule", "other-file-system".into());
+            None
+        }
+        Reason::PseudoFileSystem { fs_type } => {
+            put("rule", "pseudo-file-system".into());
+            put("fs_type", (*fs_type).into());
+            None
+        }
+        Reason::Own { path, holds } => {
+            put("rule", "own".into());
+            let holds = match holds {
+                OwnContent::Repository => "repository",
+                OwnContent::Cache => "cache",
+            };
+            put("holds", holds.into());
+            put("path", path.to_string_lossy().into());
+            None
+        }
+    };
+    match origin {
+        Some(Origin::Flag(flag)) => put("flag", (*flag).into()),
+        Some(Origin::Line { file, line }) => {
+            put("file", file.to_string_lossy().into());
+            put("line", (*line).into());
+        }
+        None => {}
+    }
+    fields.into()
+}

@@ -1,0 +1,89 @@
+//! `lastgood stats`.
+
+use clap::ValueEnum;
+use lastgood::browse;
+use serde_json::json;
+
+use super::pick;
+use crate::app::App;
+use crate::args::FilterArgs;
+use crate::failure::Failure;
+use crate::text;
+
+/// Flags of `stats`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Snapshots to count [default: all]
+    #[arg(value_name = "SNAPSHOT")]
+    names: Vec<String>,
+    /// What to count
+    #[arg(long, value_name = "MODE", default_value = "restore-size")]
+    mode: Mode,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// What a restore of each would write
+    RestoreSize,
+    /// What is stored: distinct blobs, and the packs of the whole repository
+    RawData,
+}
+
+impl Args {
+    pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
+        let repo = app.open()?;
+        let (records, damaged) = pick::many(app, &repo, &self.names, &self.filter)?;
+        let stats = browse::stats(&repo, &records)?;
+        app.out.info(format!(
+            "counted {}",
+            text::count(stats.snapshots, "snapshot")
+        ));
+        if self.mode == Mode::RestoreSize {
+            app.out.line(format!("Total entries:    {}", stats.entries));
+            app.out.line(format!(
+                "Total size:       {}",
+                text::size(stats.restore_bytes)
+            ));
+            app.out.json(
+                "summary",
+                json!({
+                    "mode": "restore-size",
+                    "snapshots_count": stats.snapshots,
+                    "total_size": stats.restore_bytes,
+                    "total_file_count": stats.entries,
+                }),
+            );
+            return pick::whole(damaged);
+        }
+        // Metadata is stored as well, so what is stored may be more than the chunks.
+        let stored = stats.pack_bytes.max(1) as f64;
+        let ratio = stats.chunk_bytes as f64 / stored;
+        let saving = 100.0 * (1.0 - stored / (stats.chunk_bytes.max(1) as f64));
+        app.out.line(format!("Distinct blobs:   {}", stats.blobs));
+        app.out.line(format!(
+            "Before compression: {}",
+            text::size(stats.chunk_bytes)
+        ));
+        app.out.line(format!(
+            "Whole repository: {} in {}",
+            text::size(stats.pack_bytes),
+            text::count(stats.packs, "pack")
+        ));
+        app.out.json(
+            "summary",
+            json!({
+                "mode": "raw-data",
+                "snapshots_count": stats.snapshots,
+                "total_size": stats.pack_bytes,
+                "total_blob_count": stats.blobs,
+                "total_uncompressed_size": stats.chunk_bytes,
+                "compression_ratio": ratio,
+                "compression_space_saving": saving,
+                "objects": { "packs": { "count": stats.packs, "bytes": stats.pack_bytes } },
+            }),
+        );
+        pick::whole(damaged)
+    }
+}
