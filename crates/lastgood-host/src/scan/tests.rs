@@ -287,6 +287,9 @@ fn a_path_longer_than_the_system_allows_is_reached() {
         directory.own_stat().unwrap().file_id(),
         deepest.source().own_stat().unwrap().file_id()
     );
+    let by_steps = crate::sys::open_beneath_by_steps(root.fd(), &relative).unwrap();
+    let by_steps = Directory::from_parts(by_steps, root.path().into());
+    assert_eq!(by_steps.own_stat().unwrap(), directory.own_stat().unwrap());
     assert_eq!(directory.stat(b"file").unwrap().size, 4);
     let file = crate::source::SourceFile::open(&directory, b"file").unwrap();
     let mut bytes = [0; 8];

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use lastgood_format::entry::{Entry, Node};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Statx};
 use rustix::io::Errno;
 
 use super::remove;
@@ -340,14 +340,33 @@ pub(super) fn unlock_name(directory: &Directory, name: &[u8]) -> Result<(), Errn
     // Either may stand in the way of the other.
     let permitted = permit_owner(Handle::Path(fd.as_fd()), raw.stx_mode, permissions);
     let opened = sys::open_name(directory.fd(), name, flags)?;
-    let same = sys::stat_open(opened.as_fd())?;
-    if (same.stx_ino, same.stx_dev_major, same.stx_dev_minor)
-        != (raw.stx_ino, raw.stx_dev_major, raw.stx_dev_minor)
-    {
-        return Err(Errno::STALE);
-    }
+    same_inode(&raw, &sys::stat_open(opened.as_fd())?)?;
     unlock_open(Handle::Open(opened.as_fd()))?;
     permitted.or_else(|_| permit_owner(Handle::Path(fd.as_fd()), raw.stx_mode, permissions))
+}
+
+/// Clears the flags that forbid removing a file, and leaves its mode alone: it may be the mode of
+/// other names elsewhere.
+pub(super) fn clear_locks(directory: &Directory, name: &[u8]) -> Result<(), Errno> {
+    let fd = sys::open_name(directory.fd(), name, OFlags::PATH)?;
+    let raw = sys::stat_open(fd.as_fd())?;
+    match Stat::from_statx(&raw).map(|stat| stat.kind) {
+        Some(Kind::File | Kind::Directory) => {}
+        _ => return Ok(()),
+    }
+    let opened = sys::open_name(directory.fd(), name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    same_inode(&raw, &sys::stat_open(opened.as_fd())?)?;
+    unlock_open(Handle::Open(opened.as_fd()))
+}
+
+/// Refuses when something else was put in the place of what was examined.
+fn same_inode(one: &Statx, other: &Statx) -> Result<(), Errno> {
+    let id = |raw: &Statx| (raw.stx_ino, raw.stx_dev_major, raw.stx_dev_minor);
+    if id(one) == id(other) {
+        Ok(())
+    } else {
+        Err(Errno::STALE)
+    }
 }
 
 fn unlock_open(handle: Handle<'_>) -> Result<(), Errno> {

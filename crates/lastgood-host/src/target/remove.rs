@@ -3,7 +3,7 @@
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
-use super::directory::unlock_name;
+use super::directory::{clear_locks, unlock_name};
 use crate::HostError;
 use crate::scan::{Directory, Kind, ListBuffer, Listing};
 
@@ -19,7 +19,7 @@ pub(super) fn entry(directory: &Directory, name: &[u8]) -> Result<(), HostError>
 fn unlink(directory: &Directory, name: &[u8], flags: AtFlags) -> Result<(), HostError> {
     let removed = match unlinkat(directory.fd(), name, flags) {
         // Immutable or append-only, as far as it can be helped.
-        Err(Errno::PERM) if unlock_name(directory, name).is_ok() => {
+        Err(Errno::PERM) if clear_locks(directory, name).is_ok() => {
             unlinkat(directory.fd(), name, flags)
         }
         removed => removed,

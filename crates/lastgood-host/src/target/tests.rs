@@ -400,6 +400,29 @@ fn another_name_outside_is_told_before_it_is_written() {
 }
 
 #[test]
+fn removing_a_locked_name_leaves_the_mode_of_its_other_names() {
+    let world = World::new();
+    fs::hard_link(world.outside().join("secret"), world.at("name")).unwrap();
+    let root = world.target.root();
+    let wanted = Metadata {
+        mode: 0o444,
+        flags: crate::metadata::flags::APPEND,
+        ..metadata()
+    };
+    if !root
+        .open_file(b"name")
+        .unwrap()
+        .apply(&wanted, POLICY)
+        .is_empty()
+    {
+        return;
+    }
+    root.remove_entry(b"name").unwrap();
+    let stat = fs::metadata(world.outside().join("secret")).unwrap();
+    assert_eq!((stat.mode() & 0o7777, stat.nlink()), (0o444, 1));
+}
+
+#[test]
 fn hard_links_share_one_file() {
     let world = World::new();
     let root = world.target.root();
