@@ -311,9 +311,17 @@ impl WriteSession {
 
 impl Drop for WriteSession {
     fn drop(&mut self) {
-        // Uploaders end when the queue does; packs in it are put, so the next run finds them.
+        if !self.is_ended {
+            // What the workers handed over is put, so that the next run finds it. Where this
+            // fails, it is read again.
+            for class in [Class::Data, Class::Meta] {
+                drop(flush_leftovers(&self.shared, &self.finished, class));
+            }
+        }
+        // Uploaders end when the queue does.
         drop(self.drain());
         if !self.is_ended {
+            drop(self.shared.flush_segment());
             // Nobody need wait for this session. Where this fails, gc fences it later.
             let repo = &self.shared.repo;
             let fence = Outcome::Fenced.encode(

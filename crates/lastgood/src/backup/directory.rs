@@ -88,8 +88,7 @@ impl<'a> Worker<'a> {
                 (None, Ok(Root::Entry(entry))) => {
                     let index = building.state.entries.len();
                     let below = base.as_ref().and_then(BaselineEntry::directory);
-                    let details = Details { flags: 0, xattrs: None, unread: Vec::new() };
-                    self.push_directory(&mut building, base, name, &entry.stat, details);
+                    self.push_leading(&mut building, base, name, &entry.stat);
                     on_the_way.push((index, child, child_path, below));
                 }
                 (Some(source), Ok(Root::Entry(entry))) => {
@@ -451,6 +450,33 @@ impl<'a> Worker<'a> {
         };
         let entry = stat.entry(name, Node::Directory { tree }, details);
         self.push_new(building, base, entry, stat);
+    }
+
+    /// Adds a directory that only leads to sources. Other things that happen in it move its times;
+    /// those are no change of what is backed up, so the baseline's stay.
+    fn push_leading(
+        &mut self,
+        building: &mut Building,
+        base: Option<BaselineEntry>,
+        name: &[u8],
+        stat: &Stat,
+    ) {
+        self.uids.insert(stat.uid);
+        self.gids.insert(stat.gid);
+        match base {
+            Some(BaselineEntry { entry, hint: Some(hint) })
+                if entry.is_directory()
+                    && (entry.mode, entry.uid, entry.gid) == (stat.mode, stat.uid, stat.gid) =>
+            {
+                self.engine.counts.directories.fetch_add(1, Ordering::Relaxed);
+                let hint = HintItem { boundary: boundary_hash(&entry.name), ..hint };
+                building.push(entry, hint, true, true);
+            }
+            base => {
+                let details = Details { flags: 0, xattrs: None, unread: Vec::new() };
+                self.push_directory(building, base, name, stat, details);
+            }
+        }
     }
 
     /// Gives a directory whose content is not looked at an empty tree.

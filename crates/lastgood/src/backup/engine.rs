@@ -318,7 +318,7 @@ impl<'a> Engine<'a> {
             let others: Vec<_> = (1..self.threads)
                 .map(|_| scope.spawn(|| self.work_alone()))
                 .collect();
-            let mut result = planted.and_then(|()| first.work()).map(|()| first);
+            let mut result = planted.and_then(|()| first.work());
             if result.is_err() {
                 self.stop();
             }
@@ -327,13 +327,17 @@ impl<'a> Engine<'a> {
                 // The first error that is not just the echo of another one counts.
                 let is_echo = matches!(
                     result,
-                    Ok(_) | Err(Stop::Cancelled | Stop::Repo(RepoError::Stopped))
+                    Ok(()) | Err(Stop::Cancelled | Stop::Repo(RepoError::Stopped))
                 );
                 if let (true, Err(error)) = (is_echo, joined) {
                     result = Err(error);
                 }
             }
-            result
+            match result {
+                Ok(()) => Ok(first),
+                // What was read so far is handed over, for the next run to find.
+                Err(error) => first.finish().and(Err(error)),
+            }
         });
         let mut worker = result?;
         let (tree, hints) = lock(&self.root)
@@ -348,11 +352,13 @@ impl<'a> Engine<'a> {
 
     fn work_alone(&self) -> Result<(), Stop> {
         let mut worker = self.worker();
-        let result = worker.work().and_then(|()| worker.finish());
+        let result = worker.work();
         if result.is_err() {
             self.stop();
         }
-        result
+        // Also when it was stopped: what was read so far is handed over, for the next run to find.
+        let finished = worker.finish();
+        result.and(finished)
     }
 
     pub(super) fn worker(&self) -> Worker<'_> {
