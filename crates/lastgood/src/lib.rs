@@ -22,8 +22,9 @@ mod writer_state;
 
 pub use error::{Error, ErrorKind};
 pub use job::{Action, Control, Event, Item, Job, Phase, Problem, Problems, Progress, Severity};
+pub use lastgood_host::scan::Kind;
 pub use lastgood_repo::format::chunker::ChunkerParams;
-pub use lastgood_repo::format::entry::{Entry, Node, Timestamp};
+pub use lastgood_repo::format::entry::{Entry, Marks, Node, Timestamp};
 pub use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, parse_recovery_code};
 pub use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags};
 pub use lastgood_repo::{KeySlotInfo, Repository, Settings, SnapshotRecord, World};
