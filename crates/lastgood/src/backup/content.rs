@@ -63,6 +63,16 @@ pub(super) struct Batch {
     /// Position among the file's batches.
     number: u64,
     file: Arc<LargeFile>,
+    is_stored: bool,
+}
+
+impl Drop for Batch {
+    /// Whoever gives a batch up, cancelled or by a panic, must not leave its file waiting for it.
+    fn drop(&mut self) {
+        if !self.is_stored {
+            self.file.fail();
+        }
+    }
 }
 
 /// A large file whose batches are on their way.
@@ -251,40 +261,39 @@ impl Worker<'_> {
             carried.clear();
             carried.extend_from_slice(&bytes[at..]);
             if !ends.is_empty() {
-                let batch = Batch { bytes, ends, number: pushed, file: file.clone() };
+                let number = pushed;
+                let batch = Batch { bytes, ends, number, file: file.clone(), is_stored: false };
                 pushed += 1;
                 if let Some(batch) = engine.offer(batch) {
                     self.store_batch(batch)?;
                 }
             }
-            while let Some(parts) = file.take(taken) {
+            while taken < pushed {
+                let parts = match file.take(taken) {
+                    Some(parts) => parts,
+                    // Everybody may be busy with a file of their own, and parts must not pile up.
+                    None if is_end || pushed - taken > BATCHES_AHEAD_MAX => {
+                        file.wait_for(self, taken)?
+                    }
+                    None => break,
+                };
                 taken += 1;
                 recipe.extend(self, parts)?;
             }
-        }
-        while taken < pushed {
-            let parts = file.wait_for(self, taken)?;
-            taken += 1;
-            recipe.extend(self, parts)?;
         }
         Ok(offset)
     }
 
     /// Stores the chunks of a batch and tells its file.
-    pub(super) fn store_batch(&mut self, batch: Batch) -> Result<(), Stop> {
+    pub(super) fn store_batch(&mut self, mut batch: Batch) -> Result<(), Stop> {
         let mut parts = Vec::with_capacity(batch.ends.len());
         let mut start = 0;
         for &end in &batch.ends {
-            match self.store_chunk(&batch.bytes[start..end]) {
-                Ok(part) => parts.push(part),
-                Err(stop) => {
-                    batch.file.fail();
-                    return Err(stop);
-                }
-            }
+            parts.push(self.store_chunk(&batch.bytes[start..end])?);
             start = end;
         }
-        batch.file.finish(batch.number, parts, batch.bytes);
+        batch.is_stored = true;
+        batch.file.finish(batch.number, parts, std::mem::take(&mut batch.bytes));
         Ok(())
     }
 
@@ -411,3 +420,5 @@ fn unreadable(error: &HostError) -> FileRead {
 
 /// What is read at once, beside what is carried over from before: fits the second-level cache.
 const WINDOW_BYTES: usize = 1 << 20;
+/// Batches of one file that may be stored while an earlier one is not.
+const BATCHES_AHEAD_MAX: u64 = 64;

@@ -310,6 +310,7 @@ impl<'a> Engine<'a> {
             self.baseline_root,
         ));
         let result = std::thread::scope(|scope| {
+            let _guard = StopOnPanic(self);
             if self.is_estimated {
                 scope.spawn(|| estimate(self));
             }
@@ -351,6 +352,7 @@ impl<'a> Engine<'a> {
     }
 
     fn work_alone(&self) -> Result<(), Stop> {
+        let _guard = StopOnPanic(self);
         let mut worker = self.worker();
         let result = worker.work();
         if result.is_err() {
@@ -506,6 +508,17 @@ impl<'a> Engine<'a> {
                 return None;
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Ends all workers when one panics: they would wait for its work for ever.
+struct StopOnPanic<'e, 'a>(&'e Engine<'a>);
+
+impl Drop for StopOnPanic<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
         }
     }
 }
