@@ -13,6 +13,7 @@ use lastgood_format::group::{Compression, FrameSize, GroupCompressor};
 use lastgood_format::id::{BlobId, PackId};
 use lastgood_format::index::{BlobPrefix, IndexEntry, IndexSegment};
 use lastgood_format::key::{Class, ClassSecret};
+use lastgood_format::limits::{BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BYTES_MAX};
 use lastgood_format::object::name;
 use lastgood_format::pack::{BlobKind, FinishedPack, GroupPayload, PackBuilder, PackedBlob};
 use lastgood_format::packset::PackRef;
@@ -114,10 +115,13 @@ impl Shared {
     pub(crate) fn new(
         repo: Arc<Repository>,
         index: Arc<Index>,
-        settings: Settings,
+        mut settings: Settings,
         secrets: [ClassSecret; 3],
         usable: HashSet<PackId>,
     ) -> Self {
+        // However they are set, nothing is stored that no reader accepts.
+        settings.group_bytes = settings.group_bytes.min(GROUP_BYTES_MAX - BLOB_BYTES_MAX);
+        settings.pack_bytes = settings.pack_bytes.min(PACK_BYTES_MAX as usize / 2);
         Self {
             repo,
             index,
@@ -290,16 +294,14 @@ impl BlobWriter {
         id: BlobId,
         bytes: &[u8],
     ) -> Result<bool, RepoError> {
-        assert!(bytes.len() <= lastgood_format::limits::BLOB_BYTES_MAX, "a blob exceeds its limit");
+        assert!(bytes.len() <= BLOB_BYTES_MAX, "a blob exceeds its limit");
         let is_new = !self.is_known(id, kind.class());
         if is_new {
             let slot = slot(kind.class());
             let group = &mut self.groups[slot];
             group.raw.extend_from_slice(bytes);
             group.blobs.push(PackedBlob { id, kind, base: None, bytes: bytes.len() as u32 });
-            if group.raw.len() >= self.shared.settings.group_bytes
-                || group.blobs.len() >= GROUP_BLOBS_MAX
-            {
+            if is_full_group(&self.shared.settings, group) {
                 self.close_group(kind.class())?;
             }
         }
@@ -348,9 +350,7 @@ impl BlobWriter {
         let pack = self.packs[slot(class)]
             .get_or_insert_with(|| PackBuilder::new(FrameSize::ORDINARY, self.shared.buffers.take()));
         seal_group(&self.shared, &mut self.compressor, class, group, pack);
-        if pack.bytes() >= pack_bytes(&self.shared.settings, class)
-            || pack.blob_count() >= PACK_BLOBS
-        {
+        if is_full_pack(&self.shared.settings, class, pack) {
             self.close_pack(class)?;
         }
         Ok(())
@@ -375,7 +375,9 @@ impl BlobWriter {
             let leftover = &mut leftovers[slot(class)];
             match (&mut leftover.pack, pack) {
                 (Some(left), Some(pack)) => {
-                    if left.bytes() + pack.bytes() > pack_bytes(&shared.settings, class) * 3 / 2 {
+                    if left.bytes() + pack.bytes() > pack_bytes(&shared.settings, class) * 3 / 2
+                        || left.blob_count() + pack.blob_count() > PACK_BLOBS * 3 / 2
+                    {
                         send(&shared, &self.finished, class, pack)?;
                     } else {
                         left.append(&pack);
@@ -386,11 +388,16 @@ impl BlobWriter {
             }
             leftover.group.raw.extend_from_slice(&group.raw);
             leftover.group.blobs.extend_from_slice(&group.blobs);
-            if leftover.group.raw.len() >= shared.settings.group_bytes {
+            if is_full_group(&shared.settings, &leftover.group) {
                 let pack = leftover.pack.get_or_insert_with(|| {
                     PackBuilder::new(FrameSize::ORDINARY, shared.buffers.take())
                 });
                 seal_group(&shared, &mut self.compressor, class, &mut leftover.group, pack);
+                if is_full_pack(&shared.settings, class, pack)
+                    && let Some(pack) = leftover.pack.take()
+                {
+                    send(&shared, &self.finished, class, pack)?;
+                }
             }
         }
         Ok(())
@@ -512,6 +519,14 @@ fn frame_size_for(group_bytes: usize, directory_bytes: usize) -> FrameSize {
 /// Metadata packs are kept small: they are what a reader without a copy fetches first.
 fn pack_bytes(settings: &Settings, class: Class) -> usize {
     if class == Class::Data { settings.pack_bytes } else { settings.pack_bytes / 4 }
+}
+
+const fn is_full_group(settings: &Settings, group: &OpenGroup) -> bool {
+    group.raw.len() >= settings.group_bytes || group.blobs.len() >= GROUP_BLOBS_MAX
+}
+
+fn is_full_pack(settings: &Settings, class: Class, pack: &PackBuilder) -> bool {
+    pack.bytes() >= pack_bytes(settings, class) || pack.blob_count() >= PACK_BLOBS
 }
 
 const fn slot(class: Class) -> usize {
