@@ -173,12 +173,13 @@ fn run(
     // Many directories are open at once in a wide and deep tree; a refusal shows as an error later.
     drop(volume::raise_open_file_limit());
 
+    // Before the listing: who held the name until now may have committed to its chain.
+    let writer = WriterState::claim(&options.state, repo)?;
     let snapshots = repo.snapshots()?;
     for error in &snapshots.damaged {
         control.note(format!("ignoring a damaged snapshot: {error}"));
     }
     let parent = choose_parent(&options, &snapshots, &sources.snapshot_paths())?;
-    let writer = WriterState::claim(&options.state, repo)?;
     let session = if options.dry_run {
         None
     } else {
@@ -232,7 +233,8 @@ fn run(
     };
     drop(engine);
     let Some(session) = session else { return Ok(report) };
-    if options.skip_if_unchanged && is_unchanged {
+    // A parent that lost packs needs what was stored in their place.
+    if options.skip_if_unchanged && is_unchanged && baseline.is_some() {
         return Ok(report);
     }
     let chain = snapshots.next_in_chain(session.writer_id(), report.parent.as_slice());

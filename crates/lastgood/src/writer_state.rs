@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use lastgood_repo::Repository;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind};
 
@@ -42,8 +43,11 @@ impl WriterState {
             .mode(0o600)
             .open(path)
             .map_err(|error| failed("open", path, error))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(None);
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            // Where nothing can be locked, no number would do.
+            Err(error) => return Err(failed("lock", path, error.into())),
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|error| failed("read", path, error))?;
