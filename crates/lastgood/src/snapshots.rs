@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
 use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags, Totals};
-use lastgood_repo::{Finish, Repository, Settings, SnapshotRecord, WriteSession};
+use lastgood_repo::{BlobReader, Finish, Repository, Settings, SnapshotRecord, WriteSession};
 
 use crate::error::{Error, ErrorKind};
 use crate::writer_state::WriterState;
@@ -128,9 +128,15 @@ pub fn tag(
     if tags == old.tags {
         return Ok(None);
     }
-    let snapshots = repo.snapshots()?;
     let writer = WriterState::claim(state, repo)?;
+    let snapshots = repo.snapshots()?;
     let session = WriteSession::begin(repo, Settings::default(), writer.name())?;
+    if !session.may_reuse(&BlobReader::new(repo.clone()), old)? {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("snapshot {} lost packs or is being removed, so it cannot be copied", record.id),
+        ));
+    }
     let chain = snapshots.next_in_chain(session.writer_id(), &[record.id]);
     let copy = session.finish(Finish {
         started: old.started,
