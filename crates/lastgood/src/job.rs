@@ -75,6 +75,8 @@ impl<T: Send + 'static> Job<T> {
     /// # Errors
     /// What the operation returned.
     pub async fn finish(mut self) -> Result<T, Error> {
+        // An operation that reports every path would wait for somebody to read it.
+        self.events.close();
         match self.result.take() {
             Some(result) => result.await.unwrap_or_else(|_| Err(Error::cancelled())),
             None => Err(Error::cancelled()),
