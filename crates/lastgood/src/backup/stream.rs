@@ -51,7 +51,13 @@ pub(super) fn store(engine: &Engine<'_>, stream: Stream) -> Result<Scanned, Erro
     let result = worker.store_range(&mut recipe, 0..u64::MAX, &mut read);
     drop(read);
     drop(reader);
-    let finished = child.map_or(Ok(()), |(command, child)| finish(&command, child));
+    let finished = child.map_or(Ok(()), |(command, mut child)| {
+        if result.is_err() {
+            // It may never end by itself. Where it cannot be killed, it has ended.
+            drop(child.kill());
+        }
+        finish(&command, child)
+    });
     match result {
         Ok(_) => finished?,
         Err(ReadStop::Host(error)) => return Err(error.into()),
