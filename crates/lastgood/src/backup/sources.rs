@@ -73,7 +73,8 @@ pub(super) fn absolute(paths: &[PathBuf]) -> Result<Sources, Error> {
     let mut kept: Vec<PathBuf> = Vec::new();
     let mut named_devices = Vec::new();
     for path in absolute {
-        if kept.iter().any(|outer| path.starts_with(outer)) {
+        // Sorted by component, so what lies below a path follows it.
+        if kept.last().is_some_and(|outer| path.starts_with(outer)) {
             named_devices.extend(Directory::stat_path(&path).map(|stat| stat.hint.device));
         } else {
             kept.push(path);
