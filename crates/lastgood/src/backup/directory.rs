@@ -11,6 +11,7 @@ use lastgood_host::source::SourceFile;
 use lastgood_repo::format::entry::{Entry, Hint, Marks, Node};
 use lastgood_repo::format::hints::HintItem;
 use lastgood_repo::format::id::BlobId;
+use lastgood_repo::format::limits::SYMLINK_BYTES_MAX;
 use lastgood_repo::format::page::boundary_hash;
 
 use super::baseline::{BaselineDirectory, BaselineEntry, BaselineRef};
@@ -320,6 +321,13 @@ impl<'a> Worker<'a> {
         let special = match stat.special_node() {
             Some(special) => special,
             None => match directory.read_link(name) {
+                // A page with a target that no reader takes would be lost as a whole.
+                Ok(target) if target.is_empty() || target.len() > SYMLINK_BYTES_MAX => {
+                    let message = "its target is empty or longer than a link's can be";
+                    engine.problem(directory.path_of(name), "store", message, Severity::Error);
+                    keep(building, base);
+                    return Ok(());
+                }
                 Ok(target) => Node::Symlink { target },
                 Err(error) => {
                     self.unreadable(building, base, &error);
@@ -378,7 +386,15 @@ impl<'a> Worker<'a> {
             self.push_new(building, base, entry, &stat);
             return Ok(());
         }
-        match self.read_file(directory, name)? {
+        let read = self.read_file(directory, name)?;
+        let is_met = match &read {
+            FileRead::Stored { stat: read, .. } => read.file_id() == stat.file_id(),
+            FileRead::Unreadable { .. } => false,
+        };
+        if is_linked && !is_met {
+            engine.links.forget(&stat, &node.path_of(name));
+        }
+        match read {
             FileRead::Stored { node: stored, stat, details, is_stable } => {
                 self.report_unread(&details);
                 let mut entry = stat.entry(name, stored, details);
@@ -387,7 +403,7 @@ impl<'a> Worker<'a> {
                     let message = "it changed while it was read; it was stored as it was found";
                     engine.problem(directory.path_of(name), "read", message, Severity::Error);
                 }
-                if is_linked && is_stable {
+                if is_linked && is_met && is_stable {
                     engine.links.stored(&stat, &entry);
                 }
                 if let Node::File { size, .. } = entry.node {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lastgood_host::scan::Stat;
 use lastgood_repo::format::entry::Entry;
+use lastgood_repo::format::limits::PATH_BYTES_MAX;
 use lastgood_repo::format::links::Link;
 
 /// Files with more than one name that were met so far.
@@ -25,9 +26,20 @@ impl LinkTable {
         let file = files
             .entry(stat.file_id())
             .or_insert_with(|| LinkedFile { paths: Vec::new(), stored: None });
-        file.paths.push(path);
+        // No reader takes a longer one; it is stored as a file of its own.
+        if path.len() <= PATH_BYTES_MAX {
+            file.paths.push(path);
+        }
         let (was, entry) = file.stored.as_ref()?;
         stat.is_unchanged_since(was).then(|| entry.clone())
+    }
+
+    /// Takes `path` back: what was read there is not the file that was met.
+    pub(super) fn forget(&self, stat: &Stat, path: &[u8]) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get_mut(&stat.file_id()) {
+            file.paths.retain(|known| **known != *path);
+        }
     }
 
     /// Notes what was stored of the file.
