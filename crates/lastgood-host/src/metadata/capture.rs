@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use lastgood_format::entry::Xattr;
+use lastgood_format::limits::ENTRY_XATTR_BYTES_MAX;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -77,9 +78,18 @@ impl Details {
             Err(errno) => return self.unread("list the extended attributes of", path(), errno),
         };
         let mut xattrs = Vec::with_capacity(names.len());
+        let mut room = ENTRY_XATTR_BYTES_MAX;
         for name in names {
             match place.get(&name) {
-                Ok(Some(value)) => xattrs.push(Xattr { name, value }),
+                // XFS lets one entry have a gigabyte of them, and any user may set them.
+                Ok(Some(value)) if name.len() + value.len() > room => {
+                    self.unread("keep all extended attributes of", path(), Errno::TOOBIG);
+                    break;
+                }
+                Ok(Some(value)) => {
+                    room -= name.len() + value.len();
+                    xattrs.push(Xattr { name, value });
+                }
                 // Removed since they were listed.
                 Ok(None) => {}
                 Err(errno) => self.unread("read an extended attribute of", path(), errno),
