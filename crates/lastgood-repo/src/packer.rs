@@ -80,8 +80,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) secrets: [ClassSecret; 3],
     pub(crate) tally: Arc<Tally>,
-    /// Packs that may be referred to: they exist, and no round of gc has condemned them.
-    pub(crate) usable: HashSet<PackId>,
+    /// Packs that may be referred to, with their lengths: see [`may_refer_to`](Self::may_refer_to).
+    usable: HashSet<(PackId, u64)>,
     /// Blobs that were added and are in no index run yet.
     pending: Vec<Mutex<HashSet<BlobPrefix>>>,
     /// Packs that known blobs were found in.
@@ -117,7 +117,7 @@ impl Shared {
         index: Arc<Index>,
         mut settings: Settings,
         secrets: [ClassSecret; 3],
-        usable: HashSet<PackId>,
+        usable: HashSet<(PackId, u64)>,
     ) -> Self {
         // However they are set, nothing is stored that no reader accepts.
         settings.group_bytes = settings.group_bytes.min(GROUP_BYTES_MAX - BLOB_BYTES_MAX);
@@ -148,6 +148,11 @@ impl Shared {
             Class::Meta => meta,
             Class::Refs => refs,
         }
+    }
+
+    /// Whether a pack of another session exists in its length, and no round of gc condemned it.
+    pub(crate) fn may_refer_to(&self, pack: &PackRef) -> bool {
+        self.usable.contains(&(pack.pack, pack.bytes))
     }
 
     /// A number that no other group of the session has.
@@ -326,9 +331,9 @@ impl BlobWriter {
         }
         // Pages of the pack set are located without the index, so the set decides for itself.
         if class != Class::Refs {
-            let usable = &self.shared.usable;
-            let found = self.shared.index.find(id, &mut |at| {
-                usable.contains(&at.pack.pack) || at.pack.session == self.shared.secrets[0].session
+            let shared = &self.shared;
+            let found = shared.index.find(id, &mut |at| {
+                shared.may_refer_to(&at.pack) || at.pack.session == shared.secrets[0].session
             });
             if let Some(found) = found {
                 drop(pending);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
-use lastgood_backend::PutOutcome;
+use lastgood_backend::{BackendError, PutOutcome};
 use lastgood_format::chunker::ChunkerParams;
 use lastgood_format::entry::Timestamp;
 use lastgood_format::gc::{PackLocation, RoundList};
@@ -24,7 +24,7 @@ use lastgood_format::page;
 use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::{Chain, OwnerNames, Snapshot, SnapshotFlags, Totals};
 
-use crate::error::RepoError;
+use crate::error::{Damage, RepoError};
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers};
 use crate::reader::{BlobReader, PackReader};
 use crate::repository::Repository;
@@ -101,12 +101,12 @@ impl WriteSession {
         let (session, condemned) = announce(repo, &signer)?;
         let index = repo.index()?;
         let existing = repo.all_packs()?;
-        let usable: HashSet<PackId> = existing
+        let usable: HashSet<(PackId, u64)> = existing
             .iter()
             .filter(|(session, pack, _)| {
                 !condemned.contains(&PackLocation { session: *session, pack: *pack })
             })
-            .map(|(_, pack, _)| *pack)
+            .map(|(_, pack, bytes)| (*pack, *bytes))
             .collect();
         let secrets = Class::ALL.map(|class| {
             ClassSecret::create(repo.keys(), class, session.id, Secret::new(repo.world().random()))
@@ -161,7 +161,7 @@ impl WriteSession {
     /// When its pack set cannot be read; it is then no baseline.
     pub fn may_reuse(&self, reader: &BlobReader, snapshot: &Snapshot) -> Result<bool, RepoError> {
         let packs = reader.pack_set(snapshot)?.0;
-        Ok(packs.iter().all(|pack| self.shared.usable.contains(&pack.pack)))
+        Ok(packs.iter().all(|pack| self.shared.may_refer_to(pack)))
     }
 
     /// A writer for one worker.
@@ -232,7 +232,16 @@ impl WriteSession {
         let id = SnapshotId::new(*blake3::hash(&bytes).as_bytes());
         repo.put(&name::snapshot(id), &[&bytes])?;
         let outcome = Outcome::Commit(id).encode(repo.keys(), &self.signer, self.session.id);
-        match repo.put(&name::outcome(self.session.id), &[&outcome])? {
+        let put = || repo.put(&name::outcome(self.session.id), &[&outcome]);
+        // An answer that was lost leaves open whether the session is committed; another try tells.
+        let is_lost = |put: &Result<_, BackendError>| put.as_ref().is_err_and(|e| e.is_transient());
+        let mut answer = put();
+        for _ in 1..COMMIT_TRIES {
+            if is_lost(&answer) {
+                answer = put();
+            }
+        }
+        match answer? {
             PutOutcome::Created => {}
             // Ours, when the answer to a first try was lost; else gc was first.
             PutOutcome::Exists => match repo.outcome(self.session.id)? {
@@ -275,7 +284,7 @@ impl WriteSession {
         if baselines.iter().any(|b| b.snapshot.ref_packs.len() >= REF_PACKS_MAX) {
             pages.clear();
         }
-        pages.retain(|_, pack| self.shared.usable.contains(&pack.pack));
+        pages.retain(|_, pack| self.shared.may_refer_to(pack));
         // A pack that lies in two places is one pack.
         let mut packs: Vec<PackRef> = packs.into_iter().collect();
         packs.sort_by_key(|pack| pack.pack);
@@ -357,18 +366,21 @@ fn announce(
     }
 }
 
+/// The last round of those that follow one another from the first: no collector leaves a gap, so
+/// a name beyond one means nothing.
 fn newest_round(repo: &Repository) -> Result<u64, RepoError> {
-    let mut newest = 0;
-    repo.list(name::CONDEMN, &mut |round, _| {
-        newest = u64::from_str_radix(round, 16).unwrap_or(0).max(newest);
+    let mut lists = HashSet::new();
+    repo.list(name::CONDEMN, &mut |list, _| {
+        lists.insert(format!("{}{list}", name::CONDEMN));
     })?;
-    Ok(newest)
+    let rounds = (1..).take_while(|&round| lists.contains(&name::condemn(round)));
+    Ok(rounds.last().unwrap_or(0))
 }
 
 /// Packs that this session must not refer to: verdicts, and condemn lists without one.
 fn condemned(repo: &Repository, round: u64) -> Result<HashSet<PackLocation>, RepoError> {
     let mut packs = HashSet::new();
-    for round in 1..=round {
+    'rounds: for round in 1..=round {
         let lists = [
             (ObjectKind::Verdict, name::verdict(round)),
             (ObjectKind::Condemn, name::condemn(round)),
@@ -379,8 +391,10 @@ fn condemned(repo: &Repository, round: u64) -> Result<HashSet<PackLocation>, Rep
             let list = RoundList::decode(kind, repo.keys(), round, &bytes)
                 .map_err(|error| repo.damaged(&object, error))?;
             packs.extend(list.packs);
-            break;
+            continue 'rounds;
         }
+        let gone = Damage::State("it was there and is gone");
+        return Err(repo.damaged(&name::condemn(round), gone));
     }
     Ok(packs)
 }
@@ -396,16 +410,18 @@ fn recover(
         shared.index.packs().into_iter().map(|pack| pack.pack).collect();
     let reader = PackReader::new(shared.repo.clone());
     let mut segment = IndexSegment::default();
+    let mut recovered = 0;
     for &(session, pack, bytes) in existing {
-        if covered.contains(&pack) || !shared.usable.contains(&pack) || session == own {
+        let mut pack = PackRef { session, pack, class: Class::Data, bytes };
+        if covered.contains(&pack.pack) || !shared.may_refer_to(&pack) || session == own {
             continue;
         }
-        let mut pack = PackRef { session, pack, class: Class::Data, bytes };
         // Foreign or damaged: not ours to use; check reports it.
         let Ok(opened) = reader.open(pack) else { continue };
         pack.class = opened.header.class;
         let number = segment.packs.len() as u32;
         segment.packs.push(pack);
+        recovered += 1;
         segment.entries.extend(opened.directory.blobs.iter().enumerate().map(|(ordinal, blob)| {
             IndexEntry {
                 blob: blob.id.into(),
@@ -418,13 +434,14 @@ fn recover(
             shared.adopt(std::mem::take(&mut segment))?;
         }
     }
-    let recovered = segment.packs.len();
-    if recovered > 0 {
+    if !segment.packs.is_empty() {
         shared.adopt(segment)?;
     }
     Ok(recovered)
 }
 
+/// How often the outcome is put while no answer comes.
+const COMMIT_TRIES: usize = 3;
 /// Packs that may hold one pack set before it is written anew in one.
 const REF_PACKS_MAX: usize = 32;
 /// Entries of one segment made of recovered packs.
