@@ -124,7 +124,7 @@ impl Repository {
         let location = backend.location().to_owned();
         let root = match credential {
             Credential::Root(root) => root.clone(),
-            credential => unlock(backend.as_ref(), config.repository, credential)?,
+            credential => unlock(backend.as_ref(), &config, credential)?,
         };
         let keys = RepositoryKeys::new(root, config.repository);
         if !config.belongs_to(&keys) {
@@ -165,8 +165,8 @@ impl Repository {
     /// # Errors
     /// As [`open`](Self::open), but for the key.
     pub fn slot_kinds(backend: &dyn Backend) -> Result<Vec<SlotKind>, RepoError> {
-        read_config(backend)?;
-        Ok(read_slots(backend)?.into_iter().map(|(_, slot)| slot.kind).collect())
+        let config = read_config(backend)?;
+        Ok(read_slots(backend, &config)?.into_iter().map(|(_, slot)| slot.kind).collect())
     }
 
     /// The backend.
@@ -223,7 +223,7 @@ impl Repository {
     /// # Errors
     /// When they cannot be listed.
     pub fn key_slots(&self) -> Result<Vec<KeySlotInfo>, RepoError> {
-        let slots = read_slots(self.backend.as_ref())?;
+        let slots = read_slots(self.backend.as_ref(), &self.config)?;
         let info = |(id, slot): (ObjectId, KeySlot)| KeySlotInfo {
             id,
             kind: slot.kind,
@@ -243,7 +243,7 @@ impl Repository {
         work: WorkFactors,
         label: &str,
     ) -> Result<ObjectId, RepoError> {
-        if read_slots(self.backend.as_ref())?.len() >= KEY_SLOTS_MAX {
+        if read_slots(self.backend.as_ref(), &self.config)?.len() >= KEY_SLOTS_MAX {
             return Err(RepoError::KeySlot("there are eight key slots already; remove one first"));
         }
         let slot = KeySlot::create(
@@ -267,7 +267,7 @@ impl Repository {
     /// # Errors
     /// When it is the last one, or there is none of that id.
     pub fn remove_key(&self, id: ObjectId) -> Result<(), RepoError> {
-        let slots = read_slots(self.backend.as_ref())?;
+        let slots = read_slots(self.backend.as_ref(), &self.config)?;
         if !slots.iter().any(|(slot, _)| *slot == id) {
             return Err(RepoError::KeySlot("there is no key slot of that id"));
         }
@@ -285,7 +285,7 @@ impl Repository {
     /// # Errors
     /// [`RepoError::WrongKey`] when none does.
     pub fn slot_of(&self, credential: &Credential) -> Result<ObjectId, RepoError> {
-        read_slots(self.backend.as_ref())?
+        read_slots(self.backend.as_ref(), &self.config)?
             .into_iter()
             .find(|(_, slot)| slot.open(self.config.repository, credential).is_ok())
             .map(|(id, _)| id)
@@ -348,9 +348,12 @@ fn read_config(backend: &dyn Backend) -> Result<Config, RepoError> {
     Config::decode(&bytes).map_err(|source| RepoError::Config { location, source })
 }
 
-/// All slots that are what their names say. A damaged or foreign one is passed over: anybody who
-/// may add objects could else lock everybody out.
-fn read_slots(backend: &dyn Backend) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
+/// All slots that are what their names say and that the root made. A damaged or foreign one is
+/// passed over: anybody who may add objects could else lock everybody out.
+fn read_slots(
+    backend: &dyn Backend,
+    config: &Config,
+) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
     let mut ids = Vec::new();
     backend.list(name::KEYS, &mut |listed| {
         let id = listed.name.as_str().strip_prefix(name::KEYS);
@@ -361,7 +364,9 @@ fn read_slots(backend: &dyn Backend) -> Result<Vec<(ObjectId, KeySlot)>, RepoErr
     for id in ids {
         match backend.get(&object_name(&name::key(id)), SMALL_OBJECT_BYTES_MAX) {
             Ok(bytes) if object_id(&bytes) == id => {
-                slots.extend(KeySlot::decode(&bytes).ok().map(|slot| (id, slot)));
+                let slot = KeySlot::decode(&bytes).ok();
+                let is_ours = |slot: &KeySlot| slot.verify(config.repository, &config.root).is_ok();
+                slots.extend(slot.filter(is_ours).map(|slot| (id, slot)));
             }
             Ok(_) => {}
             Err(error) if error.kind == ErrorKind::NotFound => {}
@@ -373,13 +378,13 @@ fn read_slots(backend: &dyn Backend) -> Result<Vec<(ObjectId, KeySlot)>, RepoErr
 
 fn unlock(
     backend: &dyn Backend,
-    repository: RepositoryId,
+    config: &Config,
     credential: &Credential,
 ) -> Result<Secret, RepoError> {
     let location = backend.location().to_owned();
     let mut tried = 0;
-    for (id, slot) in read_slots(backend)? {
-        match slot.open(repository, credential) {
+    for (id, slot) in read_slots(backend, config)? {
+        match slot.open(config.repository, credential) {
             Ok(root) => return Ok(root),
             Err(KeyError::WrongKey) => {}
             Err(error) => {
