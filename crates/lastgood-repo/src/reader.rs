@@ -38,7 +38,7 @@ impl PackReader {
     /// Reads packs of `repo`.
     #[must_use]
     pub fn new(repo: Arc<Repository>) -> Self {
-        Self { repo, opened: Mutex::new(Lru::new(OPENED_PACKS_MAX)), moved: Mutex::default() }
+        Self { repo, opened: Mutex::new(Lru::new(OPENED_BLOBS_MAX)), moved: Mutex::default() }
     }
 
     /// Opens a pack's directory: one or two ranged reads unless it is open already.
@@ -70,7 +70,7 @@ impl PackReader {
         let start = end.len() - footer.end_bytes as usize;
         let opened = open_end(self.repo.keys(), &mut end[start..]).map_err(damaged)?;
         let opened = Arc::new(opened);
-        lock(&self.opened).insert(pack.pack, opened.clone());
+        lock(&self.opened).insert(pack.pack, opened.directory.blobs.len(), opened.clone());
         Ok(opened)
     }
 
@@ -214,7 +214,7 @@ impl BlobReader {
         Self {
             packs: PackReader::new(repo.clone()),
             repo,
-            groups: Mutex::new(Lru::new(GROUPS_MAX)),
+            groups: Mutex::new(Lru::new(GROUP_BYTES_KEPT)),
             sets: Mutex::default(),
             searched: Mutex::default(),
             is_searched: Mutex::default(),
@@ -354,7 +354,7 @@ impl BlobReader {
         let mut buffers = GroupBuffers::default();
         self.packs.group(pack, &opened, group, &mut buffers)?;
         let raw = Arc::new(buffers.raw);
-        lock(&self.groups).insert((pack.pack, group), raw.clone());
+        lock(&self.groups).insert((pack.pack, group), raw.len(), raw.clone());
         Ok(raw)
     }
 
@@ -433,44 +433,57 @@ impl From<DecodeError> for WalkError {
     }
 }
 
-/// Keeps the values used last, up to a bound.
+/// Keeps the values used last, up to a sum of their weights, and always the newest.
 #[derive(Debug)]
 struct Lru<K, V> {
-    values: HashMap<K, (u64, V)>,
+    values: HashMap<K, Kept<V>>,
+    weight: usize,
     clock: u64,
     bound: usize,
 }
 
+#[derive(Debug)]
+struct Kept<V> {
+    used: u64,
+    weight: usize,
+    value: V,
+}
+
 impl<K: Copy + Eq + std::hash::Hash, V> Lru<K, V> {
     fn new(bound: usize) -> Self {
-        Self { values: HashMap::new(), clock: 0, bound }
+        Self { values: HashMap::new(), weight: 0, clock: 0, bound }
     }
 
     fn get(&mut self, key: &K) -> Option<&V> {
         self.clock += 1;
-        let (used, value) = self.values.get_mut(key)?;
-        *used = self.clock;
-        Some(value)
+        let kept = self.values.get_mut(key)?;
+        kept.used = self.clock;
+        Some(&kept.value)
     }
 
-    fn insert(&mut self, key: K, value: V) {
+    fn insert(&mut self, key: K, weight: usize, value: V) {
         self.clock += 1;
-        if self.values.len() >= self.bound && !self.values.contains_key(&key) {
+        while self.weight + weight > self.bound && !self.values.is_empty() {
             // Dropping the older half at once keeps this cheap on average.
-            let mut ages: Vec<u64> = self.values.values().map(|(used, _)| *used).collect();
+            let mut ages: Vec<u64> = self.values.values().map(|kept| kept.used).collect();
             let middle = ages.len() / 2;
             let (_, middle, _) = ages.select_nth_unstable(middle);
             let middle = *middle;
-            self.values.retain(|_, (used, _)| *used > middle);
+            self.values.retain(|_, kept| kept.used > middle);
+            self.weight = self.values.values().map(|kept| kept.weight).sum();
         }
-        self.values.insert(key, (self.clock, value));
+        self.weight += weight;
+        let kept = Kept { used: self.clock, weight, value };
+        if let Some(before) = self.values.insert(key, kept) {
+            self.weight -= before.weight;
+        }
     }
 }
 
-/// Directories kept open: at 250 to 10,000 blobs of 80 bytes each.
-const OPENED_PACKS_MAX: usize = 64;
-/// Groups kept decompressed, a megabyte each.
-const GROUPS_MAX: usize = 24;
+/// Blobs in the directories that are kept open, at about 80 bytes each: 20 MiB.
+const OPENED_BLOBS_MAX: usize = 1 << 18;
+/// Bytes of the groups that are kept decompressed.
+const GROUP_BYTES_KEPT: usize = 24 << 20;
 /// What is fetched of a pack's end at first; most directories fit.
 const END_BYTES_GUESS: u64 = 64 << 10;
 
