@@ -272,8 +272,12 @@ impl<'a> Engine<'a> {
             tree: record.snapshot.tree,
             hints: Some(record.snapshot.hints),
         });
-        // A clock that went back must not make everything look old enough.
-        let begun = baseline.map_or(now.seconds, |b| b.snapshot.started.seconds);
+        // A start after the end, by a clock that was set back or by the user, does not say when
+        // files were read, so none is old enough.
+        let begun = baseline.map_or(now.seconds, |b| {
+            let (started, finished) = (b.snapshot.started, b.snapshot.finished);
+            if started > finished { i64::MIN } else { started.seconds }
+        });
         Ok(Self {
             repo,
             session,
