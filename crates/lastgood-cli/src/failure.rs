@@ -225,7 +225,6 @@ impl Hints {
             "too-new" => "use the release that wrote it, or a later one".to_owned(),
             "denied" => "run the command as a user who may do this".to_owned(),
             "interrupted" => "what was stored is kept: run the command again to go on".to_owned(),
-            "not-found" => format!("see what there is with: {}", self.command("snapshots")),
             "bug" => "this is a defect of lastgood: please report it with the message".to_owned(),
             "usage" | "invalid" => "see: lastgood --help".to_owned(),
             _ => return None,

@@ -69,7 +69,9 @@ fn usage(error: &clap::Error, wants_json: bool) -> ExitCode {
             verbosity: 0,
         };
         let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        // The synopsis is for people.
+        let text = text.split("\n\nUsage:").next().unwrap_or(text).trim_end();
         Failure::usage(text).show(&Output::new(style), &Hints::default());
     } else {
         // A reader that went away, as in `lastgood --help | head -1`, is no failure.

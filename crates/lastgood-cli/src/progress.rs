@@ -38,6 +38,7 @@ pub(crate) fn run<T: Send + 'static>(
                 bar,
                 watch: Stopwatch::start(),
                 rate: Rate::default(),
+                has_total: false,
             };
             scope.spawn(move || ticker.run(shown, &ended));
         }
@@ -86,6 +87,8 @@ struct Ticker<'a> {
     bar: Option<ProgressBar>,
     watch: Stopwatch,
     rate: Rate,
+    /// Whether the bar has an end.
+    has_total: bool,
 }
 
 impl Ticker<'_> {
@@ -105,28 +108,26 @@ impl Ticker<'_> {
         }
     }
 
-    fn draw(&self, progress: &Progress, view: &View) {
+    fn draw(&mut self, progress: &Progress, view: &View) {
         let Some(bar) = &self.bar else { return };
-        match view.share {
-            Some(share) => {
+        if let Some(share) = view.share {
+            if !self.has_total {
+                self.has_total = true;
                 bar.set_style(style(BAR));
-                bar.set_length(BAR_STEPS);
-                bar.set_position((share * BAR_STEPS as f64) as u64);
             }
-            None => bar.set_style(style(SPINNER)),
+            bar.set_position((share * BAR_STEPS as f64) as u64);
         }
-        bar.set_prefix(view.percent());
         let current = progress
             .current
             .as_deref()
             .map(path_bytes)
             .unwrap_or_default();
+        let text = view.text(progress, text::short_size);
         bar.set_message(format!(
-            "{}  {}",
-            view.text(progress),
+            "{} {text}  {}",
+            view.percent(),
             text::escaped(current)
         ));
-        bar.tick();
     }
 }
 
@@ -163,17 +164,17 @@ impl View {
         })
     }
 
-    fn text(&self, progress: &Progress) -> String {
+    fn text(&self, progress: &Progress, size: fn(u64) -> String) -> String {
         let of = |done: String, total: Option<String>| match total {
             Some(total) => format!("{done} / {total}"),
             None => done,
         };
         let files = progress.files_total.map(|total| total.to_string());
-        let bytes = progress.bytes_total.map(text::size);
+        let bytes = progress.bytes_total.map(size);
         let mut parts = vec![
+            of(size(progress.bytes_done), bytes),
             format!("{} files", of(progress.files_done.to_string(), files)),
-            of(text::size(progress.bytes_done), bytes),
-            format!("{}/s", text::size(self.bytes_per_second as u64)),
+            format!("{}/s", size(self.bytes_per_second as u64)),
         ];
         if let Some(remaining) = self.remaining {
             parts.push(format!("ETA {}", text::duration(remaining)));
@@ -190,7 +191,10 @@ impl View {
         let gap = if percent.is_empty() { "" } else { " " };
         let elapsed = text::duration(self.elapsed);
         let phase = phase_name(progress.phase);
-        format!("[{elapsed}] {phase}: {percent}{gap}{}", self.text(progress))
+        format!(
+            "[{elapsed}] {phase}: {percent}{gap}{}",
+            self.text(progress, text::size)
+        )
     }
 
     fn json(&self, progress: &Progress) -> serde_json::Value {
@@ -288,8 +292,8 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-const BAR: &str = "[{elapsed_precise}] [{bar:24}] {prefix:>4} {wide_msg}";
-const SPINNER: &str = "[{elapsed_precise}] {spinner} {wide_msg}";
+const BAR: &str = "[{elapsed}] [{bar:12}] {wide_msg}";
+const SPINNER: &str = "[{elapsed}] {spinner} {wide_msg}";
 const BAR_STEPS: u64 = 10_000;
 const RATE_SECONDS: f64 = 15.0;
 /// The end is what the job says it is, not what the counters say.
@@ -333,7 +337,7 @@ mod tests {
     fn unknown_totals_claim_nothing() {
         let view = View::new(&progress(1 << 20, None), 2.0, &mut Rate::default());
         let line = view.line(&progress(1 << 20, None));
-        assert_eq!(line, "[0:02] reading: 1 files, 1.000 MiB, 512.000 KiB/s");
+        assert_eq!(line, "[0:02] reading: 1.000 MiB, 1 files, 512.000 KiB/s");
         assert!(view.json(&progress(1, None)).get("percent_done").is_none());
     }
 

@@ -22,6 +22,17 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.3} {}", UNITS[unit])
 }
 
+/// `1.2 MiB`: for where there is little room.
+pub(crate) fn short_size(bytes: u64) -> String {
+    let text = size(bytes);
+    match (text.split_once('.'), text.rsplit_once(' ')) {
+        (Some((whole, fraction)), Some((_, unit))) => {
+            format!("{whole}.{} {unit}", fraction.get(..1).unwrap_or_default())
+        }
+        _ => text,
+    }
+}
+
 /// `0:07`, `12:34` or `1:02:03`.
 pub(crate) fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;

@@ -7,6 +7,8 @@ fn sizes_and_durations_are_short() {
     assert_eq!(size(1024), "1.000 KiB");
     assert_eq!(size(1_500_000), "1.431 MiB");
     assert_eq!(size(u64::MAX), "16.000 EiB");
+    assert_eq!(short_size(1_500_000), "1.4 MiB");
+    assert_eq!(short_size(12), "12 B");
     assert_eq!(duration(7.4), "0:07");
     assert_eq!(duration(3723.0), "1:02:03");
     assert_eq!(count(1, "entry"), "1 entry");

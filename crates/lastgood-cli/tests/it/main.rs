@@ -207,9 +207,13 @@ fn what_cannot_be_read_is_said_and_kept() {
     world.write("docs/a", b"1");
     world.write("docs/secret", b"2");
     world.run(&["backup", &world.text("docs")]).code(0);
-    fs::set_permissions(world.path("docs/secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(world.path("docs/secret"), fs::Permissions::from_mode(0o000)).unwrap();
     world.write("docs/secret2", b"2");
-    fs::set_permissions(world.path("docs/secret2"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(
+        world.path("docs/secret2"),
+        fs::Permissions::from_mode(0o000),
+    )
+    .unwrap();
     let run = world
         .run(&["backup", "--force", &world.text("docs")])
         .code(3);
@@ -244,10 +248,7 @@ fn an_interrupted_backup_goes_on() {
         .code(0);
     let summary = next.summary();
     let reused = summary["data_known"].as_u64().unwrap();
-    assert!(
-        reused > 0 && summary["packs_recovered"].as_u64() > Some(0),
-        "{summary}"
-    );
+    assert!(reused >= 16 << 20, "nothing was reused: {summary}");
     world
         .run(&["restore", "latest", "-t", &world.text("back")])
         .code(0);
