@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lastgood_format::encoding::{DecodeError, Reader, Write as _};
 use lastgood_format::id::ObjectId;
@@ -200,7 +201,9 @@ pub(super) fn write(folder: &Path, runs: &[&Run]) -> Result<Run, RepoError> {
     let sources: Vec<ObjectId> = runs.iter().flat_map(|run| &run.sources).copied().collect();
     let names: Vec<u8> = sources.iter().flat_map(|id| *id.as_bytes()).collect();
     let path = folder.join(format!("{:016x}.run", xxh3_64(&names)));
-    let temporary = folder.join(format!("{:016x}-{}.tmp", xxh3_64(&names), std::process::id()));
+    // Two repositories open in one process may write the same run at once.
+    let number = TEMPORARIES.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!("{}-{number}.tmp", std::process::id()));
     let mut writer = RunWriter::create(&temporary).map_err(failed("create", &temporary))?;
     let mut packs = Vec::new();
     let mut cursors = Vec::new();
@@ -409,6 +412,8 @@ fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> IndexEntry {
 fn remove(path: &Path) {
     drop(fs::remove_file(path));
 }
+
+static TEMPORARIES: AtomicU64 = AtomicU64::new(0);
 
 const MAGIC: [u8; 8] = *b"lgrun\0\x01\n";
 const BLOCK_BYTES: usize = 4096;
