@@ -70,8 +70,17 @@ impl Repository {
         }
         let snapshot = Snapshot::decode(self.keys(), &bytes)
             .map_err(|error| self.damaged(&object, error))?;
-        let committed = self.outcome(snapshot.session)? == Some(Outcome::Commit(id));
-        Ok(committed.then_some(SnapshotRecord { id, snapshot }))
+        let Some((Outcome::Commit(committed), signer)) = self.signed_outcome(snapshot.session)? else {
+            return Ok(None);
+        };
+        if committed != id {
+            return Ok(None);
+        }
+        if signer != snapshot.chain.writer {
+            let why = Damage::State("another writer than its own signed its commit");
+            return Err(self.damaged(&object, why));
+        }
+        Ok(Some(SnapshotRecord { id, snapshot }))
     }
 
     /// How a session ended, if it did.
@@ -79,10 +88,17 @@ impl Repository {
     /// # Errors
     /// [`RepoError::Damaged`] when the outcome is there and cannot be read: it never counts as absent.
     pub fn outcome(&self, session: SessionId) -> Result<Option<Outcome>, RepoError> {
+        Ok(self.signed_outcome(session)?.map(|(outcome, _)| outcome))
+    }
+
+    fn signed_outcome(
+        &self,
+        session: SessionId,
+    ) -> Result<Option<(Outcome, WriterId)>, RepoError> {
         let object = name::outcome(session);
         self.find(&object, Outcome::BYTES_MAX)?
             .map(|bytes| {
-                Outcome::decode(self.keys(), session, &bytes)
+                Outcome::decode_signed(self.keys(), session, &bytes)
                     .map_err(|error| self.damaged(&object, error))
             })
             .transpose()
