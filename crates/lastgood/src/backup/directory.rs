@@ -292,6 +292,11 @@ impl<'a> Worker<'a> {
             let index = building.state.entries.len();
             self.push_directory(building, base, name, &stat, details);
             match engine.selection.descend(node.root_device, stat.hint.device) {
+                Decision::Include if node.is_deepest() => {
+                    let message = "it lies deeper than a snapshot reaches; it was stored empty";
+                    engine.problem(directory.path_of(name), "enter", message, Severity::Error);
+                    self.empty_directory(building, index)?;
+                }
                 Decision::Include => building.subdirectories.push((index, below)),
                 Decision::Exclude(_) => {
                     engine.counts.excluded.fetch_add(1, Ordering::Relaxed);

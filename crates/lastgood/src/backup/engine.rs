@@ -13,6 +13,7 @@ use lastgood_repo::format::encoding::DecodeError;
 use lastgood_repo::format::entry::{Entry, Node, Timestamp};
 use lastgood_repo::format::hints::{HintItem, HintsCodec};
 use lastgood_repo::format::id::BlobId;
+use lastgood_repo::format::limits::TREE_DEPTH_MAX;
 use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page;
@@ -175,6 +176,13 @@ impl DirectoryNode {
     /// Path below the source, for the exclude rules.
     pub(super) fn path_below_source(&self) -> &[u8] {
         self.path.get(self.below_source..).unwrap_or_default()
+    }
+
+    /// Whether no reader enters what lies below its subdirectories.
+    pub(super) fn is_deepest(&self) -> bool {
+        // Each level takes two bytes at least, so nearly always the length tells.
+        self.path.len() >= 2 * (TREE_DEPTH_MAX - 8)
+            && self.path.split(|&byte| byte == b'/').count() >= TREE_DEPTH_MAX - 4
     }
 
     /// Path in the snapshot of an entry.
