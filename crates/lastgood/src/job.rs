@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// A running operation. Dropping it cancels the operation and does not wait.
 #[derive(Debug)]
@@ -29,7 +29,8 @@ impl<T: Send + 'static> Job<T> {
         let control =
             Control { state: Arc::new(State::default()), events: Some(event_sender) };
         let inner = control.clone();
-        std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let spawned = thread.spawn(move || {
             let work = std::panic::AssertUnwindSafe(|| work(&inner));
             let outcome = std::panic::catch_unwind(work)
                 .unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())));
@@ -38,6 +39,16 @@ impl<T: Send + 'static> Job<T> {
             // The job was dropped: nobody wants the result.
             drop(result_sender.send(outcome));
         });
+        let result = match spawned {
+            Ok(_) => result,
+            Err(error) => {
+                let (sender, result) = oneshot::channel();
+                let text = "cannot start a thread";
+                let failed = Err(Error::caused_by(ErrorKind::Unavailable, text, error));
+                drop(sender.send(failed));
+                result
+            }
+        };
         // Only the operation sends events, so the stream ends when it does.
         let control = Control { events: None, ..control };
         Self { events, result: Some(result), control }
@@ -362,5 +373,7 @@ impl Problems {
     }
 }
 
+/// Room for a walk as deep as trees nest; only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
 /// Events that wait for their reader.
 const EVENTS_MAX: usize = 1024;
