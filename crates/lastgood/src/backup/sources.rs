@@ -80,6 +80,11 @@ pub(super) fn absolute(paths: &[PathBuf]) -> Result<Sources, Error> {
             kept.push(path);
         }
     }
+    let bytes: usize = kept.iter().map(|path| path.as_os_str().len()).sum();
+    if bytes > SOURCES_BYTES_MAX {
+        let text = "there are more sources than a snapshot can list; name directories above them";
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
     Ok(Sources { named_devices, ..build(kept) })
 }
 
@@ -109,3 +114,6 @@ fn build(paths: Vec<PathBuf>) -> Sources {
     }
     Sources { paths, root, named_devices: Vec::new() }
 }
+
+/// Bytes of all source paths: a snapshot lists them, and has room for twice as many.
+const SOURCES_BYTES_MAX: usize = 8 << 20;
