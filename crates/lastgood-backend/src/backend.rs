@@ -11,9 +11,16 @@ use std::ops::Range;
 /// - **Write-once.** [`put`](Self::put) creates or reports that the name is taken; of many racing
 ///   creators of one name exactly one sees [`PutOutcome::Created`]. Nothing is ever overwritten.
 /// - **Whole or absent.** No reader ever sees part of an object, whatever happens to the writer.
-/// - **Durable.** When `put` returns, the object and its name survive a power cut.
+/// - **Durable.** When `put` returns, with either outcome, the object and its name survive a power
+///   cut. Others may see an object shortly before that, and a power cut may then still take it.
 /// - **Visible.** A `get`, `stat` or `list` that starts after `put` returned sees the object.
-/// - **Ranges past the end** are refused with [`ErrorKind::OutOfRange`], never shortened.
+/// - **Ranges past the end** are refused with [`ErrorKind::OutOfRange`], never shortened. So is a
+///   range that ends before it starts.
+/// - **No retries.** A call is tried once; whether to try again is for the caller, by
+///   [`BackendError::is_transient`].
+///
+/// Callers never store both `a` and `a/b`: a directory cannot hold them, so it is refused with
+/// [`ErrorKind::Failed`] where it is noticed.
 pub trait Backend: Send + Sync + fmt::Debug {
     /// Where this is, for messages: a path or a URL without secrets.
     fn location(&self) -> &str;
@@ -21,16 +28,20 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Stores an object whose bytes are the concatenation of `parts`, unless the name is taken.
     ///
     /// # Errors
-    /// Whatever went wrong, the object is then absent or, where the answer was lost, whole.
+    /// Whatever went wrong, the object is then absent or, where the answer was lost, whole. It may
+    /// be visible without being durable, so a caller that cannot put it again must not rely on it.
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError>;
 
-    /// Reads a whole object of at most `bytes_max` bytes.
+    /// Reads a whole object of at most `bytes_max` bytes. Nothing is allocated for a longer one.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::OutOfRange`] when it is longer than `bytes_max`.
     fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, BackendError>;
 
-    /// Reads exactly `range` of an object into `out`, which is cleared first.
+    /// Reads exactly `range` of an object into `out`, replacing what it held. The capacity of
+    /// `out` is reused; after an error `out` is empty.
+    ///
+    /// Of an object that somebody else removed, a range may still be read for a while.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::OutOfRange`] when the object ends before `range.end`.
@@ -48,13 +59,17 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn stat(&self, name: &ObjectName) -> Result<u64, BackendError>;
 
     /// Calls `visit` for every object whose name starts with `prefix`, which is empty or ends
-    /// with `/`, in no particular order. Unfinished writes are never shown.
+    /// with `/`, in no particular order. Unfinished writes are never shown. An object that is put
+    /// or removed meanwhile may be shown or not; every other one is shown once.
+    ///
+    /// `visit` must not call the backend.
     ///
     /// # Errors
     /// After an error the listing is incomplete and must not be used.
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Listed)) -> Result<(), BackendError>;
 
-    /// Removes an object. Removing one that is not there succeeds.
+    /// Removes an object. Removing one that is not there succeeds. When it returned, the object
+    /// does not come back after a power cut.
     ///
     /// # Errors
     /// The object may or may not be there afterwards.
@@ -91,9 +106,8 @@ impl ObjectName {
             !segment.is_empty()
                 && segment.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         };
-        let valid = name.len() <= 255
-            && name.split('/').count() <= 8
-            && name.split('/').all(is_segment);
+        let valid =
+            name.len() <= 255 && name.split('/').count() <= 8 && name.split('/').all(is_segment);
         valid.then(|| Self(name.into()))
     }
 
@@ -102,6 +116,26 @@ impl ObjectName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The directory part, empty at the top, and the last segment.
+    pub(crate) fn split(&self) -> (&str, &str) {
+        self.0.rsplit_once('/').unwrap_or(("", &self.0))
+    }
+}
+
+/// The directory that a list prefix means, if it is a prefix: empty, or a name and a `/`.
+pub(crate) fn listed_directory(prefix: &str) -> io::Result<&str> {
+    let directory = prefix.strip_suffix('/').unwrap_or(prefix);
+    let is_prefix =
+        prefix.is_empty() || (directory != prefix && ObjectName::new(directory).is_some());
+    is_prefix.then_some(directory).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "a prefix is empty or a name that ends with /")
+    })
+}
+
+/// The error of a read that an object is too short or too long for.
+pub(crate) fn out_of_range(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, why)
 }
 
 impl fmt::Display for ObjectName {

@@ -2,7 +2,10 @@
 //!
 //! This crate does not know what the bytes mean.
 
+#![forbid(unsafe_code)]
+
 mod backend;
+#[cfg(target_os = "linux")]
 pub mod local;
 pub mod memory;
 
