@@ -25,8 +25,8 @@ use crate::repository::Repository;
 /// How a session stores.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// zstd level of groups.
-    pub level: i32,
+    /// zstd level of groups; `None` stores them as they are.
+    pub level: Option<i32>,
     /// Plaintext bytes at which a group is closed.
     pub group_bytes: usize,
     /// Sealed bytes at which a pack is closed.
@@ -37,7 +37,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: 1, group_bytes: 1 << 20, pack_bytes: 16 << 20, uploads: 2 }
+        Self { level: Some(1), group_bytes: 1 << 20, pack_bytes: 16 << 20, uploads: 2 }
     }
 }
 
@@ -261,7 +261,7 @@ pub struct BlobWriter {
 
 impl BlobWriter {
     pub(crate) fn new(shared: Arc<Shared>, finished: Sender<FinishedPack>) -> Self {
-        let compressor = GroupCompressor::new(shared.settings.level);
+        let compressor = GroupCompressor::new(shared.settings.level.unwrap_or(1));
         Self {
             shared,
             finished,
@@ -419,11 +419,11 @@ pub(crate) fn flush_leftovers(
     let mut leftovers = lock(&shared.leftovers);
     let Leftover { mut group, pack } = std::mem::take(&mut leftovers[slot(class)]);
     drop(leftovers);
-    let mut compressor = GroupCompressor::new(shared.settings.level);
+    let mut compressor = GroupCompressor::new(shared.settings.level.unwrap_or(1));
     let pack = match pack {
         None if group.blobs.is_empty() => return Ok(()),
         None => {
-            let length = compress(&mut compressor, &group.raw).1.len();
+            let length = compress(shared, &mut compressor, &group.raw).1.len();
             let size = frame_size_for(length, group.blobs.len() * 36 + 24);
             let mut pack = PackBuilder::new(size, Vec::new());
             seal_group(shared, &mut compressor, class, &mut group, &mut pack);
@@ -447,7 +447,7 @@ fn seal_group(
     pack: &mut PackBuilder,
 ) {
     let level = compressor.level();
-    let (compression, payload) = compress(compressor, &group.raw);
+    let (compression, payload) = compress(shared, compressor, &group.raw);
     let sealed = GroupPayload {
         payload,
         raw_bytes: group.raw.len() as u32,
@@ -466,8 +466,16 @@ fn seal_group(
 }
 
 /// Compresses unless a look at one byte in sixteen says that it cannot pay.
-fn compress<'a>(compressor: &'a mut GroupCompressor, raw: &'a [u8]) -> (Compression, &'a [u8]) {
-    if looks_random(raw) { (Compression::Stored, raw) } else { compressor.compress(raw) }
+fn compress<'a>(
+    shared: &Shared,
+    compressor: &'a mut GroupCompressor,
+    raw: &'a [u8],
+) -> (Compression, &'a [u8]) {
+    if shared.settings.level.is_none() || looks_random(raw) {
+        (Compression::Stored, raw)
+    } else {
+        compressor.compress(raw)
+    }
 }
 
 /// Whether the bytes are spread as evenly as those of compressed or encrypted data.

@@ -59,9 +59,9 @@ pub(crate) struct Args {
     /// Write nothing; say what would be stored
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// How hard to compress: auto, fastest, better, max, off (as little as there is), or a zstd level
+    /// How hard to compress: auto, fastest, better, max, off, or a zstd level
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = level)]
-    compression: i32,
+    compression: Level,
     /// Threads [default: one for each core]
     #[arg(
         long,
@@ -130,7 +130,7 @@ impl Args {
             time: self.time,
             chunker: None,
             settings: Settings {
-                level: self.compression,
+                level: self.compression.0,
                 ..Settings::default()
             },
             threads: self.threads,
@@ -383,14 +383,18 @@ fn warn_of_same_disk(app: &App<'_>, sources: &[PathBuf], repo_path: &Path) {
     }
 }
 
-fn level(text: &str) -> Result<i32, String> {
+/// zstd level; `None` does not compress.
+#[derive(Debug, Clone, Copy)]
+struct Level(Option<i32>);
+
+fn level(text: &str) -> Result<Level, String> {
     match text {
-        "auto" | "fastest" => Ok(1),
-        "better" => Ok(6),
-        "max" => Ok(19),
-        "off" => Ok(-7),
+        "auto" | "fastest" => Ok(Level(Some(1))),
+        "better" => Ok(Level(Some(6))),
+        "max" => Ok(Level(Some(19))),
+        "off" => Ok(Level(None)),
         number => match number.parse() {
-            Ok(level) if (-7..=22).contains(&level) => Ok(level),
+            Ok(level) if (-7..=22).contains(&level) => Ok(Level(Some(level))),
             _ => Err("write auto, fastest, better, max, off or a level from -7 to 22".to_owned()),
         },
     }

@@ -414,21 +414,7 @@ impl<'a> Worker<'a> {
                 if let Node::File { size, .. } = entry.node {
                     engine.counts.bytes.fetch_add(size, Ordering::Relaxed);
                 }
-                let is_changed = base.as_ref().map(|base| base.entry != entry);
-                let counter = match is_changed {
-                    None => Some(&engine.counts.files_new),
-                    Some(true) => Some(&engine.counts.files_changed),
-                    Some(false) => None,
-                };
-                if let Some(counter) = counter {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-                let action = match is_changed {
-                    None => Action::New,
-                    Some(true) => Action::Changed,
-                    Some(false) => Action::Unchanged,
-                };
-                engine.item(|| directory.path_of(name), action, stat.size);
+                self.count_read(base.as_ref(), &entry, directory, stat.size);
                 self.push_new(building, base, entry, &stat);
             }
             FileRead::Unreadable { path, during, message } => {
@@ -437,6 +423,26 @@ impl<'a> Worker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Counts a file that was not taken over, as new or changed.
+    fn count_read(
+        &self,
+        base: Option<&BaselineEntry>,
+        entry: &Entry,
+        directory: &Directory,
+        bytes: u64,
+    ) {
+        let counts = &self.engine.counts;
+        let (counter, action) = match base {
+            None => (Some(&counts.files_new), Action::New),
+            Some(base) if base.entry != *entry => (Some(&counts.files_changed), Action::Changed),
+            Some(_) => (None, Action::Unchanged),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        self.engine.item(|| directory.path_of(&entry.name), action, bytes);
     }
 
     fn push_new(
