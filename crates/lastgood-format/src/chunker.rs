@@ -252,8 +252,8 @@ fn first_minimum(path: simd::Path, keys: &RoundKeys, bytes: &[u8]) -> usize {
 
 /// Bytes that the value of a position depends on: one AES block.
 const WINDOW_BYTES: usize = 16;
-/// Windows evaluated without a branch between them.
-const BLOCK_POSITIONS: usize = 256;
+/// Windows evaluated without a branch between them; 256 costs 9 %, 1024 gains 1 %.
+const BLOCK_POSITIONS: usize = 512;
 /// Bytes that [`BLOCK_POSITIONS`] overlapping windows cover.
 const BLOCK_BYTES: usize = BLOCK_POSITIONS + WINDOW_BYTES - 1;
 

@@ -1,7 +1,11 @@
 //! The hot loops with the CPU's AES instructions, chosen at run time. The only `unsafe` here.
 #![expect(unsafe_code, reason = "CPU intrinsics; each use says why it is sound")]
 
-use super::{BLOCK_BYTES, RoundKeys, portable};
+use super::{BLOCK_BYTES, BLOCK_POSITIONS, RoundKeys, WINDOW_BYTES, portable};
+
+// The loops below step by this much, and their loads are in bounds only because it divides.
+const _: () = assert!(BLOCK_POSITIONS.is_multiple_of(2 * WINDOW_BYTES));
+const _: () = assert!(BLOCK_BYTES == BLOCK_POSITIONS + WINDOW_BYTES - 1);
 
 /// One way to evaluate windows. A value exists only where the CPU has what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +32,7 @@ impl Path {
     pub(super) fn available() -> impl Iterator<Item = Self> {
         [
             #[cfg(target_arch = "x86_64")]
-            (Kind::Vaes, has_aes_ni() && is_x86_feature_detected!("vaes")),
+            (Kind::Vaes, has_aes_ni() && has_vaes()),
             #[cfg(target_arch = "x86_64")]
             (Kind::AesNi, has_aes_ni()),
             #[cfg(target_arch = "aarch64")]
@@ -91,9 +95,12 @@ impl Path {
 
 #[cfg(target_arch = "x86_64")]
 fn has_aes_ni() -> bool {
-    is_x86_feature_detected!("aes")
-        && is_x86_feature_detected!("sse4.1")
-        && is_x86_feature_detected!("avx2")
+    is_x86_feature_detected!("aes") && is_x86_feature_detected!("sse4.1")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_vaes() -> bool {
+    is_x86_feature_detected!("vaes") && is_x86_feature_detected!("avx2")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -109,14 +116,15 @@ mod x86 {
     #[expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
-        reason = "constant bounds, unrolled: offsets below 256, indices below LEAST_COUNT"
+        reason = "constant bounds, unrolled: offsets below BLOCK_POSITIONS, indices below LEAST_COUNT"
     )]
     pub(super) fn block_minimum_vaes(keys: &RoundKeys, block: &[u8; BLOCK_BYTES]) -> u32 {
         let [k0, k1, k2] = keys.0.map(|key| _mm256_broadcastsi128_si256(load(&key)));
         let mut least = [_mm256_set1_epi32(-1); LEAST_COUNT];
         for pair in (0..BLOCK_POSITIONS).step_by(2 * WINDOW_BYTES) {
             for shift in 0..WINDOW_BYTES {
-                // SAFETY: the last load starts at 256 - 32 + 15 and ends with the block's 271 bytes.
+                // SAFETY: the last load starts 17 positions before BLOCK_POSITIONS, so that its 32
+                // bytes end where the block does.
                 let windows =
                     unsafe { _mm256_loadu_si256(block.as_ptr().add(pair + shift).cast()) };
                 let state = _mm256_aesenc_epi128(_mm256_xor_si256(windows, k0), k1);
@@ -135,7 +143,7 @@ mod x86 {
     #[target_feature(enable = "sse4.1,aes")]
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "constant bounds: offsets below 256"
+        reason = "constant bounds: offsets below BLOCK_POSITIONS"
     )]
     pub(super) fn block_minimum_aes_ni(keys: &RoundKeys, block: &[u8; BLOCK_BYTES]) -> u32 {
         let keys = keys.0.map(|key| load(&key));
@@ -164,7 +172,7 @@ mod x86 {
     #[target_feature(enable = "sse4.1,aes")]
     fn value(keys: [__m128i; 3], block: &[u8; BLOCK_BYTES], start: usize) -> __m128i {
         assert!(start < BLOCK_POSITIONS);
-        // SAFETY: a window that starts below 256 ends within the block's 271 bytes.
+        // SAFETY: a window that starts below BLOCK_POSITIONS ends within BLOCK_BYTES.
         let window = unsafe { _mm_loadu_si128(block.as_ptr().add(start).cast()) };
         let [k0, k1, k2] = keys;
         _mm_aesenc_si128(_mm_aesenc_si128(_mm_xor_si128(window, k0), k1), k2)
@@ -195,7 +203,7 @@ mod arm {
     #[target_feature(enable = "neon,aes")]
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "constant bounds: offsets below 256"
+        reason = "constant bounds: offsets below BLOCK_POSITIONS"
     )]
     pub(super) fn block_minimum(keys: &RoundKeys, block: &[u8; BLOCK_BYTES]) -> u32 {
         let keys = keys.0.map(|key| load(&key));
@@ -225,7 +233,7 @@ mod arm {
     #[target_feature(enable = "neon,aes")]
     fn value(keys: [uint8x16_t; 3], block: &[u8; BLOCK_BYTES], start: usize) -> uint32x4_t {
         assert!(start < BLOCK_POSITIONS);
-        // SAFETY: a window that starts below 256 ends within the block's 271 bytes.
+        // SAFETY: a window that starts below BLOCK_POSITIONS ends within BLOCK_BYTES.
         let window = unsafe { vld1q_u8(block.as_ptr().add(start)) };
         let [k0, k1, k2] = keys;
         let state = vaesmcq_u8(vaeseq_u8(window, k0));
