@@ -65,7 +65,10 @@ impl LeafCodec for PackSetCodec {
         let mut items: Vec<PackRef> = Vec::with_capacity(count);
         for _ in 0..count {
             let item = PackRef::decode(&mut reader)?;
-            if items.last().is_some_and(|last| (last.session, last.pack) >= (item.session, item.pack)) {
+            if items
+                .last()
+                .is_some_and(|last| (last.session, last.pack) >= (item.session, item.pack))
+            {
                 return Err(reader.invalid("its packs are out of order"));
             }
             items.push(item);
