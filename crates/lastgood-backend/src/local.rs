@@ -128,7 +128,11 @@ impl LocalBackend {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         segments.try_fold(Arc::clone(&self.root), |at, segment| {
             let flags = DIRECTORY | OFlags::NOFOLLOW;
-            retry_on_intr(|| openat(&*at, segment, flags, Mode::empty())).map(Arc::new)
+            match retry_on_intr(|| openat(&*at, segment, flags, Mode::empty())) {
+                // An object, below which there is nothing. A symbolic link stays an error.
+                Err(Errno::NOTDIR) if is_regular_file(&at, segment)? => Err(Errno::NOENT),
+                opened => opened.map(Arc::new),
+            }
         })
     }
 
@@ -282,6 +286,8 @@ impl Backend for LocalBackend {
             match unlinkat(&*directory, leaf, AtFlags::empty()) {
                 // Also when it was gone: whoever removed it may not have come as far as this.
                 Ok(()) | Err(Errno::NOENT) => sync_directory(&directory),
+                // A directory is no object.
+                Err(Errno::ISDIR) => Ok(()),
                 Err(error) => Err(error.into()),
             }
         };
@@ -311,10 +317,16 @@ fn sync_directory(directory: &OwnedFd) -> io::Result<()> {
     }
 }
 
+fn is_regular_file(directory: &OwnedFd, name: &str) -> rustix::io::Result<bool> {
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode).is_file())
+}
+
 /// The length of an object, which must be a regular file.
 fn object_bytes(stat: &Stat) -> io::Result<u64> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
+        FileType::Directory => Err(Errno::NOENT.into()),
         kind => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("it is no regular file but a {kind:?}"),

@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{DIRECTORY, LocalBackend, object_bytes, sync_directory};
+use super::{DIRECTORY, LocalBackend, is_regular_file, sync_directory};
 use crate::PutOutcome;
 
 impl LocalBackend {
@@ -198,8 +198,9 @@ fn publish(
 
 /// The outcome of a put that found its name taken.
 fn existing(directory: &OwnedFd, leaf: &str) -> io::Result<PutOutcome> {
-    match statat(directory, leaf, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => object_bytes(&stat).map(|_| PutOutcome::Exists),
+    match is_regular_file(directory, leaf) {
+        Ok(true) => Ok(PutOutcome::Exists),
+        Ok(false) => Err(Errno::EXIST.into()),
         // Removed since: the name is free again.
         Err(Errno::NOENT) => Err(Errno::AGAIN.into()),
         Err(error) => Err(error.into()),

@@ -1,0 +1,9 @@
+//! The backends and the layers around them, against their contract.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod contract;
+mod layers;
+mod local;
+mod machine;
+mod power_cut;

@@ -1,0 +1,73 @@
+//! What is on the disk when the power goes right after a call returned.
+//!
+//! The disk is an image, mounted through a loop device. Whatever the file system had not sent to
+//! it is missing from a copy of the image; mounting the copy replays the journal as after a cut.
+//! Without the sync of the file all lengths are 0 in the copy, without that of the directory the
+//! names are missing.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+
+use lastgood_backend::local::LocalBackend;
+use lastgood_backend::{Backend, ErrorKind, ObjectName, PutOutcome};
+
+use crate::machine::{Mounted, run};
+
+#[test]
+fn ext4_keeps_what_was_put() {
+    check("mkfs.ext4", &["-qF"]);
+}
+
+#[test]
+fn xfs_keeps_what_was_put() {
+    check("mkfs.xfs", &["-q"]);
+}
+
+#[test]
+fn btrfs_keeps_what_was_put() {
+    check("mkfs.btrfs", &["-q"]);
+}
+
+fn check(mkfs: &str, options: &[&str]) {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    File::create(path("disk")).unwrap().set_len(400 << 20).unwrap();
+    let mut arguments: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+    let disk = path("disk");
+    arguments.push(disk.as_os_str());
+    if !run(mkfs, &arguments) {
+        return;
+    }
+    let mount = |image: &str| {
+        Mounted::try_new(&["-o".as_ref(), "loop".as_ref(), path(image).as_os_str()], &path("mnt"))
+    };
+
+    let Some(mounted) = mount("disk") else { return };
+    let backend = LocalBackend::create(&path("mnt/made/repo")).unwrap();
+    let large = vec![0xa5; (3 << 20) + 17];
+    let objects: [(&str, &[u8]); 5] = [
+        ("packs/session/a", &large),
+        ("packs/session/b", b"small"),
+        ("index/a", b""),
+        ("outcomes/a/b/c/d", b"deep"),
+        ("config", &large[..5000]),
+    ];
+    let name = |text: &str| ObjectName::new(text).unwrap();
+    backend.put(&name("packs/session/gone"), &[&large]).unwrap();
+    for (object, bytes) in objects {
+        assert_eq!(backend.put(&name(object), &[bytes]).unwrap(), PutOutcome::Created);
+    }
+    backend.remove(&name("packs/session/gone")).unwrap();
+    fs::copy(path("disk"), path("copy")).unwrap();
+    drop(backend);
+    drop(mounted);
+
+    let _mounted = mount("copy").unwrap();
+    let backend = LocalBackend::open(&path("mnt/made/repo")).unwrap();
+    for (object, bytes) in objects {
+        let read = backend.get(&name(object), bytes.len() as u64);
+        assert!(read.is_ok_and(|read| read == bytes), "{object} is lost");
+    }
+    let gone = backend.get(&name("packs/session/gone"), u64::MAX);
+    assert_eq!(gone.unwrap_err().kind, ErrorKind::NotFound);
+}
