@@ -1,2 +1,205 @@
-//! placeholder until its first command lands
-fn main() {}
+//! Speed and memory of the `lastgood` command on this machine, each figure beside its goal and the
+//! hardware's limit.
+//!
+//! `cargo run --release -p bench -- SCRATCH [TREE]` runs the command built in the same profile.
+//! SCRATCH is a directory with 12 GiB free; TREE is a source tree of many files (default
+//! `/usr/share`). Caches are warm, the repository is durable; a figure is the median of five runs
+//! after one that does not count, with the range behind it. Memory is the highest anonymous memory
+//! seen while a run lasted, looked at every 5 ms.
+#![expect(clippy::print_stdout, reason = "it prints figures")]
+#![expect(clippy::disallowed_methods, reason = "it measures time")]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+/// Runs that count.
+const ROUNDS: usize = 5;
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    let scratch = PathBuf::from(arguments.next().context("usage: bench SCRATCH [TREE]")?);
+    let tree = PathBuf::from(arguments.next().unwrap_or_else(|| "/usr/share".into()));
+    fs::create_dir_all(&scratch)?;
+    let bench = Bench { scratch: scratch.canonicalize()?, lastgood: lastgood()? };
+
+    let random = bench.scratch.join("random");
+    write_random(&random, 3 << 30)?;
+    let (entries, bytes) = count(&tree)?;
+    println!("tree: {} with {entries} entries, {:.2} GB", tree.display(), bytes as f64 / 1e9);
+    println!("{:<34} {:>9}  {:<15} {:>12} {:>8} {:>8} {:>10}", "", "median s", "range", "rate", "goal", "limit", "anonymous");
+
+    let gb = |seconds: f64, bytes: u64| format!("{:.2} GB/s", bytes as f64 / 1e9 / seconds);
+    let per_second = |seconds: f64| format!("{:.0} k/s", entries as f64 / 1e3 / seconds);
+    let random_bytes = fs::metadata(&random)?.len();
+
+    let runs = bench.rounds(|_| bench.forget(), |run| bench.backup(run, &random))?;
+    report("initial, 3 GiB incompressible", &runs, |s| gb(s, random_bytes), "2.0", "2.9");
+    let runs = bench.rounds(
+        |_| remove(&bench.scratch.join("back")),
+        |run| bench.restore(run, "back"),
+    )?;
+    report("restore, 3 GiB incompressible", &runs, |s| gb(s, random_bytes), "1.5", "2.9");
+
+    let runs = bench.rounds(|_| bench.forget(), |run| bench.backup(run, &tree))?;
+    report("initial, tree", &runs, |s| gb(s, bytes), "0.35", "0.63");
+    let runs = bench.rounds(|_| Ok(()), |run| bench.backup(run, &tree))?;
+    report("unchanged, tree", &runs, per_second, "600", "1190");
+    let runs = bench.rounds(
+        |_| remove(&bench.scratch.join("back")),
+        |run| bench.restore(run, "back"),
+    )?;
+    report("restore, tree", &runs, per_second, "", "67");
+
+    let small = bench.scratch.join("small");
+    remove(&small)?;
+    fs::create_dir_all(&small)?;
+    fs::write(small.join("file"), b"a few bytes")?;
+    bench.forget()?;
+    bench.rounds(|_| Ok(()), |run| bench.backup(run, &small))?;
+    let runs = bench.rounds(|_| Ok(()), |run| bench.run(run, &["snapshots".as_ref()]))?;
+    report("snapshots, small repository", &runs, |s| format!("{:.1} ms", s * 1e3), "20", "");
+    fs::remove_dir_all(&bench.scratch)?;
+    Ok(())
+}
+
+struct Bench {
+    scratch: PathBuf,
+    lastgood: PathBuf,
+}
+
+/// One run: how long, and the most anonymous memory seen.
+struct Run {
+    seconds: f64,
+    anonymous_bytes: u64,
+}
+
+impl Bench {
+    fn rounds(
+        &self,
+        mut prepare: impl FnMut(usize) -> anyhow::Result<()>,
+        mut work: impl FnMut(&mut Run) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        for round in 0..=ROUNDS {
+            prepare(round)?;
+            rustix::fs::sync();
+            let mut run = Run { seconds: 0.0, anonymous_bytes: 0 };
+            work(&mut run)?;
+            runs.extend((round > 0).then_some(run));
+        }
+        Ok(runs)
+    }
+
+    fn forget(&self) -> anyhow::Result<()> {
+        remove(&self.scratch.join("home"))
+    }
+
+    fn backup(&self, run: &mut Run, source: &Path) -> anyhow::Result<()> {
+        self.run(run, &["backup".as_ref(), "--quiet".as_ref(), source])
+    }
+
+    fn restore(&self, run: &mut Run, target: &str) -> anyhow::Result<()> {
+        let target = self.scratch.join(target);
+        self.run(run, &["restore", "latest", "--quiet", "--target"].map(Path::new).iter().copied().chain([&*target]).collect::<Vec<_>>())
+    }
+
+    fn run(&self, run: &mut Run, arguments: &[&Path]) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let mut child = Command::new(&self.lastgood)
+            .args(arguments)
+            .env("HOME", self.scratch.join("home"))
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("XDG_STATE_HOME")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| self.lastgood.display().to_string())?;
+        let status = format!("/proc/{}/status", child.id());
+        let code = loop {
+            if let Some(code) = child.try_wait()? {
+                break code;
+            }
+            run.anonymous_bytes = run.anonymous_bytes.max(anonymous(&status).unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(if start.elapsed().as_millis() < 100 { 1 } else { 5 }));
+        };
+        run.seconds = start.elapsed().as_secs_f64();
+        ensure!(matches!(code.code(), Some(0 | 3)), "lastgood {arguments:?}: {code}");
+        Ok(())
+    }
+}
+
+fn report(what: &str, runs: &[Run], rate: impl Fn(f64) -> String, goal: &str, limit: &str) {
+    let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    let range = format!("{:.3}–{:.3}", seconds[0], seconds[seconds.len() - 1]);
+    let memory = runs.iter().map(|run| run.anonymous_bytes).max().unwrap_or(0) >> 20;
+    println!(
+        "{what:<34} {median:>9.3}  {range:<15} {:>12} {goal:>8} {limit:>8} {memory:>6} MiB",
+        rate(median)
+    );
+}
+
+/// Anonymous memory of a process, in bytes.
+fn anonymous(status: &str) -> Option<u64> {
+    let text = fs::read_to_string(status).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
+
+fn lastgood() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("lastgood");
+    ensure!(path.exists(), "{} is missing: cargo build --release -p lastgood-cli", path.display());
+    Ok(path)
+}
+
+/// Bytes that no compressor shortens and no chunk repeats in, always the same.
+fn write_random(path: &Path, bytes: u64) -> anyhow::Result<()> {
+    if fs::metadata(path).is_ok_and(|meta| meta.len() == bytes) {
+        return Ok(());
+    }
+    let mut file = File::create(path)?;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut buffer = vec![0; 1 << 20];
+    for _ in 0..bytes >> 20 {
+        for word in buffer.as_chunks_mut::<8>().0 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *word = state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes();
+        }
+        file.write_all(&buffer)?;
+    }
+    Ok(())
+}
+
+fn count(directory: &Path) -> anyhow::Result<(u64, u64)> {
+    let (mut entries, mut bytes) = (0, 0);
+    let mut pending = vec![directory.to_owned()];
+    while let Some(path) = pending.pop() {
+        for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            entries += 1;
+            if meta.is_dir() {
+                pending.push(entry.path());
+            } else if meta.is_file() {
+                bytes += meta.len();
+            }
+        }
+    }
+    Ok((entries, bytes))
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

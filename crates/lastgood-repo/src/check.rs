@@ -336,7 +336,7 @@ impl Check<'_> {
             let mut paths = Vec::new();
             walk.tree(snapshot.tree, &mut Vec::new(), 0, &mut paths);
             walk.list::<LinksCodec>(BlobKind::Links, snapshot.links, &mut paths);
-            walk.hints(snapshot.hints, 0, &mut paths);
+            walk.hints(snapshot.hints, 0);
             affected.extend(paths.into_iter().map(|path| (record.id, path)));
         }
         let (seen, errors) = (walk.seen.len() as u64, walk.errors);
@@ -470,7 +470,7 @@ impl Walk<'_, '_> {
     }
 
     /// Hints are no part of what is restored, so damage there affects no path.
-    fn hints(&mut self, root: BlobId, depth: usize, affected: &mut Vec<Vec<u8>>) {
+    fn hints(&mut self, root: BlobId, depth: usize) {
         if depth > TREE_DEPTH_MAX || self.seen.contains_key(&root) {
             return;
         }
@@ -483,7 +483,7 @@ impl Walk<'_, '_> {
         if let Err(error) = read {
             self.errors.push(chain(&error));
         }
-        children.into_iter().for_each(|child| self.hints(child, depth + 1, affected));
+        children.into_iter().for_each(|child| self.hints(child, depth + 1));
     }
 }
 
@@ -501,6 +501,3 @@ fn chain(error: &RepoError) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests;

@@ -556,6 +556,3 @@ const SEGMENT_ENTRIES: usize = 1 << 18;
 const GROUP_BLOBS_MAX: usize = 1 << 14;
 /// Blobs at which a pack is closed however short it is.
 const PACK_BLOBS: usize = 1 << 16;
-
-#[cfg(test)]
-mod tests;

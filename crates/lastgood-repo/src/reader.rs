@@ -486,6 +486,3 @@ const OPENED_BLOBS_MAX: usize = 1 << 18;
 const GROUP_BYTES_KEPT: usize = 24 << 20;
 /// What is fetched of a pack's end at first; most directories fit.
 const END_BYTES_GUESS: u64 = 64 << 10;
-
-#[cfg(test)]
-mod tests;

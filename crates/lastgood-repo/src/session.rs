@@ -446,6 +446,3 @@ const COMMIT_TRIES: usize = 3;
 const REF_PACKS_MAX: usize = 32;
 /// Entries of one segment made of recovered packs.
 const RECOVERED_ENTRIES_MAX: usize = 1 << 18;
-
-#[cfg(test)]
-mod tests;

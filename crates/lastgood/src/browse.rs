@@ -136,12 +136,9 @@ pub fn cat(
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let view = SnapshotView::open(repo, record.clone())?;
-    let content = match view.find(path)?.1 {
-        Found::Entry(Entry { node: Node::File { content, .. }, .. }, _) => content,
-        _ => {
-            let path = String::from_utf8_lossy(path);
-            return Err(Error::new(ErrorKind::Invalid, format!("{path:?} is not a regular file")));
-        }
+    let Found::Entry(Entry { node: Node::File { content, .. }, .. }, _) = view.find(path)?.1 else {
+        let path = String::from_utf8_lossy(path);
+        return Err(Error::new(ErrorKind::Invalid, format!("{path:?} is not a regular file")));
     };
     view.read_file(content, &mut |bytes| {
         out.write_all(bytes).map_err(|source| {

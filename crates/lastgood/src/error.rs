@@ -133,5 +133,5 @@ fn split<E: std::error::Error + Send + Sync + 'static>(kind: ErrorKind, error: E
 struct Cause {
     message: String,
     #[source]
-    source: Option<Box<Cause>>,
+    source: Option<Box<Self>>,
 }

@@ -272,8 +272,8 @@ pub(crate) fn owner_map(
 }
 
 /// Opens the target, and tells whether it is to look like the directory whose content goes into
-/// it: when it is new, empty, or is that very directory. An existing directory that something is
-/// restored into keeps its own owner, permissions and time.
+/// it: when it is new, empty, or is that very directory. Any other that something is restored into
+/// keeps its own owner, permissions and time, see [`Run`].
 fn open_target(options: &RestoreOptions, scope: &Scope) -> Result<(Option<Target>, bool), Error> {
     let path = &options.target;
     let is_there = path.try_exists().unwrap_or(true);

@@ -136,7 +136,7 @@ impl Worker<'_> {
                     });
                 }
             };
-            let stat = Box::new(file.stat().clone());
+            let stat = Box::new(*file.stat());
             let details = file.details();
             let node = match self.store_file(&file) {
                 Ok(node) => node,

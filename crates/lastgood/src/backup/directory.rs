@@ -313,7 +313,8 @@ impl<'a> Worker<'a> {
         let base = match base {
             Some(base) if is_of_kind(&base.entry.node, stat.kind) => {
                 if base.is_unchanged(stat.size, stat.mtime, &stat.hint, engine.trusted_before) {
-                    return Ok(self.take_over(building, base, directory, node, name, &stat));
+                    self.take_over(building, base, directory, node, name, &stat);
+                    return Ok(());
                 }
                 Some(base)
             }

@@ -117,7 +117,7 @@ pub(super) enum Opening {
 
 /// A directory of the tree that is being built.
 pub(super) struct DirectoryNode {
-    parent: Option<(Arc<DirectoryNode>, usize)>,
+    parent: Option<(Arc<Self>, usize)>,
     /// Index of its source; `usize::MAX` on the way to sources.
     pub(super) source: usize,
     /// Device that its source lies on.
@@ -193,7 +193,7 @@ impl DirectoryNode {
 
 /// Stores blobs, or only counts them in a dry run.
 pub(super) enum Sink<'a> {
-    Store(BlobWriter),
+    Store(Box<BlobWriter>),
     Imagine(&'a Engine<'a>),
 }
 
@@ -377,7 +377,7 @@ impl<'a> Engine<'a> {
 
     pub(super) fn worker(&self) -> Worker<'_> {
         let sink = match self.session {
-            Some(session) => Sink::Store(session.writer()),
+            Some(session) => Sink::Store(Box::new(session.writer())),
             None => Sink::Imagine(self),
         };
         Worker {

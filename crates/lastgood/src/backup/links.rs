@@ -46,7 +46,7 @@ impl LinkTable {
     pub(super) fn stored(&self, stat: &Stat, entry: &Entry) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = files.get_mut(&stat.file_id()) {
-            file.stored.get_or_insert_with(|| (stat.clone(), entry.clone()));
+            file.stored.get_or_insert_with(|| (*stat, entry.clone()));
         }
     }
 

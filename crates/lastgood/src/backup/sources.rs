@@ -23,7 +23,7 @@ pub(super) struct SourceNode {
     /// Index of the source, when this is one.
     pub(super) source: Option<usize>,
     /// Directories on the way, and sources, by name.
-    pub(super) children: BTreeMap<Box<[u8]>, SourceNode>,
+    pub(super) children: BTreeMap<Box<[u8]>, Self>,
 }
 
 impl Sources {

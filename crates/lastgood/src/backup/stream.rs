@@ -49,7 +49,6 @@ pub(super) fn store(engine: &Engine<'_>, stream: Stream) -> Result<Scanned, Erro
         Ok(filled)
     };
     let result = worker.store_range(&mut recipe, 0..u64::MAX, &mut read);
-    drop(read);
     drop(reader);
     let finished = child.map_or(Ok(()), |(command, mut child)| {
         if result.is_err() {

@@ -1,11 +1,12 @@
 //! One pass over a snapshot and a target: planning on this thread, doing on others.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 use lastgood_format::snapshot::Snapshot;
 use lastgood_host::HostError;
-use lastgood_host::metadata::ApplyPolicy;
+use lastgood_host::metadata::{ApplyPolicy, Metadata};
 use lastgood_host::scan::ListBuffer;
 use lastgood_host::target::Target;
 use lastgood_repo::BlobReader;
@@ -152,34 +153,36 @@ impl Run<'_> {
     }
 
     /// The target as a folder, with what it is to look like.
-    fn root(&self, ctx: &Context<'_>) -> Result<std::sync::Arc<Folder>, HostError> {
-        let wanted = self.scope.entry.clone().filter(|_| self.apply_to_target);
+    fn root(&self, ctx: &Context<'_>) -> Result<Arc<Folder>, HostError> {
         let open = self
             .target
             .map(|target| target.directory(b""))
             .transpose()?;
-        let differs = match (&wanted, &open) {
-            (Some(wanted), Some(open)) => {
-                let source = open.source();
-                let wanted = ctx.metadata(wanted);
-                let details = || source.own_details();
-                compare::metadata_differs(&wanted, &source.own_stat()?, ctx.policy, details)
-            }
-            _ => false,
+        let (Some(entry), Some(directory)) = (self.scope.entry.clone(), &open) else {
+            return Ok(Folder::root(open, None));
         };
-        let is_compared = wanted.is_some() && open.is_some();
-        let root = Folder::root(open, wanted);
+        let source = directory.source();
+        let stat = source.own_stat()?;
+        let differs = |wanted: &Metadata<'_>| {
+            compare::metadata_differs(wanted, &stat, ctx.policy, || source.own_details())
+        };
+        let wanted = ctx.metadata(&entry);
+        // One that differs by nothing but its time is most likely what an earlier run made.
+        let mtime = stat.mtime;
+        if !self.apply_to_target && differs(&Metadata { mtime, ..wanted }) {
+            return Ok(Folder::root(open, None));
+        }
+        let differs = differs(&wanted);
+        let outcome = if differs {
+            Outcome::Changed(Change::Metadata)
+        } else {
+            Outcome::Equal
+        };
+        ctx.record
+            .done(outcome, 0, || ctx.target_path.to_path_buf());
+        let root = Folder::root(open, Some(entry));
         if differs {
             root.touch();
-        }
-        if is_compared {
-            let outcome = if differs {
-                Outcome::Changed(Change::Metadata)
-            } else {
-                Outcome::Equal
-            };
-            ctx.record
-                .done(outcome, 0, || ctx.target_path.to_path_buf());
         }
         Ok(root)
     }
