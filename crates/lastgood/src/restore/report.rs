@@ -70,6 +70,8 @@ pub struct NotSet {
 impl NotSet {
     /// How many paths are kept.
     pub const PATHS_MAX: usize = 10;
+    /// How many kinds are told apart.
+    pub const KINDS_MAX: usize = 1000;
 }
 
 /// A stretch of a file that could not be restored.
@@ -258,6 +260,9 @@ impl<'a> Record<'a> {
 
     fn not_set(&self, withheld: bool, what: String, why: String, path: &dyn Fn() -> PathBuf) {
         let mut inner = self.lock();
+        // The names of attributes come from the snapshot, so there may be any number of them.
+        let is_full = inner.unset.len() >= NotSet::KINDS_MAX;
+        let what = if is_full { "other metadata".to_owned() } else { what };
         let not_set = match inner.unset.entry((withheld, what, why)) {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => {

@@ -366,7 +366,7 @@ impl<'a> Walk<'a> {
         }
         if !has_content(&task.entry.node) || matches!(plan, Plan::Skip | Plan::Trust) {
             ctx.control.add_done(0, task.bytes());
-            return self.window.plain(Plain::Entry(task));
+            return self.window.plain(Plain::Entry(Box::new(task)));
         }
         let size = task.bytes();
         match task.entry.node {

@@ -57,7 +57,7 @@ pub(crate) enum To {
 /// What needs nothing that is stored.
 pub(crate) enum Plain {
     /// See [`EntryTask::restore_plain`].
-    Entry(EntryTask),
+    Entry(Box<EntryTask>),
     /// A hole in a file.
     Hole {
         file: Arc<LargeFile>,

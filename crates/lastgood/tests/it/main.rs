@@ -1,6 +1,9 @@
 //! Operations on real trees, through the public API alone.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backup;
 mod change;
+mod golden;
 mod interrupted;
 mod place;
+mod restore;
