@@ -1,0 +1,577 @@
+#!/usr/bin/env python3
+"""Reads a lastgood repository of format 1, from docs/format/ alone and without the index.
+
+Slow, strict and short: every name, signature, tag and id is checked, and packs are read whole.
+Inode flags are not restored.
+Exit code: 0 all is restored, 1 nothing could be done, 3 some entries or snapshots are not.
+"""
+import argparse, os, re, resource, stat, struct, sys
+from types import SimpleNamespace
+import argon2.low_level, xxhash, zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+MIB, U32, U64 = 1 << 20, (1 << 32) - 1, (1 << 64) - 1
+BLOB_MAX, GROUP_MAX, PACK_MAX, PACK_BLOBS_MAX = 8 * MIB, 9 * MIB, 128 * MIB, 1 << 18
+SMALL_MAX, SNAPSHOT_MAX, ITEMS_MAX, PATH_MAX = 64 << 10, 16 * MIB, 8192, 64 << 10
+DATA, META, REFS = 1, 2, 3
+CHUNK, TREE, RECIPE, HINTS, LINKS, PACKSET = range(1, 7)
+CLASS_OF = {CHUNK: DATA, TREE: META, RECIPE: META, HINTS: META, LINKS: META, PACKSET: REFS}
+NO_FOLLOW = os.O_DIRECTORY | os.O_NOFOLLOW
+V1 = "lastgood 2026-11 v1 "
+
+class Damaged(Exception):
+    """Bytes that are not what a chapter says."""
+
+BAD = (Damaged, InvalidTag, InvalidSignature, zstandard.ZstdError, OSError, ValueError, OverflowError)
+PROBLEMS = []
+
+def need(condition, why):
+    if not condition:
+        raise Damaged(why)
+
+def attempt(where, action, *arguments, **options):
+    """Calls `action`; whatever is wrong is told and does not stop the run."""
+    try:
+        return action(*arguments, **options)
+    except BAD as error:
+        where = os.fsdecode(where).encode("utf-8", "backslashreplace").decode()
+        PROBLEMS.append(where)
+        print(f"{where}: {error or 'authentication failed'}", file=sys.stderr)
+
+class Reader:
+    """layout.md, section 3."""
+    def __init__(self, data, at=0):
+        self.data, self.at = data, at
+
+    def take(self, count):
+        need(count <= len(self.data) - self.at, "cut short")
+        self.at += count
+        return self.data[self.at - count:self.at]
+
+    def unpack(self, form):
+        values = struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))
+        return values[0] if len(values) == 1 else values
+
+    def varint(self, limit=U64):
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                need((byte or not shift) and value <= limit, "an integer is too long or too large")
+                return value
+        raise Damaged("an integer is too long")
+
+    def bytes(self, limit=PACK_MAX):
+        return self.take(self.varint(limit))
+
+    def many(self, limit, item_bytes, read):
+        count = self.varint(limit)
+        need(count * item_bytes <= len(self.data) - self.at, "a count exceeds what follows")
+        return [read() for _ in range(count)]
+
+    def deltas(self, count, signed=False):
+        last, out = 0, []
+        for _ in range(count):
+            raw = self.varint()
+            last = (last + (raw >> 1 ^ -(raw & 1))) & U64
+            out.append(last - U64 - 1 if signed and last >> 63 else last)
+        return out
+
+    def front(self, before, limit):
+        shared = self.varint(min(limit, len(before)))
+        suffix = self.bytes(limit - shared)
+        need(not suffix or before[shared:shared + 1] != suffix[:1], "front coding is not canonical")
+        return before[:shared] + suffix
+
+    def end(self, value=None):
+        need(self.at == len(self.data), "bytes follow the end")
+        return value
+
+def record(data):
+    reader, fields = Reader(data), {}
+    while reader.at < len(data):
+        tag = reader.varint()
+        need(tag > next(reversed(fields), 0) and len(fields) < 1024, "record fields are out of order or too many")
+        fields[tag] = reader.bytes()
+    return fields
+
+def field(fields, tag, length=None):
+    need(tag in fields and length in (None, len(fields[tag])), f"field {tag} is missing or malformed")
+    return fields[tag]
+
+def items(fields, tag, read):
+    reader = Reader(field(fields, tag))
+    return reader.end(reader.many(U64, 1, lambda: read(reader)))
+
+def framed(*parts):
+    return b"".join(struct.pack("<Q", len(part)) + part for part in parts)
+
+def derive(secret, context, *parts):
+    return blake3(secret + framed(*parts), derive_key_context=V1 + context).digest()
+
+def verify(public, context, parts, signature):
+    digest = blake3(framed(context.encode(), *parts), derive_key_context=V1 + "signature").digest()
+    Ed25519PublicKey.from_public_bytes(public).verify(signature, digest)
+
+def open_once(key, data, aad):
+    return AESGCM(key).decrypt(bytes(12), data, aad)
+
+def parse_recovery_code(text):
+    digits = str.maketrans("0123456789ABCDEFGHJKMNPQRSTVWXYZOIL", "0123456789abcdefghijklmnopqrstuv011")
+    text = re.sub(r"[\s-]", "", text).upper().translate(digits)
+    need(re.fullmatch("[0-9a-v]{56}", text), "this is not a recovery code")
+    data = int(text, 32).to_bytes(35, "big")
+    need(derive(data[:32], "recovery checksum")[:3] == data[32:], "the recovery code has a slip")
+    return data[:32]
+
+def open_slot(data, repository, root_public, credential):
+    """The root secret, or None when the slot is for another credential."""
+    need(data[:8] == b"lgkeys\x01\n", "this is no key slot of version 1")
+    slot = record(data[8:])
+    kind, salt = Reader(field(slot, 1)).varint(), field(slot, 5, 32)
+    need(set(slot) == set(range(1, 9)) - ({2} if kind == 2 else set()), "unknown fields")
+    commitment, sealed, signature = field(slot, 6, 32), field(slot, 7, 48), field(slot, 8, 64)
+    public = data[8:-150]  # fields 1 to 5: those that follow have 34, 50 and 66 bytes
+    verify(root_public, "key slot", [repository, data[8:-66]], signature)
+    if kind == 1 and credential[0] == "passphrase":
+        reader = Reader(slot[2])
+        memory, passes, lanes = reader.end([reader.varint() for _ in range(3)])
+        need(64 << 10 <= memory <= 4 << 20 and 3 <= passes <= 16 and 1 <= lanes <= 4, "work factors")
+        stretched = argon2.low_level.hash_secret_raw(
+            credential[1], salt, passes, memory, lanes, 32, argon2.low_level.Type.ID, 0x13)
+    else:
+        stretched = credential[1] if kind == 2 and credential[0] == "key" else None
+    key = derive(stretched, "slot key", repository, salt) if stretched else b""
+    if key and derive(key, "key commitment") == commitment:
+        return open_once(key, sealed, repository + public)
+
+class Repository:
+    def __init__(self, path, credential):
+        self.path, self.blobs, self.groups = path, {}, {}
+        data = self.get("config", SMALL_MAX)
+        need(data[:6] == b"lgconf" and len(data) > 72, "this is no lastgood repository")
+        need(data[6:8] == b"\x01\n", "the repository is newer than this program")
+        config = record(data[8:-64])
+        unknown = items(config, 1, Reader.bytes)
+        need(not unknown, f"the repository requires features that are not known here: {unknown}")
+        self.id, self.root = field(config, 4, 16), field(config, 5, 32)
+        verify(self.root, "config", [data[:-64]], data[-64:])
+        root = credential[1] if credential[0] == "root" else self.unlock(credential)
+        key = lambda context, number=0: derive(root, context, self.id, bytes([number]))
+        signer = Ed25519PrivateKey.from_private_bytes(key("root signer")).public_key()
+        need(signer.public_bytes_raw() == self.root, "the key is that of another repository")
+        self.wrap = {c: key("wrap", c) for c in (DATA, META, REFS)}
+        self.blob_keys = {kind: key("blob id", kind) for kind in CLASS_OF}
+
+    def unlock(self, credential):
+        for path in (f"keys/{name}" for name in self.names("keys")):
+            root = attempt(path, lambda: open_slot(
+                self.hashed(path, SMALL_MAX), self.id, self.root, credential))
+            if root:
+                PROBLEMS.clear()  # a slot that does not open locks nobody out
+                return root
+        raise Damaged("the key does not fit")
+
+    def get(self, name, limit, missing=None):
+        path = os.path.join(self.path, name)
+        if missing is not None and not os.path.exists(path):
+            return missing
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+        need(len(data) <= limit, "it is longer than its limit")
+        return data
+
+    def hashed(self, name, limit):
+        data = self.get(name, limit)
+        need(blake3(data).hexdigest() == name.rsplit("/", 1)[1], "it is not what its name says")
+        return data
+
+    def names(self, prefix, digits=64):
+        path = os.path.join(self.path, prefix)
+        found = os.listdir(path) if os.path.isdir(path) else []
+        return sorted(filter(re.compile("[0-9a-f]{%d}" % digits).fullmatch, found))
+
+    def envelope(self, kind, data):
+        start = b"lgobj\n\x01" + bytes([kind]) + self.id
+        need(data[:24] == start, "it is of another kind, repository or version")
+        return Reader(data, 24)
+
+    def signer(self, reader, role, context, parts):
+        """Checks certificate and signature at the end of `reader`; returns the writer's id."""
+        data = reader.take(97)
+        verify(self.root, V1 + "certificate", [self.id, data[:1], data[1:33]], data[33:])
+        need(data[0] == role, "it is signed by a key of another role")
+        verify(data[1:33], context, [*parts, reader.data[:reader.at]], reader.take(64))
+        return reader.end(blake3(data[1:33], derive_key_context=V1 + "writer id").digest()[:16])
+
+    def signed(self, kind, role, data):
+        reader = self.envelope(kind, data)
+        body = reader.take(reader.unpack("I"))
+        return body, self.signer(reader, role, "signed object", [])
+
+    def class_secret(self, cls, session, wrapped, committed):
+        need(len(wrapped) == 65 and wrapped[0] == 1, "a secret is wrapped in an unknown way")
+        key = derive(self.wrap[cls], "wrap key", session, wrapped[1:17])
+        secret = open_once(key, wrapped[17:], self.id + session + bytes([cls]))
+        need(derive(secret, "key commitment") == committed, "a commitment does not fit")
+        return secret
+
+    def snapshot(self, name):
+        """snapshot.md, section 1: start, name and fields, or None when it is not live."""
+        reader = self.envelope(3, self.hashed(f"snapshots/{name}", SNAPSHOT_MAX))
+        suite, cls, session, committed, wrapped = reader.unpack("BB16s32sH")
+        need((suite, cls) == (1, META), "it has another suite or class")
+        secret = self.class_secret(META, session, reader.take(wrapped), committed)
+        key = derive(secret, "object key", reader.take(32))
+        reader = Reader(open_once(key, reader.data[reader.at:], reader.data[:reader.at]))
+        how, length = reader.unpack("BI")
+        need(length <= SNAPSHOT_MAX, "it is too long")
+        reader = Reader(decompress(how, reader.data[5:], length))
+        fields = record(reader.bytes())
+        writer = self.signer(reader, 1, "snapshot", [self.id])
+        need(field(fields, 18, 16) == writer and field(fields, 1, 16) == session, "another writer's")
+        need(field(fields, 17) == b"\x01", "its hash is unknown")
+        outcome = self.get(f"outcomes/{session.hex()}", 256, b"")
+        is_commit = len(outcome) == 24 + 4 + 48 + 97 + 64
+        body, signer = self.signed(2, 1 if is_commit else 2, outcome) if outcome else (session, None)
+        need(body[:16] == session and len(body) in (16, 48), "its outcome is of another session")
+        if body[16:].hex() != name:
+            return None
+        need(signer == writer, "another writer committed it")
+        retired = self.get(f"retired/{name}", SMALL_MAX, b"")
+        if not retired or field(record(self.signed(5, 2, retired)[0]), 1, 32).hex() != name:
+            return struct.unpack("<qI", field(fields, 2, 12)), name, fields
+
+    def snapshots(self):
+        """Live snapshots by start; damaged ones hide no other."""
+        found = [attempt(f"snapshots/{name}", self.snapshot, name) for name in self.names("snapshots")]
+        return sorted(filter(None, found), key=lambda one: one[:2])
+
+    def add_pack(self, ref):
+        """Reads a pack whole, notes where its blobs are, and checks all of it."""
+        paths = (f"packs/{place}/{ref[1].hex()}" for place in [ref[0].hex(), *self.names("packs", 32)])
+        path = next((p for p in paths if os.path.exists(os.path.join(self.path, p))), "it")
+        data = self.get(path, PACK_MAX)
+        reader = Reader(data)
+        (magic, cls, suite, log2, scheme, shards, parity, repository, session, groups,
+         directory_bytes, salt, committed, wrapped) = reader.unpack("8s4B2H16s16sII16s32sH")
+        wrapped = reader.take(wrapped)
+        need(reader.unpack("Q") == xxhash.xxh3_64_intdigest(data[:reader.at - 8]), "its header")
+        need(magic == b"lgpack\x01\n" and suite == 1 and 9 <= log2 <= 16, "a version or suite is unknown")
+        need((shards > 0) == (parity > 0) == (scheme == 1) and scheme <= 1
+             and repository == self.id and cls == ref[2], "its parity, repository or class")
+        head, size, own = reader.at, 1 << log2, -(-directory_bytes // ((1 << log2) - 16))
+        extra = -(-(groups + own) // shards) * parity if shards else 0
+        directory = head + (groups + extra) * size
+        checksums = directory + own * size
+        again = checksums + 8 * (groups + own + extra)
+        need(len(data) == ref[3] == again + head + 32, "its length does not fit")
+        footer = struct.pack("<QII", len(data), head, len(data) - directory)
+        footer += struct.pack("<Q", xxhash.xxh3_64_intdigest(footer)) + b"lgend\0\x01\n"
+        starts = [*range(head, head + groups * size, size), *range(directory, checksums, size)]
+        hasher = blake3(data[:head], derive_key_context=V1 + "pack id")
+        hasher.update(b"".join(data[start + size - 16:start + size] for start in starts))
+        is_whole = (hasher.update(data[checksums:again]).digest() == ref[1]
+                    and data[again:] == data[:head] + footer)
+        starts += range(head + groups * size, directory, size)
+        sums = b"".join(xxhash.xxh3_64(data[at:at + size]).digest()[::-1] for at in starts)
+        secret = self.class_secret(cls, session, wrapped, committed)
+        common = secret, bytes([1, cls, log2]), self.id + session, size
+        plain = open_frames(common, 2, salt, data[directory:checksums], directory_bytes)
+        frame, reader = 0, Reader(plain)
+        for _ in range(reader.varint(PACK_BLOBS_MAX)):
+            stored, raw = reader.varint(GROUP_MAX), reader.varint(GROUP_MAX)
+            how, salt = reader.unpack("B16s")
+            used, offset = -(-stored // (size - 16)), 0
+            group = path, head + frame * size, used * size, common, salt, stored, raw, how
+            for _ in range(reader.varint(PACK_BLOBS_MAX)):
+                tag, count, blob = reader.unpack("B"), reader.varint(BLOB_MAX), reader.take(32)
+                need(CLASS_OF.get(tag & 127) == cls, "a blob is of another class")
+                if tag & 128:
+                    reader.take(32)  # a delta, which format 1 does not say how to read
+                else:
+                    self.blobs.setdefault((tag, blob), []).append((group, offset, count))
+                offset += count
+            need(offset == raw, "blobs do not fill their group")
+            frame += used
+        need(reader.end(frame) == groups, "groups do not fill their frames")
+        need(is_whole and sums == data[checksums:again], "some of it is damaged")
+
+    def group(self, path, start, count, common, salt, stored, raw, how):
+        if (key := (path, start)) not in self.groups:
+            with open(os.path.join(self.path, path), "rb") as file:
+                file.seek(start)
+                payload = open_frames(common, 1, salt, file.read(count), stored)
+            if len(self.groups) >= 32:
+                del self.groups[next(iter(self.groups))]
+            self.groups[key] = decompress(how, payload, raw)
+        return self.groups[key]
+
+    def blob(self, kind, blob):
+        for group, offset, count in self.blobs.get((kind, blob), []):
+            data = (attempt(group[0], self.group, *group) or b"")[offset:offset + count]
+            if blake3(data, key=self.blob_keys[kind]).digest() == blob:
+                return data
+        raise Damaged(f"no pack holds blob {blob.hex()} undamaged")
+
+    def walk(self, kind, root, leaf):
+        """tree.md, section 2: items of a list. `leaf` gives (key, measure, item) triples."""
+        last = b""
+        def page(blob, level):
+            nonlocal last
+            reader, total, end = Reader(self.blob(kind, blob)), 0, b""
+            found = reader.unpack("B")
+            need(found <= 8 and level in (None, found), "a page has another level")
+            if found == 0:
+                for end, measure, item in leaf(reader):
+                    need(not end or last < end, "keys do not ascend")
+                    last, total = end, total + measure
+                    yield item
+            else:
+                children = reader.many(ITEMS_MAX, 34, lambda: (
+                    reader.varint(), reader.bytes(PATH_MAX), reader.take(32)))
+                need(reader.end(children), "an interior page is empty")
+                for measure, end, child in children:
+                    below = yield from page(child, found - 1)
+                    need(below == (measure, end), "a page is not what its parent says")
+                    total += measure
+            return min(total, U64), end
+        yield from page(root, None)
+
+    def load_packs(self, fields):
+        """snapshot.md, section 5: opens all packs of a snapshot."""
+        for refs in (items(fields, 8, pack_ref), self.walk(PACKSET, field(fields, 7, 32), pack_set_leaf)):
+            for ref in refs:
+                attempt(f"pack {ref[1].hex()}", self.add_pack, ref)
+
+def decompress(how, payload, raw):
+    need(how <= 1, "a compression is unknown")
+    if how == 1:
+        declared = zstandard.get_frame_parameters(payload).content_size
+        need(declared in (raw, zstandard.CONTENTSIZE_UNKNOWN), "a group has another length")
+        payload = zstandard.ZstdDecompressor().decompress(payload, raw, allow_extra_data=False)
+    need(len(payload) == raw, "a group has another length")
+    return payload
+
+def open_frames(common, purpose, salt, frames, payload):
+    secret, start, names, size = common
+    need(len(frames) == -(-payload // (size - 16)) * size, "a group is cut short")
+    aad = start + bytes([purpose]) + struct.pack("<I", len(frames) // size) + names
+    cipher = AESGCM(derive(secret, "group key", salt, aad))
+    out = b"".join(cipher.decrypt(struct.pack("<IQ", number, 0), frames[at:at + size], aad)
+                   for number, at in enumerate(range(0, len(frames), size)))
+    need(not any(out[payload:]), "a group is not filled up with zeros")
+    return out[:payload]
+
+def pack_ref(reader):
+    ref = *reader.unpack("16s32sB"), reader.varint(PACK_MAX)
+    need(ref[2] in (DATA, META, REFS), "a class is unknown")
+    return ref
+
+def pack_set_leaf(reader):
+    refs = reader.many(ITEMS_MAX, 50, lambda: pack_ref(reader))
+    need(all(a[:2] < b[:2] for a, b in zip(refs, refs[1:])), "a pack set is out of order")
+    return reader.end([(b"", 1, ref) for ref in refs])
+
+def is_name(name):
+    return 1 <= len(name) <= 255 and name not in (b".", b"..") and not set(name) & {0, 0x2F}
+
+def links_leaf(reader):
+    path, rows = b"", []
+    for _ in range(reader.varint(ITEMS_MAX)):
+        path = reader.front(path, PATH_MAX)
+        leader = reader.front(path, PATH_MAX)
+        need(leader < path and all(map(is_name, path.split(b"/") + leader.split(b"/"))), "a bad link")
+        rows.append((path, 1, (path, leader)))
+    return reader.end(rows)
+
+def recipe_leaf(reader):
+    def head():
+        kind, length = (head := reader.varint()) & 3, head >> 2
+        need(not length if kind == 1 else kind != 3 and 1 <= length <= BLOB_MAX, "a bad part")
+        times = reader.varint() if kind else 1
+        need(times >= (1, 1, 2)[kind], "an empty hole or repeat")
+        return kind, length, times
+    heads = reader.many(ITEMS_MAX, 2, head)
+    parts = [(*head, None if head[0] == 1 else reader.take(32)) for head in heads]
+    return reader.end([(b"", part[2] * (part[1] or 1), part) for part in parts])
+
+def tree_leaf(reader):
+    """tree.md, sections 3 and 4."""
+    name, names = b"", []
+    for _ in range(reader.varint(ITEMS_MAX)):
+        name = reader.front(name, 255)
+        need(is_name(name), "a name is not allowed")
+        names.append(name)
+    count, each, entries = len(names), range(len(names)), []
+    tags, modes = reader.take(count), [reader.varint(0o7777) for _ in each]
+    owners, groups, seconds = reader.deltas(count), reader.deltas(count), reader.deltas(count, True)
+    nanos = [reader.unpack("I") for _ in each]
+    flags = [reader.varint(U32) if tag & 64 else None for tag in tags]
+    marks = [reader.unpack("B") if tag & 32 else None for tag in tags]
+    need(max(owners + groups, default=0) <= U32 and max(nanos, default=0) < 10**9 and
+         0 not in flags + marks, "an owner, time, flag or mark is out of range")
+    for index in each:
+        kind = tags[index] & 31
+        need(kind <= 8, "an entry's kind is unknown")
+        entry = SimpleNamespace(name=names[index], kind=kind, mode=modes[index], uid=owners[index],
+                                gid=groups[index], mtime=seconds[index] * 10**9 + nanos[index],
+                                size=0, device=0, xattrs=[])
+        if kind in (1, 2):
+            entry.size = reader.varint()
+            need(entry.size, "a file that has content has no size")
+        if kind in (1, 2, 3):
+            entry.id = reader.take(32)
+        if kind == 4:
+            entry.target = reader.bytes(4095)
+            need(entry.target and 0 not in entry.target, "a link's target is not allowed")
+        if kind in (7, 8):
+            entry.device = os.makedev(reader.varint(U32), reader.varint(U32))
+        entries.append(entry)
+    attribute = lambda: (reader.bytes(255), reader.bytes(64 << 10))
+    sets = reader.many(count, 3, lambda: reader.many(1 << 16, 2, attribute))
+    sizes, used, total = [sum(len(n) + len(v) for n, v in one) for one in sets], 0, 0
+    for entry in (entry for entry, tag in zip(entries, tags) if tag & 128):
+        number = reader.varint(used)
+        need(number < len(sets), "a set of attributes is missing")
+        used, total, entry.xattrs = max(used, number + 1), total + sizes[number], sets[number]
+    need(all(one and all(n and 0 not in n for n, _ in one) and
+             all(a[0] < b[0] for a, b in zip(one, one[1:])) for one in sets) and
+         len(set(map(tuple, sets))) == used == len(sets) and total <= BLOB_MAX and
+         max(sizes, default=0) <= 4 * MIB, "attributes are not canonical or too large")
+    return reader.end([(entry.name, 1, entry) for entry in entries])
+
+class Restore:
+    def __init__(self, repo, fields, target):
+        self.repo, self.is_root = repo, os.geteuid() == 0
+        self.links = dict(repo.walk(LINKS, field(fields, 6, 32), links_leaf))
+        self.late, self.linked, self.kinds = [], [], {}
+        os.makedirs(target, exist_ok=True)
+        self.top = os.open(target, os.O_DIRECTORY)
+        attempt(b"/", self.directory, self.top, b"", field(fields, 4, 32), 0)
+        for path, entry in self.linked:
+            attempt(path, self.in_parent, path, self.link, path, entry)
+        for path, entry in reversed(self.late):  # after all that changes a directory's time
+            attempt(path, self.in_parent, path, self.metadata, path, entry)
+
+    def in_parent(self, path, action, *arguments):
+        """Calls `action` with the open directory that holds `path`; no links are followed."""
+        fds = [os.dup(self.top)]
+        try:
+            for name in path.split(b"/")[:-1]:
+                fds.append(os.open(name, NO_FOLLOW, dir_fd=fds[-1]))
+            return action(fds[-1], *arguments)
+        finally:
+            any(map(os.close, fds))
+
+    def directory(self, fd, path, tree, depth):
+        need(depth <= 8192, "directories are too deep")
+        for entry in self.repo.walk(TREE, tree, tree_leaf):
+            child = path + b"/" + entry.name if path else entry.name
+            if entry.kind != 3 and child in self.links and self.links[child] not in self.links:
+                self.linked.append((child, entry))
+            else:
+                attempt(child, self.create, fd, child, entry, depth)
+
+    def create(self, fd, path, entry, depth=0):
+        if entry.kind == 3:
+            os.mkdir(entry.name, 0o700, dir_fd=fd)
+            self.late.append((path, entry))
+            child = os.open(entry.name, NO_FOLLOW, dir_fd=fd)
+            try:
+                return self.directory(child, path, entry.id, depth + 1)
+            finally:
+                os.close(child)
+        if entry.kind <= 2:
+            opener = lambda name, how: os.open(name, how, 0o600, dir_fd=fd)
+            with open(entry.name, "xb", 0, opener=opener) as file:
+                self.content(file.fileno(), entry)
+        elif entry.kind == 4:
+            os.symlink(entry.target, entry.name, dir_fd=fd)
+        else:
+            kinds = {5: stat.S_IFIFO, 6: stat.S_IFSOCK, 7: stat.S_IFCHR, 8: stat.S_IFBLK}
+            os.mknod(entry.name, kinds[entry.kind] | 0o600, entry.device, dir_fd=fd)
+        self.kinds[path] = max(entry.kind, 2)
+        self.metadata(fd, path, entry)
+
+    def link(self, fd, path, entry):
+        leader = self.links[path]
+        if self.kinds.get(leader) != max(entry.kind, 2):  # 2: a file, however it is stored
+            return self.create(fd, path, entry)
+        return self.in_parent(leader, lambda there: os.link(
+            leader.rsplit(b"/", 1)[-1], entry.name, src_dir_fd=there, dst_dir_fd=fd, follow_symlinks=False))
+
+    def content(self, file, entry):
+        os.ftruncate(file, entry.size)
+        parts, at = [(0, entry.size, 1, entry.id)] if entry.kind == 1 else [], 0
+        if entry.kind == 2:
+            parts = self.repo.walk(RECIPE, entry.id, recipe_leaf)
+        for kind, length, times, blob in parts:
+            need(at + times * (length or 1) <= entry.size, "the parts exceed the file")
+            data = b"" if kind == 1 else self.repo.blob(CHUNK, blob)
+            need(len(data) == length, "a chunk has another length")
+            for _ in range(times if data else 0):
+                need(os.pwrite(file, data, at) == length, "a short write")
+                at += length
+            at += times if kind == 1 else 0
+        need(at == entry.size, "the parts do not add up to the file")
+
+    def metadata(self, fd, path, entry):
+        """Owner, mode, attributes, time: in the order in which none undoes another."""
+        name, proc = entry.name, b"/proc/self/fd/%d/%s" % (fd, entry.name)
+        if self.is_root:
+            attempt(path, os.chown, name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
+        if entry.kind != 4:
+            attempt(path, os.chmod, proc, entry.mode)
+        for attribute, value in entry.xattrs:
+            attempt(path, os.setxattr, proc, attribute, value, follow_symlinks=False)
+        attempt(path, os.utime, name, ns=(entry.mtime,) * 2, dir_fd=fd, follow_symlinks=False)
+
+def credential_of(arguments):
+    if arguments.recovery_code:
+        return "root", parse_recovery_code(arguments.recovery_code)
+    with open(arguments.key_file or arguments.password_file, "rb") as file:
+        data = file.read(SMALL_MAX)
+    if arguments.password_file:
+        return "passphrase", re.sub(rb"\r?\n\Z", b"", data)
+    need(re.fullmatch(rb"\s*[0-9a-f]{64}\s*", data), "this is no key file")
+    return "key", bytes.fromhex(data.decode())
+
+def run(arguments):
+    repo = Repository(arguments.repository, credential_of(arguments))
+    snapshots = repo.snapshots()
+    if arguments.command == "list":
+        for (seconds, _), name, fields in snapshots:
+            sources = b" ".join(items(fields, 9, Reader.bytes))
+            print(name, seconds, fields.get(10, b"").decode(), repr(sources)[2:-1])
+    else:
+        need(arguments.target, "restore needs a snapshot and a target")
+        want = arguments.snapshot
+        found = snapshots[-1:] if want == "latest" else [s for s in snapshots if s[1].startswith(want)]
+        need(len(found) == 1, f"{len(found)} snapshots are called {want!r}")
+        repo.load_packs(found[0][2])
+        Restore(repo, found[0][2], arguments.target)
+    sys.exit(3 if PROBLEMS else 0)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("repository")
+    key = parser.add_mutually_exclusive_group(required=True)
+    for option in ("--recovery-code", "--key-file", "--password-file"):
+        key.add_argument(option)
+    parser.add_argument("command", choices=["list", "restore"])
+    parser.add_argument("snapshot", nargs="?", default="latest", help="an id or the start of one")
+    parser.add_argument("target", nargs="?", help="a new directory; the tree of / comes below it")
+    arguments = parser.parse_args()
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_STACK):
+        resource.setrlimit(limit, [resource.getrlimit(limit)[1]] * 2)
+    sys.setrecursionlimit(200_000)  # directories may be 8192 deep
+    attempt(arguments.repository, run, arguments)
+    sys.exit(1)
+
+if __name__ == "__main__":
+    main()
