@@ -31,7 +31,10 @@ fn main() -> anyhow::Result<()> {
     write_random(&random, 3 << 30)?;
     let (entries, bytes) = count(&tree)?;
     println!("tree: {} with {entries} entries, {:.2} GB", tree.display(), bytes as f64 / 1e9);
-    println!("{:<34} {:>9}  {:<15} {:>12} {:>8} {:>8} {:>10}", "", "median s", "range", "rate", "goal", "limit", "anonymous");
+    println!(
+        "{:<34} {:>9}  {:<15} {:>12} {:>8} {:>8} {:>10}",
+        "", "median s", "range", "rate", "goal", "limit", "anonymous"
+    );
 
     let gb = |seconds: f64, bytes: u64| format!("{:.2} GB/s", bytes as f64 / 1e9 / seconds);
     let per_second = |seconds: f64| format!("{:.0} k/s", entries as f64 / 1e3 / seconds);
@@ -39,20 +42,16 @@ fn main() -> anyhow::Result<()> {
 
     let runs = bench.rounds(|_| bench.forget(), |run| bench.backup(run, &random))?;
     report("initial, 3 GiB incompressible", &runs, |s| gb(s, random_bytes), "2.0", "2.9");
-    let runs = bench.rounds(
-        |_| remove(&bench.scratch.join("back")),
-        |run| bench.restore(run, "back"),
-    )?;
+    let runs =
+        bench.rounds(|_| remove(&bench.scratch.join("back")), |run| bench.restore(run, "back"))?;
     report("restore, 3 GiB incompressible", &runs, |s| gb(s, random_bytes), "1.5", "2.9");
 
     let runs = bench.rounds(|_| bench.forget(), |run| bench.backup(run, &tree))?;
     report("initial, tree", &runs, |s| gb(s, bytes), "0.35", "0.63");
     let runs = bench.rounds(|_| Ok(()), |run| bench.backup(run, &tree))?;
     report("unchanged, tree", &runs, per_second, "600", "1190");
-    let runs = bench.rounds(
-        |_| remove(&bench.scratch.join("back")),
-        |run| bench.restore(run, "back"),
-    )?;
+    let runs =
+        bench.rounds(|_| remove(&bench.scratch.join("back")), |run| bench.restore(run, "back"))?;
     report("restore, tree", &runs, per_second, "", "67");
 
     let small = bench.scratch.join("small");
@@ -105,7 +104,15 @@ impl Bench {
 
     fn restore(&self, run: &mut Run, target: &str) -> anyhow::Result<()> {
         let target = self.scratch.join(target);
-        self.run(run, &["restore", "latest", "--quiet", "--target"].map(Path::new).iter().copied().chain([&*target]).collect::<Vec<_>>())
+        self.run(
+            run,
+            &["restore", "latest", "--quiet", "--target"]
+                .map(Path::new)
+                .iter()
+                .copied()
+                .chain([&*target])
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn run(&self, run: &mut Run, arguments: &[&Path]) -> anyhow::Result<()> {
@@ -126,7 +133,11 @@ impl Bench {
                 break code;
             }
             run.anonymous_bytes = run.anonymous_bytes.max(anonymous(&status).unwrap_or(0));
-            std::thread::sleep(Duration::from_millis(if start.elapsed().as_millis() < 100 { 1 } else { 5 }));
+            std::thread::sleep(Duration::from_millis(if start.elapsed().as_millis() < 100 {
+                1
+            } else {
+                5
+            }));
         };
         run.seconds = start.elapsed().as_secs_f64();
         ensure!(matches!(code.code(), Some(0 | 3)), "lastgood {arguments:?}: {code}");

@@ -10,24 +10,10 @@ use anyhow::{Context, bail, ensure};
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let cargo = |arguments: &[&str]| step(Command::new(env!("CARGO")).args(arguments), root);
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "--deny",
-        "warnings",
-    ])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])?;
     crate::tidy::run(root)?;
     if has_nextest(root) {
-        cargo(&[
-            "nextest",
-            "run",
-            "--workspace",
-            "--locked",
-            "--no-fail-fast",
-        ])?;
+        cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])?;
         cargo(&["test", "--workspace", "--locked", "--doc"])?;
     } else {
         cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
@@ -43,15 +29,10 @@ fn has_nextest(root: &Path) -> bool {
 }
 
 fn step(command: &mut Command, root: &Path) -> anyhow::Result<()> {
-    let arguments = command
-        .get_args()
-        .map(|argument| argument.to_string_lossy());
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
     let shown = arguments.collect::<Vec<_>>().join(" ");
     println!("\n== {} {shown}", command.get_program().to_string_lossy());
-    let status = command
-        .current_dir(root)
-        .status()
-        .with_context(|| shown.clone())?;
+    let status = command.current_dir(root).status().with_context(|| shown.clone())?;
     ensure!(status.success(), "{shown} fails");
     Ok(())
 }
@@ -64,19 +45,12 @@ fn step(command: &mut Command, root: &Path) -> anyhow::Result<()> {
 fn decoder(root: &Path) -> anyhow::Result<()> {
     let python = std::env::var_os("LASTGOOD_PYTHON").unwrap_or_else(|| "python3".into());
     let python = |arguments: &[&Path]| {
-        Command::new(&python)
-            .args(arguments)
-            .current_dir(root)
-            .output()
-            .context("python")
+        Command::new(&python).args(arguments).current_dir(root).output().context("python")
     };
     let needs = "import argon2, blake3, cryptography, xxhash, zstandard";
     let ready = python(&[Path::new("-c"), Path::new(needs)]);
     if !ready.is_ok_and(|output| output.status.success()) {
-        ensure!(
-            std::env::var_os("CI").is_none(),
-            "the decoder needs tools/requirements.txt"
-        );
+        ensure!(std::env::var_os("CI").is_none(), "the decoder needs tools/requirements.txt");
         println!("decoder: skipped, since the packages of tools/requirements.txt are missing");
         return Ok(());
     }
@@ -84,19 +58,12 @@ fn decoder(root: &Path) -> anyhow::Result<()> {
     let vectors = root.join("docs/format/vectors");
     let made = succeeded(python(&[&vectors.join("chunker.py")])?, "chunker.py")?;
     let stored = fs::read(vectors.join("chunker.txt")).context("chunker.txt")?;
-    ensure!(
-        made.stdout == stored,
-        "chunker.py makes other vectors than chunker.txt holds"
-    );
+    ensure!(made.stdout == stored, "chunker.py makes other vectors than chunker.txt holds");
     println!("decoder: the chunker's vectors are those of a second implementation");
 
     for golden in golden(&root.join("fixtures"))? {
         let target = std::env::temp_dir().join(format!("lastgood-decoder-{}", std::process::id()));
-        let shown = golden
-            .strip_prefix(root)
-            .unwrap_or(&golden)
-            .display()
-            .to_string();
+        let shown = golden.strip_prefix(root).unwrap_or(&golden).display().to_string();
         let code =
             fs::read_to_string(golden.join("recovery-code")).with_context(|| shown.clone())?;
         let restored = python(&[
@@ -132,9 +99,7 @@ fn golden(fixtures: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for format in folders(fixtures)? {
         for writer in folders(&format)? {
-            if ["repository", "recovery-code", "expected"]
-                .iter()
-                .all(|it| writer.join(it).exists())
+            if ["repository", "recovery-code", "expected"].iter().all(|it| writer.join(it).exists())
             {
                 found.push(writer);
             }
@@ -148,22 +113,15 @@ fn folders(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
-    let paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
 }
 
 /// Contents only: a checkout keeps neither owners nor times.
 fn same_trees(expected: &Path, restored: &Path) -> anyhow::Result<()> {
     let mut diff = Command::new("diff");
-    diff.args(["--recursive", "--no-dereference"])
-        .args([expected, restored]);
+    diff.args(["--recursive", "--no-dereference"]).args([expected, restored]);
     let output = diff.output().context("diff does not run")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     Ok(())
 }

@@ -18,10 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lastgood-host", &["lastgood-format"]),
     ("lastgood-repo", &["lastgood-format", "lastgood-backend"]),
     ("lastgood-diff", &["lastgood-format"]),
-    (
-        "lastgood-mirror",
-        &["lastgood-format", "lastgood-diff", "lastgood-host"],
-    ),
+    ("lastgood-mirror", &["lastgood-format", "lastgood-diff", "lastgood-host"]),
     (
         "lastgood",
         &[
@@ -34,15 +31,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("lastgood-mount", &["lastgood"]),
-    (
-        "lastgood-agent",
-        &["lastgood", "lastgood-mount", "lastgood-wire"],
-    ),
+    ("lastgood-agent", &["lastgood", "lastgood-mount", "lastgood-wire"]),
     ("lastgood-server", &["lastgood-wire", "lastgood-backend"]),
-    (
-        "lastgood-cli",
-        &["lastgood", "lastgood-mount", "lastgood-agent"],
-    ),
+    ("lastgood-cli", &["lastgood", "lastgood-mount", "lastgood-agent"]),
     ("xtask", &[]),
 ];
 const MAY_USE_ALL: [&str; 2] = ["lastgood-testkit", "bench"];
@@ -70,21 +61,11 @@ struct Files(Vec<(String, String)>);
 impl Files {
     fn read(root: &Path) -> anyhow::Result<Self> {
         let output = Command::new("git")
-            .args([
-                "ls-files",
-                "--cached",
-                "--others",
-                "--exclude-standard",
-                "-z",
-            ])
+            .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
             .current_dir(root)
             .output()
             .context("git does not run")?;
-        ensure!(
-            output.status.success(),
-            "git does not list the files of {}",
-            root.display()
-        );
+        ensure!(output.status.success(), "git does not list the files of {}", root.display());
         let names = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
         // What was removed but not committed yet, or is not text, is of no interest.
         let texts = names
@@ -107,13 +88,8 @@ fn crate_graph(root: &Path) -> anyhow::Result<Vec<String>> {
         .context("cargo does not run")?;
     ensure!(output.status.success(), "cargo metadata fails");
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("cargo metadata has no packages")?;
-    let ours: BTreeSet<&str> = packages
-        .iter()
-        .filter_map(|it| it["name"].as_str())
-        .collect();
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let ours: BTreeSet<&str> = packages.iter().filter_map(|it| it["name"].as_str()).collect();
 
     let mut broken = Vec::new();
     for package in packages {
@@ -128,9 +104,7 @@ fn crate_graph(root: &Path) -> anyhow::Result<Vec<String>> {
             let allowed = row.is_none_or(|(_, may_use)| may_use.contains(&used));
             let testkit = used == TESTKIT && !in_tests && name != "bench";
             if ours.contains(used) && (testkit || !(allowed || in_tests && used == TESTKIT)) {
-                broken.push(format!(
-                    "crate {name} uses {used}, which its row does not allow"
-                ));
+                broken.push(format!("crate {name} uses {used}, which its row does not allow"));
             }
         }
     }
@@ -184,12 +158,8 @@ fn folders(path: &Path) -> anyhow::Result<Vec<String>> {
 /// Nothing in the repository knows where it was checked out.
 fn machine_paths(root: &Path, files: &Files) -> Vec<String> {
     let own = root.to_string_lossy().into_owned();
-    let common = [
-        "/", "/tmp", "/home", "/root", "/src", "/opt", "/mnt", "/srv", "/usr", "/var",
-    ];
-    let beside = root
-        .parent()
-        .filter(|parent| !common.map(Path::new).contains(parent));
+    let common = ["/", "/tmp", "/home", "/root", "/src", "/opt", "/mnt", "/srv", "/usr", "/var"];
+    let beside = root.parent().filter(|parent| !common.map(Path::new).contains(parent));
     let places: Vec<String> = beside
         .map(|parent| format!("{}/", parent.display()))
         .into_iter()
@@ -199,10 +169,7 @@ fn machine_paths(root: &Path, files: &Files) -> Vec<String> {
     for (name, text) in &files.0 {
         for (index, line) in text.lines().enumerate() {
             if let Some(place) = places.iter().find(|place| line.contains(place.as_str())) {
-                broken.push(format!(
-                    "{name}:{} names a path of this machine, {place}",
-                    index + 1
-                ));
+                broken.push(format!("{name}:{} names a path of this machine, {place}", index + 1));
             }
         }
     }
@@ -211,15 +178,11 @@ fn machine_paths(root: &Path, files: &Files) -> Vec<String> {
 
 /// Prints where the missing nouns may be. A table may be long, so nothing fails.
 fn longest(files: &Files) {
-    let mut lengths: Vec<_> = files
-        .rust()
-        .map(|(name, text)| (text.lines().count(), name.clone()))
-        .collect();
+    let mut lengths: Vec<_> =
+        files.rust().map(|(name, text)| (text.lines().count(), name.clone())).collect();
     print_longest("files", &mut lengths);
-    let mut lengths: Vec<_> = files
-        .rust()
-        .flat_map(|(name, text)| function_lengths(name, text))
-        .collect();
+    let mut lengths: Vec<_> =
+        files.rust().flat_map(|(name, text)| function_lengths(name, text)).collect();
     print_longest("functions", &mut lengths);
 }
 
@@ -240,16 +203,8 @@ fn function_lengths(file: &str, text: &str) -> Vec<(usize, String)> {
         let Some((before, after)) = code.split_once("fn ") else {
             continue;
         };
-        let words = [
-            "pub",
-            "pub(crate)",
-            "pub(super)",
-            "const",
-            "async",
-            "unsafe",
-            "extern",
-            "\"C\"",
-        ];
+        let words =
+            ["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe", "extern", "\"C\""];
         if !before.split_whitespace().all(|word| words.contains(&word)) {
             continue;
         }
@@ -258,9 +213,7 @@ fn function_lengths(file: &str, text: &str) -> Vec<(usize, String)> {
         let declared = |line: &&str| {
             line.ends_with(';') && line.len() > indent && !line[indent..].starts_with(' ')
         };
-        let Some(length) = lines[start..]
-            .iter()
-            .position(|line| ends(line) || declared(line))
+        let Some(length) = lines[start..].iter().position(|line| ends(line) || declared(line))
         else {
             continue;
         };

@@ -22,17 +22,12 @@ use lastgood_format::chunker::{Chunker, ChunkerParams, CutKey};
 
 fn main() -> Result<()> {
     let mut states: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let is_grown = states
-        .first()
-        .is_some_and(|first| first.as_os_str() == "--grown");
+    let is_grown = states.first().is_some_and(|first| first.as_os_str() == "--grown");
     if is_grown {
         states.remove(0);
     }
     ensure!(!states.is_empty(), "usage: chunk_target [--grown] STATE...");
-    let files: Vec<Vec<PathBuf>> = states
-        .iter()
-        .map(|state| list(state))
-        .collect::<Result<_>>()?;
+    let files: Vec<Vec<PathBuf>> = states.iter().map(|state| list(state)).collect::<Result<_>>()?;
 
     println!(
         "| chunker | first: chunks | mean KiB | unique MiB | stored MiB | metadata MiB | total MiB \
@@ -152,10 +147,7 @@ impl Keys {
     fn value(&self, window: &[u8]) -> u32 {
         let [k0, k1, k2] = &self.0;
         let mut state = *k0;
-        state
-            .iter_mut()
-            .zip(window)
-            .for_each(|(state, byte)| *state ^= byte);
+        state.iter_mut().zip(window).for_each(|(state, byte)| *state ^= byte);
         cipher_round(&mut state, k1);
         cipher_round(&mut state, k2);
         u32::from_le_bytes([state[0], state[1], state[2], state[3]])
@@ -246,11 +238,7 @@ impl Repository {
     fn seal(&mut self) -> Result<()> {
         let compressed = zstd::bulk::compress(&self.group, 1)?.len();
         let is_worth_it = compressed < self.group.len() / 100 * 97;
-        self.cost.stored_bytes += if is_worth_it {
-            compressed
-        } else {
-            self.group.len()
-        } as u64;
+        self.cost.stored_bytes += if is_worth_it { compressed } else { self.group.len() } as u64;
         self.group.clear();
         Ok(())
     }
@@ -268,14 +256,9 @@ impl Cost {
 
     fn bytes(&self) -> String {
         let metadata_bytes = 64 * self.new_chunk_count + self.recipe_bytes;
-        [
-            self.new_bytes,
-            self.stored_bytes,
-            metadata_bytes,
-            self.stored_bytes + metadata_bytes,
-        ]
-        .map(|bytes| format!("{:.2}", bytes as f64 / 1_048_576.0))
-        .join(" | ")
+        [self.new_bytes, self.stored_bytes, metadata_bytes, self.stored_bytes + metadata_bytes]
+            .map(|bytes| format!("{:.2}", bytes as f64 / 1_048_576.0))
+            .join(" | ")
     }
 }
 

@@ -15,15 +15,10 @@ use lastgood_format::chunker::{Chunker, ChunkerParams, CutKey};
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let target_kib: u32 = match arguments.next() {
-        Some(text) => text
-            .parse()
-            .with_context(|| format!("target {text:?} is not a number"))?,
+        Some(text) => text.parse().with_context(|| format!("target {text:?} is not a number"))?,
         None => 64,
     };
-    let params = ChunkerParams::MinAes {
-        target: target_kib << 10,
-    }
-    .validate()?;
+    let params = ChunkerParams::MinAes { target: target_kib << 10 }.validate()?;
     let data = match arguments.next() {
         Some(path) => read_head(&path).with_context(|| format!("cannot read {path}"))?,
         None => generate(),
@@ -59,9 +54,7 @@ fn now() -> Instant {
 
 fn read_head(path: &str) -> Result<Vec<u8>> {
     let mut data = Vec::new();
-    File::open(path)?
-        .take(DATA_BYTES as u64)
-        .read_to_end(&mut data)?;
+    File::open(path)?.take(DATA_BYTES as u64).read_to_end(&mut data)?;
     Ok(data)
 }
 

@@ -17,12 +17,8 @@ const LIMITS: [(usize, f64); 2] = [(1, 0.606), (2, 1.198)];
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args_os().skip(1);
-    let path = args
-        .next()
-        .ok_or_else(|| anyhow::anyhow!("usage: scan PATH [ROUNDS]"))?;
-    let rounds = args
-        .next()
-        .map_or(Ok(5), |rounds| rounds.to_string_lossy().parse())?;
+    let path = args.next().ok_or_else(|| anyhow::anyhow!("usage: scan PATH [ROUNDS]"))?;
+    let rounds = args.next().map_or(Ok(5), |rounds| rounds.to_string_lossy().parse())?;
     for (threads, limit) in LIMITS {
         let mut rates = Vec::new();
         let mut entries = 0;
@@ -66,10 +62,7 @@ struct Work {
 
 fn scan(path: &Path, threads: usize) -> anyhow::Result<usize> {
     let root = Directory::open_root(path)?;
-    let work = Mutex::new(Work {
-        waiting: VecDeque::from([root]),
-        busy: 0,
-    });
+    let work = Mutex::new(Work { waiting: VecDeque::from([root]), busy: 0 });
     let (changed, count) = (Condvar::new(), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -99,10 +92,7 @@ fn worker(work: &Mutex<Work>, changed: &Condvar, count: &AtomicUsize) {
         };
         stack.push(directory);
         while let Some(directory) = stack.pop() {
-            count.fetch_add(
-                visit(&directory, &mut buffer, &mut stack),
-                Ordering::Relaxed,
-            );
+            count.fetch_add(visit(&directory, &mut buffer, &mut stack), Ordering::Relaxed);
             if stack.len() > 1 {
                 let mut work = work.lock().expect("no worker panics");
                 if work.waiting.is_empty() {

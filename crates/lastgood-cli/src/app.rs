@@ -45,22 +45,11 @@ impl<'a> App<'a> {
         }
         let watch = Stopwatch::start();
         let run_folder = OnceLock::new();
-        Ok(Self {
-            out,
-            environment,
-            watch,
-            global,
-            repository,
-            fps,
-            run_folder,
-        })
+        Ok(Self { out, environment, watch, global, repository, fps, run_folder })
     }
 
     pub(crate) fn hints(&self) -> Hints {
-        let repository = self
-            .repository
-            .as_ref()
-            .map(|path| path.to_string_lossy().into_owned());
+        let repository = self.repository.as_ref().map(|path| path.to_string_lossy().into_owned());
         Hints { repository }
     }
 
@@ -80,10 +69,7 @@ impl<'a> App<'a> {
             })?;
             drop(self.run_folder.set(folder));
         }
-        Ok(self
-            .run_folder
-            .get()
-            .map_or(Path::new("/"), tempfile::TempDir::path))
+        Ok(self.run_folder.get().map_or(Path::new("/"), tempfile::TempDir::path))
     }
 
     /// The repository that was named; `None` for the default one.
@@ -118,10 +104,7 @@ impl<'a> App<'a> {
             return Ok((opening::open(path, &home, world, &key)?, key));
         }
         let kinds = opening::slot_kinds(path)?;
-        if !kinds
-            .iter()
-            .any(|kind| matches!(kind, SlotKind::Passphrase(_)))
-        {
+        if !kinds.iter().any(|kind| matches!(kind, SlotKind::Passphrase(_))) {
             let message = format!("the repository in {} opens with a key file", path.display());
             return Err(Failure::new(Code::WrongKey, message)
                 .hint("name it with --key-file or LASTGOOD_KEY_FILE"));
@@ -177,30 +160,19 @@ impl<'a> App<'a> {
         }
         if dry_run && !home.default_repository().exists() {
             let folder = self.run_folder()?;
-            let passing = Home {
-                data: folder.join("data"),
-                ..home.clone()
-            };
+            let passing = Home { data: folder.join("data"), ..home.clone() };
             let opened = opening::open_default(&passing, system::world(), "dry run")?;
             return Ok((opened.repo, home.default_repository()));
         }
         let opened = opening::open_default(&home, system::world(), &self.key_label())?;
         if let Some(code) = &opened.recovery_code {
             let path = &opened.path;
-            self.out
-                .line(format!("made a repository in {}", path.display()));
-            self.out.line(format!(
-                "its key is in {}",
-                home.default_key_file().display()
-            ));
+            self.out.line(format!("made a repository in {}", path.display()));
+            self.out.line(format!("its key is in {}", home.default_key_file().display()));
             self.show_recovery_code(code);
             let mut fields = Map::new();
             text::put_path(&mut fields, "repository", path_bytes(path));
-            text::put_path(
-                &mut fields,
-                "key_file",
-                path_bytes(&home.default_key_file()),
-            );
+            text::put_path(&mut fields, "key_file", path_bytes(&home.default_key_file()));
             let id = opened.repo.config().repository.to_string();
             fields.insert("id".to_owned(), id.into());
             fields.insert("recovery_code".to_owned(), code.as_str().into());
@@ -214,30 +186,18 @@ impl<'a> App<'a> {
         self.out.line("");
         self.out.line("recovery code:");
         let groups: Vec<&str> = code.split('-').collect();
-        self.out.lines(
-            groups
-                .chunks(7)
-                .map(|groups| format!("    {}", groups.join("-"))),
-        );
+        self.out.lines(groups.chunks(7).map(|groups| format!("    {}", groups.join("-"))));
         self.out.line("");
-        self.out
-            .line("Write it down and keep it away from this computer: it opens the repository");
-        self.out
-            .line("when the key file or the password is lost. It is not shown again.");
+        self.out.line("Write it down and keep it away from this computer: it opens the repository");
+        self.out.line("when the key file or the password is lost. It is not shown again.");
         self.out.line("");
     }
 
     /// What a new key slot is called when nothing else was said.
     pub(crate) fn key_label(&self) -> String {
-        let user = self
-            .environment
-            .get("USER")
-            .or_else(|| self.environment.get("LOGNAME"));
+        let user = self.environment.get("USER").or_else(|| self.environment.get("LOGNAME"));
         let host = lastgood::this_host::name();
-        match user
-            .and_then(|user| user.to_str())
-            .filter(|user| !user.is_empty())
-        {
+        match user.and_then(|user| user.to_str()).filter(|user| !user.is_empty()) {
             Some(user) => format!("{user}@{host}"),
             None => host,
         }
@@ -256,9 +216,7 @@ impl<'a> App<'a> {
                     )
                 };
                 let text = std::str::from_utf8(&bytes).map_err(|_| bad())?;
-                Ok(Credential::Root(
-                    lastgood::parse_recovery_code(text).map_err(|_| bad())?,
-                ))
+                Ok(Credential::Root(lastgood::parse_recovery_code(text).map_err(|_| bad())?))
             }
             password => {
                 let password = password.password(&self.environment)?;
@@ -319,11 +277,9 @@ impl<'a> App<'a> {
         } else if number <= PROBLEMS_SHOWN || self.out.style.verbosity > 0 {
             let path = text::escaped(path_bytes(&problem.path));
             let word = severity(problem.severity);
-            self.out
-                .error_line(&format!("{word}: {path}: {}", problem.message));
+            self.out.error_line(&format!("{word}: {path}: {}", problem.message));
         } else if number == PROBLEMS_SHOWN + 1 {
-            self.out
-                .error_line("further problems are counted; -v shows all of them");
+            self.out.error_line("further problems are counted; -v shows all of them");
         }
     }
 }
@@ -331,10 +287,8 @@ impl<'a> App<'a> {
 /// Refuses an empty password.
 pub(crate) fn not_empty(password: Password) -> Result<Password, Failure> {
     match password.is_empty() {
-        true => Err(
-            Failure::new(Code::WrongKey, "an empty password protects nothing")
-                .hint("use a key file when no password is to be typed: --key-file"),
-        ),
+        true => Err(Failure::new(Code::WrongKey, "an empty password protects nothing")
+            .hint("use a key file when no password is to be typed: --key-file")),
         false => Ok(password),
     }
 }

@@ -53,13 +53,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) recovery_code_file: Option<PathBuf>,
     /// Directory for the local copy of the index [env: LASTGOOD_CACHE_DIR]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "LASTGOOD_CACHE_DIR",
-        hide_env = true
-    )]
+    #[arg(long, global = true, value_name = "DIR", env = "LASTGOOD_CACHE_DIR", hide_env = true)]
     pub(crate) cache_dir: Option<PathBuf>,
     /// Keep no local copy of anything
     #[arg(long, global = true, conflicts_with = "cache_dir")]
@@ -90,13 +84,7 @@ fn parse_option(text: &str) -> Result<String, String> {
 #[command(next_help_heading = "Which snapshots")]
 pub(crate) struct FilterArgs {
     /// Only those of this host; may be given several times
-    #[arg(
-        short = 'H',
-        long = "host",
-        value_name = "HOST",
-        env = "LASTGOOD_HOST",
-        hide_env = true
-    )]
+    #[arg(short = 'H', long = "host", value_name = "HOST", env = "LASTGOOD_HOST", hide_env = true)]
     pub(crate) hosts: Vec<String>,
     /// Only those with this source; may be given several times: then with all of them
     #[arg(long = "path", value_name = "PATH")]
@@ -129,10 +117,8 @@ fn with_environment(command: Command, environment: &[(OsString, OsString)]) -> C
         let name = format!("LASTGOOD_{}", variable(arg.get_long().unwrap_or_default()));
         bind(arg, name)
     });
-    let names: Vec<String> = command
-        .get_subcommands()
-        .map(|sub| sub.get_name().to_owned())
-        .collect();
+    let names: Vec<String> =
+        command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.iter().fold(command, |command, name| {
         command.mut_subcommand(name, |sub| {
             let prefix = format!("LASTGOOD_{}__", variable(sub.get_name()));
@@ -141,11 +127,7 @@ fn with_environment(command: Command, environment: &[(OsString, OsString)]) -> C
                     return arg;
                 };
                 let name = format!("{prefix}{}", variable(long));
-                if arg.get_env().is_some() && !is_set(&name) {
-                    arg
-                } else {
-                    bind(arg, name)
-                }
+                if arg.get_env().is_some() && !is_set(&name) { arg } else { bind(arg, name) }
             })
         })
     })
@@ -154,11 +136,7 @@ fn with_environment(command: Command, environment: &[(OsString, OsString)]) -> C
 fn bind(arg: Arg, name: String) -> Arg {
     let is_switch = matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse);
     let arg = arg.env(name).hide_env(true);
-    if is_switch {
-        arg.value_parser(BoolishValueParser::new())
-    } else {
-        arg
-    }
+    if is_switch { arg.value_parser(BoolishValueParser::new()) } else { arg }
 }
 
 /// A misspelt `LASTGOOD_BACKUP__EXCLUED` would silently back up what must not be.
@@ -167,21 +145,15 @@ fn reject_unknown(
     environment: &[(OsString, OsString)],
 ) -> Result<(), clap::Error> {
     for (name, _) in environment {
-        let Some(rest) = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("LASTGOOD_"))
-        else {
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("LASTGOOD_")) else {
             continue;
         };
         let Some((sub, flag)) = rest.split_once("__") else {
             continue;
         };
-        let sub = command
-            .get_subcommands()
-            .find(|known| variable(known.get_name()) == sub);
+        let sub = command.get_subcommands().find(|known| variable(known.get_name()) == sub);
         let is_known = sub.is_some_and(|sub| {
-            sub.get_arguments()
-                .any(|arg| arg.get_long().is_some_and(|long| variable(long) == flag))
+            sub.get_arguments().any(|arg| arg.get_long().is_some_and(|long| variable(long) == flag))
         });
         if !is_known {
             let message = format!("no flag belongs to the environment variable LASTGOOD_{rest}\n");
@@ -216,10 +188,8 @@ mod tests {
 
     fn parse_with(args: &[&str], environment: &[(&str, &str)]) -> Result<Cli, String> {
         let args = ["lastgood"].iter().chain(args).map(OsString::from);
-        let environment: Vec<_> = environment
-            .iter()
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect();
+        let environment: Vec<_> =
+            environment.iter().map(|(key, value)| (key.into(), value.into())).collect();
         parse(args, &environment).map_err(|error| error.to_string())
     }
 

@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command measures how long it takes"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the command measures how long it takes")]
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }

@@ -54,12 +54,7 @@ pub(crate) struct Hints {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            kind: code.kind(),
-            chain: vec![message.into()],
-            hint: None,
-        }
+        Self { code, kind: code.kind(), chain: vec![message.into()], hint: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -94,12 +89,7 @@ impl Failure {
 
     /// A failure with the causes of `error`.
     pub(crate) fn caused(code: Code, error: &dyn std::error::Error) -> Self {
-        Self {
-            code,
-            kind: code.kind(),
-            chain: chain(error),
-            hint: None,
-        }
+        Self { code, kind: code.kind(), chain: chain(error), hint: None }
     }
 
     /// Shows the failure on standard error.
@@ -125,12 +115,7 @@ impl Failure {
 impl From<lastgood::Error> for Failure {
     fn from(error: lastgood::Error) -> Self {
         let (code, kind) = code_of(error.kind());
-        Self {
-            code,
-            kind,
-            chain: chain(&error),
-            hint: None,
-        }
+        Self { code, kind, chain: chain(&error), hint: None }
     }
 }
 
@@ -198,10 +183,7 @@ impl Hints {
     fn of(&self, kind: &str) -> Option<String> {
         let hint = match kind {
             "no-repository" if self.repository.is_some() => {
-                format!(
-                    "check the path, or make a repository there with: {}",
-                    self.command("init")
-                )
+                format!("check the path, or make a repository there with: {}", self.command("init"))
             }
             "no-repository" => {
                 "the default repository is made by the first backup: lastgood backup PATH; another \

@@ -32,17 +32,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, wants_json),
     };
-    let style = Style {
-        json: cli.global.json,
-        quiet: cli.global.quiet,
-        verbosity: cli.global.verbose,
-    };
+    let style =
+        Style { json: cli.global.json, quiet: cli.global.quiet, verbosity: cli.global.verbose };
     let out = Output::new(style);
     let mut hints = Hints::default();
     if let Err(error) = signals::listen(style.json) {
-        out.warn(format!(
-            "cannot listen for signals, so Ctrl-C ends at once: {error}"
-        ));
+        out.warn(format!("cannot listen for signals, so Ctrl-C ends at once: {error}"));
     }
     let result = App::new(cli.global, environment, &out).and_then(|app| {
         hints = app.hints();
@@ -63,11 +58,7 @@ fn usage(error: &clap::Error, wants_json: bool) -> ExitCode {
     let is_failure = error.use_stderr();
     let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_failure && !is_help && wants_json {
-        let style = Style {
-            json: true,
-            quiet: false,
-            verbosity: 0,
-        };
+        let style = Style { json: true, quiet: false, verbosity: 0 };
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
         // The synopsis is for people.
@@ -77,19 +68,13 @@ fn usage(error: &clap::Error, wants_json: bool) -> ExitCode {
         // A reader that went away, as in `lastgood --help | head -1`, is no failure.
         drop(error.print());
     }
-    if is_failure {
-        ExitCode::from(Code::Usage as u8)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if is_failure { ExitCode::from(Code::Usage as u8) } else { ExitCode::SUCCESS }
 }
 
 /// Whether JSON was asked for on a command line that may not parse.
 fn wants_json(args: &[OsString], environment: &Environment) -> bool {
     let flags = args.iter().take_while(|arg| *arg != "--");
-    let variable = environment
-        .get("LASTGOOD_JSON")
-        .and_then(|value| value.to_str());
+    let variable = environment.get("LASTGOOD_JSON").and_then(|value| value.to_str());
     flags.into_iter().any(|arg| arg == "--json")
         || variable.is_some_and(|value| matches!(value, "1" | "true" | "yes" | "on" | "y" | "t"))
 }

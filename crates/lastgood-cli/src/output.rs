@@ -84,11 +84,7 @@ impl Output {
 
     /// A path as a person reads it here: exact for a pipe, harmless for a terminal.
     pub(crate) fn path(&self, path: &[u8]) -> Vec<u8> {
-        if self.is_terminal {
-            text::escaped(path).into_bytes()
-        } else {
-            path.to_vec()
-        }
+        if self.is_terminal { text::escaped(path).into_bytes() } else { path.to_vec() }
     }
 
     /// A line with raw bytes in it; nothing with `--json`.
@@ -162,11 +158,9 @@ impl Output {
     pub(crate) fn finish(&self) -> Result<(), Failure> {
         self.flush();
         match lock(&self.failed).take() {
-            Some(error) => Err(Failure::io(
-                Code::Failed,
-                "cannot write to standard output",
-                &error,
-            )),
+            Some(error) => {
+                Err(Failure::io(Code::Failed, "cannot write to standard output", &error))
+            }
             None => Ok(()),
         }
     }

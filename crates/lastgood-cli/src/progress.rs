@@ -73,10 +73,7 @@ impl Shown {
         };
         // Checked when the settings were read: above zero and finite.
         let seconds = (1.0 / fps.unwrap_or(default)).clamp(1.0 / 60.0, 86_400.0);
-        Some(Self {
-            how,
-            interval: Duration::from_secs_f64(seconds),
-        })
+        Some(Self { how, interval: Duration::from_secs_f64(seconds) })
     }
 }
 
@@ -117,17 +114,9 @@ impl Ticker<'_> {
             }
             bar.set_position((share * BAR_STEPS as f64) as u64);
         }
-        let current = progress
-            .current
-            .as_deref()
-            .map(path_bytes)
-            .unwrap_or_default();
+        let current = progress.current.as_deref().map(path_bytes).unwrap_or_default();
         let text = view.text(progress, text::short_size);
-        bar.set_message(format!(
-            "{} {text}  {}",
-            view.percent(),
-            text::escaped(current)
-        ));
+        bar.set_message(format!("{} {text}  {}", view.percent(), text::escaped(current)));
     }
 }
 
@@ -145,23 +134,14 @@ impl View {
     fn new(progress: &Progress, elapsed: f64, rate: &mut Rate) -> Self {
         let bytes_per_second = rate.add(elapsed, progress.bytes_done);
         let share = share(progress);
-        let left = progress
-            .bytes_total
-            .map(|total| total.saturating_sub(progress.bytes_done));
+        let left = progress.bytes_total.map(|total| total.saturating_sub(progress.bytes_done));
         let remaining = left.filter(|left| *left > 0 && bytes_per_second >= 1.0);
         let remaining = remaining.map(|left| left as f64 / bytes_per_second);
-        Self {
-            elapsed,
-            share,
-            bytes_per_second,
-            remaining,
-        }
+        Self { elapsed, share, bytes_per_second, remaining }
     }
 
     fn percent(&self) -> String {
-        self.share.map_or(String::new(), |share| {
-            format!("{:.0}%", (share * 100.0).floor())
-        })
+        self.share.map_or(String::new(), |share| format!("{:.0}%", (share * 100.0).floor()))
     }
 
     fn text(&self, progress: &Progress, size: fn(u64) -> String) -> String {
@@ -191,10 +171,7 @@ impl View {
         let gap = if percent.is_empty() { "" } else { " " };
         let elapsed = text::duration(self.elapsed);
         let phase = phase_name(progress.phase);
-        format!(
-            "[{elapsed}] {phase}: {percent}{gap}{}",
-            self.text(progress, text::size)
-        )
+        format!("[{elapsed}] {phase}: {percent}{gap}{}", self.text(progress, text::size))
     }
 
     fn json(&self, progress: &Progress) -> serde_json::Value {
@@ -213,15 +190,9 @@ impl View {
         put("percent_done", self.share.map(Into::into));
         put("total_files", progress.files_total.map(Into::into));
         put("total_bytes", progress.bytes_total.map(Into::into));
-        put(
-            "seconds_remaining",
-            self.remaining.map(|seconds| (seconds.ceil() as u64).into()),
-        );
+        put("seconds_remaining", self.remaining.map(|seconds| (seconds.ceil() as u64).into()));
         let current = progress.current.as_deref().map(path_bytes);
-        put(
-            "current_files",
-            current.map(|path| json!([String::from_utf8_lossy(path)])),
-        );
+        put("current_files", current.map(|path| json!([String::from_utf8_lossy(path)])));
         fields
     }
 }
@@ -267,11 +238,7 @@ impl Rate {
         }
         let (since, before) = self.samples.front().copied().unwrap_or((0.0, 0));
         // Several samples a second say no more than one.
-        if self
-            .samples
-            .back()
-            .is_none_or(|(at, _)| elapsed - at >= 0.5)
-        {
+        if self.samples.back().is_none_or(|(at, _)| elapsed - at >= 0.5) {
             self.samples.push_back((elapsed, bytes));
         }
         bytes.saturating_sub(before) as f64 / (elapsed - since).max(0.001)
@@ -324,13 +291,7 @@ mod tests {
         check(progress(10, Some(10)), Some(0.99));
         check(progress(12, Some(10)), Some(0.99));
         check(progress(0, Some(0)), Some(0.25));
-        check(
-            Progress {
-                phase: Phase::Done,
-                ..progress(10, Some(10))
-            },
-            Some(1.0),
-        );
+        check(Progress { phase: Phase::Done, ..progress(10, Some(10)) }, Some(1.0));
     }
 
     #[test]
@@ -344,9 +305,8 @@ mod tests {
     #[test]
     fn the_rate_is_of_the_last_seconds() {
         let mut rate = Rate::default();
-        let rates: Vec<f64> = (1..=60_u64)
-            .map(|second| rate.add(second as f64, second.min(30) * 1000))
-            .collect();
+        let rates: Vec<f64> =
+            (1..=60_u64).map(|second| rate.add(second as f64, second.min(30) * 1000)).collect();
         assert!((rates[20] - 1000.0).abs() < 1.0, "{rates:?}");
         assert!(rates[59] < 1.0, "{rates:?}");
     }

@@ -29,11 +29,7 @@ pub(crate) fn from_file(path: &Path) -> Result<Password, Failure> {
 pub(crate) fn from_command(command: &OsStr) -> Result<Password, Failure> {
     let name = command.display();
     let failed = |error: &io::Error| {
-        Failure::io(
-            Code::WrongKey,
-            format!("cannot run the password command {name}"),
-            error,
-        )
+        Failure::io(Code::WrongKey, format!("cannot run the password command {name}"), error)
     };
     let mut child = Command::new("/bin/sh")
         .arg("-c")
@@ -68,9 +64,7 @@ pub(crate) fn ask(prompt: &str) -> Result<Password, Failure> {
     let mut silent = before.clone();
     silent.local_modes -= LocalModes::ECHO;
     silent.local_modes |= LocalModes::ECHONL | LocalModes::ICANON;
-    write!(terminal, "{prompt}: ")
-        .and_then(|()| terminal.flush())
-        .map_err(failed)?;
+    write!(terminal, "{prompt}: ").and_then(|()| terminal.flush()).map_err(failed)?;
     signals::remember_terminal(Some(before.clone()));
     tcsetattr(&terminal, OptionalActions::Flush, &silent).map_err(|error| failed(error.into()))?;
     let line = read_line(&terminal);
@@ -84,22 +78,14 @@ pub(crate) fn ask(prompt: &str) -> Result<Password, Failure> {
 pub(crate) fn from_stdin() -> Result<Password, Failure> {
     let line = read_line(io::stdin().lock());
     line.map_err(|error| {
-        Failure::io(
-            Code::WrongKey,
-            "cannot read the password from standard input",
-            &error,
-        )
+        Failure::io(Code::WrongKey, "cannot read the password from standard input", &error)
     })?
     .ok_or_else(none_given)
 }
 
 /// The failure of a command that needs a password and was given none.
 pub(crate) fn none_given() -> Failure {
-    Failure::new(
-        Code::WrongKey,
-        "this repository needs a password, and none was given",
-    )
-    .hint(
+    Failure::new(Code::WrongKey, "this repository needs a password, and none was given").hint(
         "give one with --password-file, --password-command, LASTGOOD_PASSWORD or at a terminal; a \
          key file with --key-file",
     )

@@ -60,33 +60,17 @@ pub(crate) fn repository(
 ) -> Result<Option<PathBuf>, Failure> {
     let file = |path: &Path| {
         let mut bytes = std::fs::read(path).map_err(|error| {
-            Failure::io(
-                Code::Failed,
-                format!("cannot read {}", path.display()),
-                &error,
-            )
+            Failure::io(Code::Failed, format!("cannot read {}", path.display()), &error)
         })?;
-        bytes.truncate(
-            bytes
-                .iter()
-                .position(|&byte| byte == b'\n')
-                .unwrap_or(bytes.len()),
-        );
+        bytes.truncate(bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len()));
         if bytes.trim_ascii().is_empty() {
-            return Err(Failure::usage(format!(
-                "{} names no repository",
-                path.display()
-            )));
+            return Err(Failure::usage(format!("{} names no repository", path.display())));
         }
-        Ok(PathBuf::from(OsString::from_vec(
-            bytes.trim_ascii().to_vec(),
-        )))
+        Ok(PathBuf::from(OsString::from_vec(bytes.trim_ascii().to_vec())))
     };
     match (&global.repo, &global.repository_file) {
         (Some(_), Some(_)) => {
-            return Err(Failure::usage(
-                "--repo and --repository-file are both given",
-            ));
+            return Err(Failure::usage("--repo and --repository-file are both given"));
         }
         (Some(repo), None) => return Ok(Some(repo.clone())),
         (None, Some(path)) => return file(path).map(Some),
@@ -94,9 +78,9 @@ pub(crate) fn repository(
     }
     let variable = environment.wanted("LASTGOOD_REPOSITORY")?;
     match (variable, environment.wanted("LASTGOOD_REPOSITORY_FILE")?) {
-        (Some(_), Some(_)) => Err(Failure::usage(
-            "LASTGOOD_REPOSITORY and LASTGOOD_REPOSITORY_FILE are both set",
-        )),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage("LASTGOOD_REPOSITORY and LASTGOOD_REPOSITORY_FILE are both set"))
+        }
         (Some(repo), None) => Ok(Some(repo.into())),
         (None, Some(path)) => file(Path::new(path)).map(Some),
         (None, None) => Ok(None),
@@ -110,27 +94,12 @@ pub(crate) fn key(
 ) -> Result<Option<KeySource>, Failure> {
     let path = |value: &OsStr| PathBuf::from(value);
     let flags = [
-        (
-            "--password-file",
-            global.password_file.clone().map(KeySource::PasswordFile),
-        ),
-        (
-            "--password-command",
-            global
-                .password_command
-                .clone()
-                .map(KeySource::PasswordCommand),
-        ),
-        (
-            "--key-file",
-            global.key_file.clone().map(KeySource::KeyFile),
-        ),
+        ("--password-file", global.password_file.clone().map(KeySource::PasswordFile)),
+        ("--password-command", global.password_command.clone().map(KeySource::PasswordCommand)),
+        ("--key-file", global.key_file.clone().map(KeySource::KeyFile)),
         (
             "--recovery-code-file",
-            global
-                .recovery_code_file
-                .clone()
-                .map(KeySource::RecoveryCodeFile),
+            global.recovery_code_file.clone().map(KeySource::RecoveryCodeFile),
         ),
     ];
     if let Some(source) = only_one(flags)? {
@@ -138,37 +107,19 @@ pub(crate) fn key(
     }
     let descriptor = match environment.wanted("LASTGOOD_PASSWORD_FD")? {
         None => None,
-        Some(text) => Some(
-            text.to_str()
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| {
-                    Failure::usage(format!(
-                        "LASTGOOD_PASSWORD_FD is {}: no number",
-                        text.display()
-                    ))
-                })?,
-        ),
+        Some(text) => Some(text.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            Failure::usage(format!("LASTGOOD_PASSWORD_FD is {}: no number", text.display()))
+        })?),
     };
     let file = environment.wanted("LASTGOOD_PASSWORD_FILE")?.map(path);
-    let command = environment
-        .wanted("LASTGOOD_PASSWORD_COMMAND")?
-        .map(OsStr::to_owned);
+    let command = environment.wanted("LASTGOOD_PASSWORD_COMMAND")?.map(OsStr::to_owned);
     let key_file = environment.wanted("LASTGOOD_KEY_FILE")?.map(path);
     let password = environment.wanted("LASTGOOD_PASSWORD")?;
     only_one([
-        (
-            "LASTGOOD_PASSWORD",
-            password.map(|_| KeySource::PasswordVariable),
-        ),
+        ("LASTGOOD_PASSWORD", password.map(|_| KeySource::PasswordVariable)),
         ("LASTGOOD_PASSWORD_FILE", file.map(KeySource::PasswordFile)),
-        (
-            "LASTGOOD_PASSWORD_COMMAND",
-            command.map(KeySource::PasswordCommand),
-        ),
-        (
-            "LASTGOOD_PASSWORD_FD",
-            descriptor.map(KeySource::PasswordDescriptor),
-        ),
+        ("LASTGOOD_PASSWORD_COMMAND", command.map(KeySource::PasswordCommand)),
+        ("LASTGOOD_PASSWORD_FD", descriptor.map(KeySource::PasswordDescriptor)),
         ("LASTGOOD_KEY_FILE", key_file.map(KeySource::KeyFile)),
     ])
 }
@@ -176,14 +127,10 @@ pub(crate) fn key(
 fn only_one<const N: usize>(
     sources: [(&str, Option<KeySource>); N],
 ) -> Result<Option<KeySource>, Failure> {
-    let mut given = sources
-        .into_iter()
-        .filter_map(|(name, source)| Some((name, source?)));
+    let mut given = sources.into_iter().filter_map(|(name, source)| Some((name, source?)));
     let first = given.next();
     if let (Some((one, _)), Some((other, _))) = (&first, given.next()) {
-        return Err(Failure::usage(format!(
-            "{one} and {other} are both given: keep one of them"
-        )));
+        return Err(Failure::usage(format!("{one} and {other} are both given: keep one of them")));
     }
     Ok(first.map(|(_, source)| source))
 }
@@ -238,15 +185,8 @@ pub(crate) fn home(global: &Global, environment: &Environment) -> Result<Home, F
 
 /// `HOME`; for root without one, as system services run, what it would be.
 fn user_home(environment: &Environment) -> Option<PathBuf> {
-    let home = environment
-        .get("HOME")
-        .map(PathBuf::from)
-        .filter(|home| home.is_absolute());
-    home.or_else(|| {
-        rustix::process::geteuid()
-            .is_root()
-            .then(|| PathBuf::from("/root"))
-    })
+    let home = environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    home.or_else(|| rustix::process::geteuid().is_root().then(|| PathBuf::from("/root")))
 }
 
 /// How often progress is shown, where the user said so.
@@ -267,11 +207,7 @@ pub(crate) fn progress_fps(environment: &Environment) -> Result<Option<f64>, Fai
 /// Makes a path absolute without resolving links.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error: io::Error| {
-        Failure::io(
-            Code::Failed,
-            format!("cannot make {} absolute", path.display()),
-            &error,
-        )
+        Failure::io(Code::Failed, format!("cannot make {} absolute", path.display()), &error)
     })
 }
 

@@ -16,13 +16,11 @@ use crate::output::eprintln_quietly;
 /// but with our code and with the terminal as it was.
 pub(crate) fn listen(json: bool) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for _ in signals.forever() {
-                on_signal(json);
-            }
-        })?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            on_signal(json);
+        }
+    })?;
     Ok(())
 }
 

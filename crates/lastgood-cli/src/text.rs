@@ -64,10 +64,9 @@ pub(crate) fn time_json(time: Timestamp) -> String {
 /// Local time to the second.
 pub(crate) fn time(time: Timestamp) -> String {
     match civil(time) {
-        Some(timestamp) => timestamp
-            .to_zoned(TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M:%S")
-            .to_string(),
+        Some(timestamp) => {
+            timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        }
         None => format!("@{}", time.seconds),
     }
 }
@@ -75,12 +74,8 @@ pub(crate) fn time(time: Timestamp) -> String {
 fn civil(time: Timestamp) -> Option<JiffTimestamp> {
     // Nanoseconds count upwards from the second, before 1970 as well.
     let start = JiffTimestamp::from_second(time.seconds).ok()?;
-    let time = start
-        .checked_add(jiff::SignedDuration::from_nanos(i64::from(time.nanos)))
-        .ok()?;
-    (0..=9999)
-        .contains(&time.to_zoned(TimeZone::UTC).year())
-        .then_some(time)
+    let time = start.checked_add(jiff::SignedDuration::from_nanos(i64::from(time.nanos))).ok()?;
+    (0..=9999).contains(&time.to_zoned(TimeZone::UTC).year()).then_some(time)
 }
 
 /// Reads a time as people write it: RFC 3339, a local date and time, a local date, or `now`.
@@ -96,15 +91,9 @@ pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     let nanos = timestamp.subsec_nanosecond();
     let seconds = timestamp.as_second();
     Ok(if nanos < 0 {
-        Timestamp {
-            seconds: seconds - 1,
-            nanos: (nanos + 1_000_000_000).unsigned_abs(),
-        }
+        Timestamp { seconds: seconds - 1, nanos: (nanos + 1_000_000_000).unsigned_abs() }
     } else {
-        Timestamp {
-            seconds,
-            nanos: nanos.unsigned_abs(),
-        }
+        Timestamp { seconds, nanos: nanos.unsigned_abs() }
     })
 }
 
@@ -120,26 +109,14 @@ pub(crate) fn parse_moment(text: &str, now: Timestamp) -> Option<Timestamp> {
         "y" => Span::new().try_years(count).ok(),
         _ => None,
     };
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (count, unit) = text.split_at(digits);
     if let Some(span) = count.parse().ok().and_then(|count| span(count, unit)) {
-        let then = civil(now)?
-            .to_zoned(TimeZone::system())
-            .checked_sub(span)
-            .ok()?;
-        return Some(Timestamp {
-            seconds: then.timestamp().as_second(),
-            nanos: now.nanos,
-        });
+        let then = civil(now)?.to_zoned(TimeZone::system()).checked_sub(span).ok()?;
+        return Some(Timestamp { seconds: then.timestamp().as_second(), nanos: now.nanos });
     }
     let is_day = text.len() == "2026-11-21".len() && text.parse::<jiff::civil::Date>().is_ok();
-    let end = if is_day {
-        format!("{text} 23:59:59.999999999")
-    } else {
-        text.to_owned()
-    };
+    let end = if is_day { format!("{text} 23:59:59.999999999") } else { text.to_owned() };
     parse_time(&end).ok()
 }
 
@@ -162,9 +139,7 @@ pub(crate) fn put_paths<'a>(
     fields: &mut Map<String, Value>,
     paths: impl Iterator<Item = &'a [u8]> + Clone,
 ) {
-    let texts = paths
-        .clone()
-        .map(|path| Value::from(String::from_utf8_lossy(path)));
+    let texts = paths.clone().map(|path| Value::from(String::from_utf8_lossy(path)));
     fields.insert("paths".to_owned(), texts.collect::<Vec<_>>().into());
     if paths.clone().any(|path| std::str::from_utf8(path).is_err()) {
         let bytes = paths.map(|path| Value::from(hex(path)));
@@ -182,11 +157,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
         for digit in 0..4 {
             let value = group >> (18 - 6 * digit) & 63;
             let is_padding = digit > chunk.len();
-            text.push(if is_padding {
-                '='
-            } else {
-                char::from(DIGITS[value as usize])
-            });
+            text.push(if is_padding { '=' } else { char::from(DIGITS[value as usize]) });
         }
     }
     text
@@ -194,12 +165,10 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 
 /// Lowercase hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a string works");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string works");
+        text
+    })
 }
 
 /// The first eight digits of an id.
@@ -246,11 +215,9 @@ pub(crate) fn quoted(word: &str) -> String {
 pub(crate) fn mode(kind: char, mode: u16) -> String {
     let mut text = String::with_capacity(10);
     text.push(kind);
-    for (shift, special, set, unset) in [
-        (6, 0o4000, 's', 'S'),
-        (3, 0o2000, 's', 'S'),
-        (0, 0o1000, 't', 'T'),
-    ] {
+    for (shift, special, set, unset) in
+        [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
+    {
         let bits = mode >> shift;
         text.push(if bits & 4 != 0 { 'r' } else { '-' });
         text.push(if bits & 2 != 0 { 'w' } else { '-' });

@@ -15,10 +15,7 @@ impl State for Fake {
     type Directory = Vec<u8>;
     type Error = std::convert::Infallible;
 
-    fn list(
-        &mut self,
-        directory: &Vec<u8>,
-    ) -> Result<Vec<(Entry, Option<Vec<u8>>)>, Self::Error> {
+    fn list(&mut self, directory: &Vec<u8>) -> Result<Vec<(Entry, Option<Vec<u8>>)>, Self::Error> {
         self.listed += 1;
         let below = |path: &[u8]| {
             let rest = if directory.is_empty() {
@@ -125,7 +122,18 @@ fn every_kind_of_change_is_found_in_path_order() {
     check(
         &mut before,
         &mut after,
-        &["Ua", "Mb/x", "-b/y", "+b/z", "-gone", "-gone/f", "Tkind", "+kind/new", "Tturned", "-turned/f"],
+        &[
+            "Ua",
+            "Mb/x",
+            "-b/y",
+            "+b/z",
+            "-gone",
+            "-gone/f",
+            "Tkind",
+            "+kind/new",
+            "Tturned",
+            "-turned/f",
+        ],
     );
 }
 

@@ -47,16 +47,10 @@ impl ChunkerParams {
     pub const fn validate(self) -> Result<Self, DecodeError> {
         let (Self::MinAes { target: bytes } | Self::Fixed { block: bytes }) = self;
         if bytes < Self::BYTES_MIN || bytes > Self::BYTES_MAX {
-            return Err(DecodeError::invalid(
-                "chunker",
-                "the length is not from 4 KiB to 4 MiB",
-            ));
+            return Err(DecodeError::invalid("chunker", "the length is not from 4 KiB to 4 MiB"));
         }
         if bytes % Self::STEP_BYTES != 0 {
-            return Err(DecodeError::invalid(
-                "chunker",
-                "the length is not a multiple of 1 KiB",
-            ));
+            return Err(DecodeError::invalid("chunker", "the length is not a multiple of 1 KiB"));
         }
         Ok(self)
     }
@@ -114,9 +108,7 @@ const ALGORITHM_MIN_AES: u8 = 1;
 const ALGORITHM_FIXED: u8 = 2;
 
 const _: () = {
-    let longest = ChunkerParams::MinAes {
-        target: ChunkerParams::BYTES_MAX,
-    };
+    let longest = ChunkerParams::MinAes { target: ChunkerParams::BYTES_MAX };
     assert!(longest.max_bytes() <= BLOB_BYTES_MAX);
     // A search covers `target + 1` positions, always more than one block.
     assert!(ChunkerParams::BYTES_MIN as usize >= BLOCK_POSITIONS);
@@ -182,11 +174,7 @@ impl Chunker {
 
     fn on_path(params: ChunkerParams, key: &CutKey, path: simd::Path) -> Self {
         assert_eq!(params.validate(), Ok(params));
-        Self {
-            params,
-            keys: RoundKeys::derive(key),
-            path,
-        }
+        Self { params, keys: RoundKeys::derive(key), path }
     }
 
     /// Length of the first chunk of `data`, where `data` starts at a cut (or at the start of the
@@ -231,15 +219,9 @@ impl Chunker {
 /// loop, then the place within the first block that has the smallest. The last block is pulled
 /// back to end where `bytes` end; what it sees twice cannot be less than what was seen.
 fn first_minimum(path: simd::Path, keys: &RoundKeys, bytes: &[u8]) -> usize {
-    let last = bytes
-        .len()
-        .checked_sub(BLOCK_BYTES)
-        .expect("a search spans at least one block");
+    let last = bytes.len().checked_sub(BLOCK_BYTES).expect("a search spans at least one block");
     let block_at = |start: usize| -> &[u8; BLOCK_BYTES] {
-        bytes
-            .get(start..)
-            .and_then(<[u8]>::first_chunk)
-            .expect("a block starts at most at `last`")
+        bytes.get(start..).and_then(<[u8]>::first_chunk).expect("a block starts at most at `last`")
     };
     let starts = (0..last).step_by(BLOCK_POSITIONS).chain([last]);
     let (value, start) = starts

@@ -63,21 +63,13 @@ impl Config {
             return Err(reader.invalid("this is not a lastgood repository").into());
         }
         if magic[6] != MAGIC[6] {
-            return Err(DecodeError::TooNew {
-                what: "config",
-                version: magic[6],
-                known: 1,
-            }
-            .into());
+            return Err(DecodeError::TooNew { what: "config", version: magic[6], known: 1 }.into());
         }
         let length = reader.left().saturating_sub(64);
         let record = Record::parse(reader.take(length)?, "config")?;
         // Features come first: a later format may have changed the meaning of all that follows.
         let required = decode_names(record.reader(1)?)?;
-        if let Some(feature) = required
-            .iter()
-            .find(|f| !KNOWN_FEATURES.contains(&f.as_str()))
-        {
+        if let Some(feature) = required.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
             return Err(ConfigError::UnknownFeature(feature.clone()));
         }
         let signature = reader.array()?;
@@ -91,23 +83,15 @@ impl Config {
             chunker: ChunkerParams::from_bytes(record.array(7)?)
                 .map_err(|_| DecodeError::invalid("config", "its chunker is unknown"))?,
         };
-        let signed = bytes
-            .get(..bytes.len().saturating_sub(64))
-            .unwrap_or_default();
-        config
-            .root
-            .verify(CONTEXT, &[signed], &signature)
-            .map_err(ConfigError::Key)?;
+        let signed = bytes.get(..bytes.len().saturating_sub(64)).unwrap_or_default();
+        config.root.verify(CONTEXT, &[signed], &signature).map_err(ConfigError::Key)?;
         Ok(config)
     }
 
     /// The first feature, if any, that a program must know to write here and this one does not.
     #[must_use]
     pub fn unknown_to_writers(&self) -> Option<&str> {
-        self.read_compatible
-            .iter()
-            .map(String::as_str)
-            .find(|f| !KNOWN_FEATURES.contains(f))
+        self.read_compatible.iter().map(String::as_str).find(|f| !KNOWN_FEATURES.contains(f))
     }
 
     /// Whether the config was signed by the root these keys come from.

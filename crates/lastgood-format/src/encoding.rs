@@ -57,10 +57,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`] when fewer are left.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self
-            .bytes
-            .split_at_checked(count)
-            .ok_or(DecodeError::Truncated { what: self.what })?;
+        let (head, rest) =
+            self.bytes.split_at_checked(count).ok_or(DecodeError::Truncated { what: self.what })?;
         self.bytes = rest;
         Ok(head)
     }
@@ -70,10 +68,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`] when fewer are left.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (head, rest) = self
-            .bytes
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated { what: self.what })?;
+        let (head, rest) =
+            self.bytes.split_first_chunk().ok_or(DecodeError::Truncated { what: self.what })?;
         self.bytes = rest;
         Ok(*head)
     }
@@ -125,18 +121,12 @@ impl<'a> Reader<'a> {
             let byte = self.u8()?;
             let bits = u64::from(byte & 0x7f);
             if shift == 63 && byte > 1 {
-                return Err(DecodeError::invalid(
-                    self.what,
-                    "an integer exceeds 64 bits",
-                ));
+                return Err(DecodeError::invalid(self.what, "an integer exceeds 64 bits"));
             }
             value |= bits << shift;
             if byte < 0x80 {
                 return if byte == 0 {
-                    Err(DecodeError::invalid(
-                        self.what,
-                        "an integer is not in its shortest form",
-                    ))
+                    Err(DecodeError::invalid(self.what, "an integer is not in its shortest form"))
                 } else {
                     Ok(value)
                 };
@@ -153,10 +143,7 @@ impl<'a> Reader<'a> {
         usize::try_from(self.varint()?)
             .ok()
             .filter(|&value| value <= max)
-            .ok_or(DecodeError::invalid(
-                self.what,
-                "a count or length exceeds its limit",
-            ))
+            .ok_or(DecodeError::invalid(self.what, "a count or length exceeds its limit"))
     }
 
     /// A variable-length integer that fits 32 bits.
@@ -207,10 +194,7 @@ impl<'a> Reader<'a> {
     /// An error about the structure being read.
     #[must_use]
     pub const fn invalid(&self, why: &'static str) -> DecodeError {
-        DecodeError::Invalid {
-            what: self.what,
-            why,
-        }
+        DecodeError::Invalid { what: self.what, why }
     }
 
     /// Everything that is left.
@@ -285,10 +269,7 @@ impl RecordWriter {
     /// # Panics
     /// When `tag` is not above the one before: a record is written in order.
     pub fn field(&mut self, tag: u64, bytes: &[u8]) -> &mut Self {
-        assert!(
-            tag > self.last,
-            "record fields are written in ascending order"
-        );
+        assert!(tag > self.last, "record fields are written in ascending order");
         self.last = tag;
         self.bytes.varint(tag);
         self.bytes.bytes(bytes);
@@ -341,10 +322,7 @@ impl<'a> Record<'a> {
     /// The field `tag`, if there is one.
     #[must_use]
     pub fn optional(&self, tag: u64) -> Option<&'a [u8]> {
-        let at = self
-            .fields
-            .binary_search_by_key(&tag, |&(tag, _)| tag)
-            .ok()?;
+        let at = self.fields.binary_search_by_key(&tag, |&(tag, _)| tag).ok()?;
         self.fields.get(at).map(|&(_, bytes)| bytes)
     }
 
@@ -353,10 +331,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`DecodeError::Invalid`] when it is missing.
     pub fn required(&self, tag: u64) -> Result<&'a [u8], DecodeError> {
-        self.optional(tag).ok_or(DecodeError::invalid(
-            self.what,
-            "a required field is missing",
-        ))
+        self.optional(tag).ok_or(DecodeError::invalid(self.what, "a required field is missing"))
     }
 
     /// The field `tag` as exactly `N` bytes.
@@ -393,8 +368,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// When it is missing.
     pub fn reader(&self, tag: u64) -> Result<Reader<'a>, DecodeError> {
-        self.required(tag)
-            .map(|bytes| Reader::new(bytes, self.what))
+        self.required(tag).map(|bytes| Reader::new(bytes, self.what))
     }
 
     /// A reader over the field `tag`, empty when it is missing.

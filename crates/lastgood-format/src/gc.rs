@@ -40,12 +40,7 @@ impl Retired {
         if let Some(id) = self.replaced_by {
             record.field(4, id.as_bytes());
         }
-        sign(
-            ObjectKind::Retired,
-            keys.repository(),
-            signer,
-            &record.finish(),
-        )
+        sign(ObjectKind::Retired, keys.repository(), signer, &record.finish())
     }
 
     /// Parses and verifies.
@@ -143,12 +138,7 @@ impl Relocation {
             .field(1, self.from.session.as_bytes())
             .field(2, self.from.pack.as_bytes())
             .field(3, &blobs);
-        sign(
-            ObjectKind::Relocation,
-            keys.repository(),
-            signer,
-            &record.finish(),
-        )
+        sign(ObjectKind::Relocation, keys.repository(), signer, &record.finish())
     }
 
     /// Parses and verifies.
@@ -198,24 +188,15 @@ impl ReadSession {
     /// The stored form, signed by a writer.
     #[must_use]
     pub fn encode(&self, keys: &RepositoryKeys, signer: &Signer) -> Vec<u8> {
-        let snapshots: Vec<u8> = self
-            .snapshots
-            .iter()
-            .flat_map(|id| id.as_bytes())
-            .copied()
-            .collect();
+        let snapshots: Vec<u8> =
+            self.snapshots.iter().flat_map(|id| id.as_bytes()).copied().collect();
         let mut record = RecordWriter::default();
         record
             .field(1, self.id.as_bytes())
             .integer(2, self.round)
             .field(3, &self.started.to_le_bytes())
             .field(4, &snapshots);
-        sign(
-            ObjectKind::ReadSession,
-            keys.repository(),
-            signer,
-            &record.finish(),
-        )
+        sign(ObjectKind::ReadSession, keys.repository(), signer, &record.finish())
     }
 
     /// Parses and verifies the object stored for read session `id`.
@@ -233,10 +214,7 @@ impl ReadSession {
             id,
             round: record.integer(2)?,
             started: i64::from_le_bytes(record.array(3)?),
-            snapshots: snapshots
-                .iter()
-                .map(|bytes| SnapshotId::new(*bytes))
-                .collect(),
+            snapshots: snapshots.iter().map(|bytes| SnapshotId::new(*bytes)).collect(),
         })
     }
 }

@@ -30,10 +30,7 @@ impl FrameSize {
         if log2 >= 9 && log2 <= 16 {
             Ok(Self(log2))
         } else {
-            Err(DecodeError::invalid(
-                "frame size",
-                "it is not between 512 and 65,536",
-            ))
+            Err(DecodeError::invalid("frame size", "it is not between 512 and 65,536"))
         }
     }
 
@@ -104,11 +101,7 @@ impl GroupCompressor {
     #[must_use]
     pub fn new(level: i32) -> Self {
         let zstd = Compressor::new(level).expect("zstd takes any level and clamps it");
-        Self {
-            level,
-            zstd,
-            scratch: Vec::new(),
-        }
+        Self { level, zstd, scratch: Vec::new() }
     }
 
     /// The level, part of what a group's key depends on.
@@ -188,10 +181,7 @@ impl GroupDecompressor {
                     Ok(length) if length == raw_bytes => Ok(()),
                     _ => {
                         out.truncate(start);
-                        Err(DecodeError::invalid(
-                            "group",
-                            "it does not decompress to its length",
-                        ))
+                        Err(DecodeError::invalid("group", "it does not decompress to its length"))
                     }
                 }
             }
@@ -224,9 +214,7 @@ impl GroupSalt {
     ) -> Self {
         let counter = counter.to_le_bytes();
         let material = [&[&counter[..], random], contents].concat();
-        let digest = secret
-            .secret
-            .derive("lastgood 2026-11 v1 group salt", &material);
+        let digest = secret.secret.derive("lastgood 2026-11 v1 group salt", &material);
         let mut salt = [0; 16];
         salt.copy_from_slice(&digest.expose()[..16]);
         Self(salt)
@@ -286,15 +274,7 @@ pub fn open_frames(
     payload_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), FrameError> {
-    open_frames_as(
-        Purpose::Group,
-        secret,
-        salt,
-        size,
-        frames,
-        payload_bytes,
-        out,
-    )
+    open_frames_as(Purpose::Group, secret, salt, size, frames, payload_bytes, out)
 }
 
 /// [`open_frames`] for frames of either purpose.
@@ -309,10 +289,7 @@ pub(crate) fn open_frames_as(
 ) -> Result<(), FrameError> {
     let count = size.count(payload_bytes);
     if frames.len() != count.saturating_mul(size.stored()) {
-        return Err(FrameError {
-            frame: 0,
-            source: KeyError::Forged,
-        });
+        return Err(FrameError { frame: 0, source: KeyError::Forged });
     }
     let aad = frame_aad(purpose, secret, size, count);
     let key = aead_key(&group_key(secret, salt, &aad));
@@ -326,10 +303,7 @@ pub(crate) fn open_frames_as(
         });
         let Some(piece) = piece else {
             out.truncate(start);
-            return Err(FrameError {
-                frame: number,
-                source: KeyError::Forged,
-            });
+            return Err(FrameError { frame: number, source: KeyError::Forged });
         };
         out.extend_from_slice(piece);
         left = left.saturating_sub(piece.len());
@@ -361,9 +335,7 @@ pub(crate) enum Purpose {
 /// The key covers the associated data as well: were it the salt alone, a cloned machine that cuts
 /// the same payload into frames of another size would seal other bytes under the same nonces.
 fn group_key(secret: &ClassSecret, salt: GroupSalt, aad: &[u8; 40]) -> Secret {
-    secret
-        .secret
-        .derive("lastgood 2026-11 v1 group key", &[&salt.0, aad])
+    secret.secret.derive("lastgood 2026-11 v1 group key", &[&salt.0, aad])
 }
 
 /// Associated data of every frame of a group: suite, class, frame size, purpose, frame count,

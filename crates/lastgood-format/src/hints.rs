@@ -57,12 +57,7 @@ impl LeafCodec for HintsCodec {
         let inodes = decode_numbers(&mut reader, count)?;
         let devices = decode_numbers(&mut reader, count)?;
         let flags = reader.take(count)?;
-        let columns = ctimes
-            .into_iter()
-            .zip(btimes)
-            .zip(inodes)
-            .zip(devices)
-            .zip(flags);
+        let columns = ctimes.into_iter().zip(btimes).zip(inodes).zip(devices).zip(flags);
         let items = columns
             .map(|((((ctime, btime), inode), device), &flag)| {
                 let children = match flag {
@@ -70,17 +65,8 @@ impl LeafCodec for HintsCodec {
                     1 => Some(BlobId::new(reader.array()?)),
                     _ => return Err(reader.invalid("a flag is neither 0 nor 1")),
                 };
-                let hint = Hint {
-                    ctime,
-                    btime,
-                    inode,
-                    device,
-                };
-                Ok(HintItem {
-                    hint,
-                    children,
-                    boundary: 1,
-                })
+                let hint = Hint { ctime, btime, inode, device };
+                Ok(HintItem { hint, children, boundary: 1 })
             })
             .collect::<Result<_, _>>()?;
         reader.finish()?;
@@ -97,10 +83,7 @@ fn decode_times(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Timestamp>,
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         last = last.wrapping_add(reader.zigzag()?);
-        times.push(Timestamp {
-            seconds: last,
-            nanos: 0,
-        });
+        times.push(Timestamp { seconds: last, nanos: 0 });
     }
     for time in &mut times {
         time.nanos = reader.u32()?;

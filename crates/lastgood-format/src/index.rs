@@ -24,10 +24,7 @@ impl BlobPrefix {
     /// The first eight bytes as a number whose order is that of the bytes.
     #[must_use]
     pub fn leading(&self) -> u64 {
-        self.0
-            .iter()
-            .take(8)
-            .fold(0, |number, &byte| (number << 8) | u64::from(byte))
+        self.0.iter().take(8).fold(0, |number, &byte| (number << 8) | u64::from(byte))
     }
 
     /// A hash for filters.
@@ -69,18 +66,10 @@ impl IndexSegment {
         body.varint(self.packs.len() as u64);
         self.packs.iter().for_each(|pack| pack.encode(&mut body));
         body.varint(self.entries.len() as u64);
-        self.entries
-            .iter()
-            .for_each(|entry| body.extend_from_slice(&entry.blob.0));
-        self.entries
-            .iter()
-            .for_each(|entry| body.varint(u64::from(entry.pack)));
-        self.entries
-            .iter()
-            .for_each(|entry| body.varint(u64::from(entry.ordinal)));
-        self.entries
-            .iter()
-            .for_each(|entry| body.varint(u64::from(entry.bytes)));
+        self.entries.iter().for_each(|entry| body.extend_from_slice(&entry.blob.0));
+        self.entries.iter().for_each(|entry| body.varint(u64::from(entry.pack)));
+        self.entries.iter().for_each(|entry| body.varint(u64::from(entry.ordinal)));
+        self.entries.iter().for_each(|entry| body.varint(u64::from(entry.bytes)));
         seal(
             ObjectKind::Index,
             keys.repository(),
@@ -106,19 +95,13 @@ impl IndexSegment {
     pub fn decode_body(body: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body, "index segment");
         let pack_count = reader.count(INDEX_ENTRIES_MAX, 50)?;
-        let packs = (0..pack_count)
-            .map(|_| PackRef::decode(&mut reader))
-            .collect::<Result<Vec<_>, _>>()?;
+        let packs =
+            (0..pack_count).map(|_| PackRef::decode(&mut reader)).collect::<Result<Vec<_>, _>>()?;
         let count = reader.count(INDEX_ENTRIES_MAX, 19)?;
         let (blobs, _) = reader.take(count.saturating_mul(16))?.as_chunks::<16>();
         let mut entries: Vec<IndexEntry> = blobs
             .iter()
-            .map(|blob| IndexEntry {
-                blob: BlobPrefix(*blob),
-                pack: 0,
-                ordinal: 0,
-                bytes: 0,
-            })
+            .map(|blob| IndexEntry { blob: BlobPrefix(*blob), pack: 0, ordinal: 0, bytes: 0 })
             .collect();
         for entry in &mut entries {
             entry.pack = stored_length(reader.varint_max(pack_count.saturating_sub(1))?);

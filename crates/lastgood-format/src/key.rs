@@ -118,9 +118,7 @@ pub(crate) fn open_once<'a>(
     aad: &[u8],
     bytes: &'a mut [u8],
 ) -> Result<&'a mut [u8], KeyError> {
-    aead_key(key)
-        .open_in_place(nonce(0), Aad::from(aad), bytes)
-        .map_err(|_| KeyError::Forged)
+    aead_key(key).open_in_place(nonce(0), Aad::from(aad), bytes).map_err(|_| KeyError::Forged)
 }
 
 /// The cipher under `key`.
@@ -157,11 +155,7 @@ impl SigningKey {
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(
-            self.0
-                .public_key()
-                .as_ref()
-                .try_into()
-                .expect("Ed25519 public keys are 32 bytes"),
+            self.0.public_key().as_ref().try_into().expect("Ed25519 public keys are 32 bytes"),
         )
     }
 
@@ -292,47 +286,34 @@ impl RepositoryKeys {
     /// Never: there is a key for every kind.
     #[must_use]
     pub fn blob_id(&self, kind: BlobKind, plaintext: &[u8]) -> BlobId {
-        let key = self
-            .blob_ids
-            .get(kind.ordinal())
-            .expect("there is a key for every blob kind");
+        let key = self.blob_ids.get(kind.ordinal()).expect("there is a key for every blob kind");
         BlobId::new(*blake3::keyed_hash(key.expose(), plaintext).as_bytes())
     }
 
     /// The signing key and certificate of the writer called `name`.
     #[must_use]
     pub fn writer(&self, name: &[u8; 16]) -> Signer {
-        let seed = self.root.derive(
-            "lastgood 2026-11 v1 writer signer",
-            &[self.repository.as_bytes(), name],
-        );
+        let seed = self
+            .root
+            .derive("lastgood 2026-11 v1 writer signer", &[self.repository.as_bytes(), name]);
         self.certify(SigningKey::from_seed(&seed), Role::Writer)
     }
 
     /// The signing key and certificate that retires snapshots and collects garbage.
     #[must_use]
     pub fn maintenance(&self) -> Signer {
-        let seed = self.root.derive(
-            "lastgood 2026-11 v1 maintenance signer",
-            &[self.repository.as_bytes()],
-        );
+        let seed = self
+            .root
+            .derive("lastgood 2026-11 v1 maintenance signer", &[self.repository.as_bytes()]);
         self.certify(SigningKey::from_seed(&seed), Role::Maintenance)
     }
 
     fn certify(&self, key: SigningKey, role: Role) -> Signer {
         let public = key.public();
-        let signature = self.root_signer.sign(
-            CERTIFICATE,
-            &[self.repository.as_bytes(), &[role as u8], &public.0],
-        );
-        Signer {
-            key,
-            certificate: Certificate {
-                role,
-                public,
-                signature,
-            },
-        }
+        let signature = self
+            .root_signer
+            .sign(CERTIFICATE, &[self.repository.as_bytes(), &[role as u8], &public.0]);
+        Signer { key, certificate: Certificate { role, public, signature } }
     }
 
     /// Wraps a session secret so that the root can unwrap it.
@@ -343,10 +324,7 @@ impl RepositoryKeys {
     pub fn wrap(&self, class: Class, session: SessionId, secret: &Secret) -> Vec<u8> {
         let key = self.wrap_key(class);
         let mut salt = [0; 16];
-        let hedge = key.derive(
-            "lastgood 2026-11 v1 wrap salt",
-            &[session.as_bytes(), &secret.0],
-        );
+        let hedge = key.derive("lastgood 2026-11 v1 wrap salt", &[session.as_bytes(), &secret.0]);
         salt.copy_from_slice(&hedge.0[..16]);
         let mut sealed = secret.0.to_vec();
         seal_once(
@@ -369,9 +347,7 @@ impl RepositoryKeys {
     ) -> Result<Secret, KeyError> {
         let mut reader = Reader::new(wrapped, "wrapped secret");
         if reader.u8()? != WRAPPED_TO_ROOT {
-            return Err(reader
-                .invalid("it is wrapped in a way this program does not know")
-                .into());
+            return Err(reader.invalid("it is wrapped in a way this program does not know").into());
         }
         let salt: [u8; 16] = reader.array()?;
         let mut sealed = Zeroizing::new(reader.array::<48>()?);
@@ -393,12 +369,7 @@ impl RepositoryKeys {
     }
 
     fn wrap_aad(&self, class: Class, session: SessionId) -> Vec<u8> {
-        [
-            &self.repository.as_bytes()[..],
-            session.as_bytes(),
-            &[class as u8],
-        ]
-        .concat()
+        [&self.repository.as_bytes()[..], session.as_bytes(), &[class as u8]].concat()
     }
 }
 
@@ -474,19 +445,11 @@ impl Certificate {
         let found = reader.u8()?;
         let public = PublicKey(reader.array()?);
         let signature = reader.array()?;
-        root.verify(
-            CERTIFICATE,
-            &[repository.as_bytes(), &[found], &public.0],
-            &signature,
-        )?;
+        root.verify(CERTIFICATE, &[repository.as_bytes(), &[found], &public.0], &signature)?;
         if found != role as u8 {
             return Err(KeyError::Signature);
         }
-        Ok(Self {
-            role,
-            public,
-            signature,
-        })
+        Ok(Self { role, public, signature })
     }
 }
 
@@ -508,13 +471,7 @@ impl ClassSecret {
     #[must_use]
     pub fn create(keys: &RepositoryKeys, class: Class, session: SessionId, secret: Secret) -> Self {
         let wrapped = keys.wrap(class, session, &secret);
-        Self {
-            class,
-            session,
-            repository: keys.repository,
-            secret,
-            wrapped,
-        }
+        Self { class, session, repository: keys.repository, secret, wrapped }
     }
 
     /// Unwraps a stored secret and compares its commitment.
@@ -532,13 +489,7 @@ impl ClassSecret {
         if secret.commitment() != *commitment {
             return Err(KeyError::Forged);
         }
-        Ok(Self {
-            class,
-            session,
-            repository: keys.repository,
-            secret,
-            wrapped: wrapped.to_vec(),
-        })
+        Ok(Self { class, session, repository: keys.repository, secret, wrapped: wrapped.to_vec() })
     }
 }
 

@@ -27,11 +27,7 @@ impl LeafCodec for LinksCodec {
         let mut last: &[u8] = &[];
         for link in items {
             for (path, before) in [(&link.path, last), (&link.leader, &*link.path)] {
-                let shared = before
-                    .iter()
-                    .zip(path.iter())
-                    .take_while(|(a, b)| a == b)
-                    .count();
+                let shared = before.iter().zip(path.iter()).take_while(|(a, b)| a == b).count();
                 out.varint(shared as u64);
                 out.bytes(path.get(shared..).unwrap_or_default());
             }
@@ -72,10 +68,7 @@ fn decode_path(reader: &mut Reader<'_>, before: &[u8]) -> Result<Box<[u8]>, Deco
     let shared = reader.varint_max(before.len())?;
     let suffix = reader.bytes(PATH_BYTES_MAX)?;
     let (prefix, rest) = before.split_at(shared);
-    if rest
-        .first()
-        .is_some_and(|next| suffix.first() == Some(next))
-    {
+    if rest.first().is_some_and(|next| suffix.first() == Some(next)) {
         return Err(reader.invalid("a path is not in its shortest form"));
     }
     let path = [prefix, suffix].concat();

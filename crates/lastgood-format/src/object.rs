@@ -184,12 +184,9 @@ pub fn seal(
     body: &[u8],
 ) -> Vec<u8> {
     let (secret, session, class, wrapped) = match under {
-        SealedUnder::Session(secret) => (
-            &secret.secret,
-            secret.session,
-            secret.class as u8,
-            secret.wrapped.as_slice(),
-        ),
+        SealedUnder::Session(secret) => {
+            (&secret.secret, secret.session, secret.class as u8, secret.wrapped.as_slice())
+        }
         SealedUnder::Index(secret, session) => (secret, session, 0, &[][..]),
     };
     let mut out = header(kind, repository);
@@ -242,16 +239,12 @@ pub fn open(
             keys.index().clone()
         }
         (ObjectKind::Snapshot, class) if class == Class::Meta as u8 => {
-            ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?
-                .secret
-                .clone()
+            ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?.secret.clone()
         }
         _ => return Err(KeyError::Forged),
     };
     let salt: [u8; 32] = reader.array()?;
-    let aad = bytes
-        .get(..bytes.len().saturating_sub(reader.left()))
-        .unwrap_or_default();
+    let aad = bytes.get(..bytes.len().saturating_sub(reader.left())).unwrap_or_default();
     let mut sealed = reader.rest().to_vec();
     let key = secret.derive("lastgood 2026-11 v1 object key", &[&salt]);
     let plain = open_once(&key, aad, &mut sealed)?;
@@ -272,10 +265,7 @@ pub fn open(
 
 /// Appends a wrapped secret with its two-byte length in front.
 pub(crate) fn write_wrapped(wrapped: &[u8], out: &mut Vec<u8>) {
-    assert!(
-        wrapped.len() <= WRAPPED_BYTES_MAX,
-        "a wrapped secret exceeds its limit"
-    );
+    assert!(wrapped.len() <= WRAPPED_BYTES_MAX, "a wrapped secret exceeds its limit");
     let [low, high, ..] = stored_length(wrapped.len()).to_le_bytes();
     out.extend_from_slice(&[low, high]);
     out.extend_from_slice(wrapped);
@@ -296,23 +286,14 @@ fn read_header(
 ) -> Result<Reader<'_>, KeyError> {
     let mut reader = Reader::new(bytes, "object");
     if reader.array::<6>()? != MAGIC {
-        return Err(reader
-            .invalid("it does not start with the magic of an object")
-            .into());
+        return Err(reader.invalid("it does not start with the magic of an object").into());
     }
     let version = reader.u8()?;
     if version != FORMAT {
-        return Err(DecodeError::TooNew {
-            what: "object",
-            version,
-            known: FORMAT,
-        }
-        .into());
+        return Err(DecodeError::TooNew { what: "object", version, known: FORMAT }.into());
     }
     if reader.u8()? != kind as u8 {
-        return Err(reader
-            .invalid("it is of another kind than its name says")
-            .into());
+        return Err(reader.invalid("it is of another kind than its name says").into());
     }
     if reader.array::<16>()? != *repository.as_bytes() {
         return Err(reader.invalid("it belongs to another repository").into());

@@ -43,14 +43,8 @@ impl BlobKind {
     /// How many kinds there are.
     pub const COUNT: usize = 6;
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Chunk,
-        Self::Tree,
-        Self::Recipe,
-        Self::Hints,
-        Self::Links,
-        Self::PackSet,
-    ];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Chunk, Self::Tree, Self::Recipe, Self::Hints, Self::Links, Self::PackSet];
 
     /// The kind with this number.
     ///
@@ -148,10 +142,7 @@ impl Directory {
         out.varint(self.groups.len() as u64);
         let mut blobs = self.blobs.as_slice();
         for (index, group) in self.groups.iter().enumerate() {
-            let count = blobs
-                .iter()
-                .take_while(|blob| blob.group as usize == index)
-                .count();
+            let count = blobs.iter().take_while(|blob| blob.group as usize == index).count();
             let (own, rest) = blobs.split_at(count);
             blobs = rest;
             out.varint(u64::from(group.stored_bytes));
@@ -178,10 +169,7 @@ impl Directory {
     pub fn decode(bytes: &[u8], class: Class, size: FrameSize) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes, "pack directory");
         let group_count = reader.count(PACK_BLOBS_MAX, 20)?;
-        let mut directory = Self {
-            groups: Vec::with_capacity(group_count),
-            blobs: Vec::new(),
-        };
+        let mut directory = Self { groups: Vec::with_capacity(group_count), blobs: Vec::new() };
         let mut first_frame = 0_usize;
         for index in 0..group_count {
             let stored = reader.varint_max(GROUP_BYTES_MAX)?;
@@ -198,11 +186,7 @@ impl Directory {
                 }
                 let length = reader.varint_max(BLOB_BYTES_MAX)?;
                 let id = BlobId::new(reader.array()?);
-                let base = if tag & DELTA != 0 {
-                    Some(BlobId::new(reader.array()?))
-                } else {
-                    None
-                };
+                let base = if tag & DELTA != 0 { Some(BlobId::new(reader.array()?)) } else { None };
                 directory.blobs.push(BlobEntry {
                     id,
                     kind,
@@ -265,10 +249,7 @@ pub struct ParityLayout {
 
 impl ParityLayout {
     /// No parity.
-    pub const NONE: Self = Self {
-        data_shards: 0,
-        parity_shards: 0,
-    };
+    pub const NONE: Self = Self { data_shards: 0, parity_shards: 0 };
 
     /// Parity shards for so many frames.
     #[must_use]
@@ -276,9 +257,7 @@ impl ParityLayout {
         if self.data_shards == 0 {
             return 0;
         }
-        frames
-            .div_ceil(self.data_shards as usize)
-            .saturating_mul(self.parity_shards as usize)
+        frames.div_ceil(self.data_shards as usize).saturating_mul(self.parity_shards as usize)
     }
 }
 
@@ -336,29 +315,23 @@ impl PackHeader {
     #[must_use]
     pub const fn directory_offset(&self) -> usize {
         let shards = (self.group_frames as usize).saturating_add(self.parity_count());
-        self.header_bytes()
-            .saturating_add(shards.saturating_mul(self.frame_size.stored()))
+        self.header_bytes().saturating_add(shards.saturating_mul(self.frame_size.stored()))
     }
 
     /// Length of the directory's frames.
     const fn directory_frames_bytes(&self) -> usize {
-        self.directory_frames()
-            .saturating_mul(self.frame_size.stored())
+        self.directory_frames().saturating_mul(self.frame_size.stored())
     }
 
     /// Length of the checksums of all shards.
     const fn checksums_bytes(&self) -> usize {
-        self.frames()
-            .saturating_add(self.parity_count())
-            .saturating_mul(CHECKSUM_BYTES)
+        self.frames().saturating_add(self.parity_count()).saturating_mul(CHECKSUM_BYTES)
     }
 
     /// Length of everything after the directory's frames.
     #[must_use]
     pub const fn tail_bytes(&self) -> usize {
-        self.checksums_bytes()
-            .saturating_add(self.header_bytes())
-            .saturating_add(FOOTER_BYTES)
+        self.checksums_bytes().saturating_add(self.header_bytes()).saturating_add(FOOTER_BYTES)
     }
 
     /// Length of the pack.
@@ -424,20 +397,13 @@ impl PackHeader {
             return Err(reader.invalid("it does not start with the magic of a pack"));
         }
         if magic[6] != FORMAT {
-            return Err(DecodeError::TooNew {
-                what: "pack",
-                version: magic[6],
-                known: FORMAT,
-            });
+            return Err(DecodeError::TooNew { what: "pack", version: magic[6], known: FORMAT });
         }
         let class = Class::from_u8(reader.u8()?)?;
         let suite = reader.u8()?;
         let frame_size = FrameSize::from_log2(reader.u8()?)?;
         let scheme = reader.u8()?;
-        let parity = ParityLayout {
-            data_shards: reader.u16()?,
-            parity_shards: reader.u16()?,
-        };
+        let parity = ParityLayout { data_shards: reader.u16()?, parity_shards: reader.u16()? };
         let header = Self {
             class,
             frame_size,
@@ -501,8 +467,7 @@ impl PackFooter {
         let checksum = xxh3_64(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(&FOOTER_MAGIC);
-        out.try_into()
-            .expect("the footer's fields have fixed lengths")
+        out.try_into().expect("the footer's fields have fixed lengths")
     }
 
     /// Parses the last [`FOOTER_BYTES`] bytes of a pack.
@@ -547,12 +512,7 @@ impl PackBuilder {
     #[must_use]
     pub fn new(frame_size: FrameSize, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        Self {
-            frame_size,
-            directory: Directory::default(),
-            frames: buffer,
-            checksums: Vec::new(),
-        }
+        Self { frame_size, directory: Directory::default(), frames: buffer, checksums: Vec::new() }
     }
 
     /// Seals one group into the pack.
@@ -569,14 +529,8 @@ impl PackBuilder {
         random: &[u8; 32],
     ) {
         let filled: u64 = group.blobs.iter().map(|blob| u64::from(blob.bytes)).sum();
-        assert!(
-            filled == u64::from(group.raw_bytes),
-            "the blobs do not fill their group"
-        );
-        assert!(
-            group.raw_bytes as usize <= GROUP_BYTES_MAX,
-            "a group exceeds its limit"
-        );
+        assert!(filled == u64::from(group.raw_bytes), "the blobs do not fill their group");
+        assert!(group.raw_bytes as usize <= GROUP_BYTES_MAX, "a group exceeds its limit");
         assert!(
             self.blob_count().saturating_add(group.blobs.len()) <= PACK_BLOBS_MAX,
             "a pack has too many blobs"
@@ -584,16 +538,9 @@ impl PackBuilder {
         let salt = GroupSalt::hedged(secret, counter, random, &[&group.determinants()]);
         let start = self.frames.len();
         let first_frame = self.frame_count();
-        seal_frames(
-            secret,
-            salt,
-            self.frame_size,
-            group.payload,
-            &mut self.frames,
-        );
+        seal_frames(secret, salt, self.frame_size, group.payload, &mut self.frames);
         let sealed = self.frames.get(start..).unwrap_or_default();
-        self.checksums
-            .extend(sealed.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        self.checksums.extend(sealed.chunks_exact(self.frame_size.stored()).map(xxh3_64));
         self.directory.push(
             GroupEntry {
                 first_frame: stored_length(first_frame),
@@ -611,10 +558,7 @@ impl PackBuilder {
     /// # Panics
     /// When the two have frames of different sizes, or more blobs together than a pack may have.
     pub fn append(&mut self, other: &Self) {
-        assert_eq!(
-            self.frame_size, other.frame_size,
-            "joined packs have frames of one size"
-        );
+        assert_eq!(self.frame_size, other.frame_size, "joined packs have frames of one size");
         assert!(
             self.blob_count().saturating_add(other.blob_count()) <= PACK_BLOBS_MAX,
             "joined packs have too many blobs"
@@ -623,18 +567,17 @@ impl PackBuilder {
         let group_offset = stored_length(self.directory.groups.len());
         self.frames.extend_from_slice(&other.frames);
         self.checksums.extend_from_slice(&other.checksums);
-        self.directory
-            .groups
-            .extend(other.directory.groups.iter().map(|group| GroupEntry {
-                first_frame: group.first_frame.saturating_add(frame_offset),
-                ..*group
-            }));
-        self.directory
-            .blobs
-            .extend(other.directory.blobs.iter().map(|blob| BlobEntry {
-                group: blob.group.saturating_add(group_offset),
-                ..*blob
-            }));
+        self.directory.groups.extend(other.directory.groups.iter().map(|group| GroupEntry {
+            first_frame: group.first_frame.saturating_add(frame_offset),
+            ..*group
+        }));
+        self.directory.blobs.extend(
+            other
+                .directory
+                .blobs
+                .iter()
+                .map(|blob| BlobEntry { group: blob.group.saturating_add(group_offset), ..*blob }),
+        );
     }
 
     fn frame_count(&self) -> usize {
@@ -679,10 +622,7 @@ impl PackBuilder {
             commitment: secret.secret.commitment(),
             wrapped: secret.wrapped.clone(),
         };
-        assert!(
-            header.pack_bytes() as u64 <= PACK_BYTES_MAX,
-            "a pack exceeds its limit"
-        );
+        assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
 
         let mut end = Vec::with_capacity(header.footer().end_bytes as usize);
         seal_frames_as(
@@ -693,13 +633,9 @@ impl PackBuilder {
             &plain,
             &mut end,
         );
-        self.checksums
-            .extend(end.chunks_exact(self.frame_size.stored()).map(xxh3_64));
-        let checksums: Vec<u8> = self
-            .checksums
-            .iter()
-            .flat_map(|checksum| checksum.to_le_bytes())
-            .collect();
+        self.checksums.extend(end.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        let checksums: Vec<u8> =
+            self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
         let header_bytes = header.encode();
         let id = pack_id(
             &header_bytes,
@@ -777,14 +713,10 @@ pub struct FinishedPack {
 /// # Errors
 /// [`PackError`] tells what is wrong with which part.
 pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, PackError> {
-    let (rest, footer) = end
-        .split_last_chunk_mut()
-        .ok_or(PackError::Footer(TOO_SHORT))?;
+    let (rest, footer) = end.split_last_chunk_mut().ok_or(PackError::Footer(TOO_SHORT))?;
     let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
-    let at = rest
-        .len()
-        .checked_sub(footer.header_bytes as usize)
-        .ok_or(PackError::Footer(TOO_SHORT))?;
+    let at =
+        rest.len().checked_sub(footer.header_bytes as usize).ok_or(PackError::Footer(TOO_SHORT))?;
     let (rest, header) = rest.split_at_mut(at);
     let header = PackHeader::decode(header).map_err(PackError::Header)?;
     if header.repository != keys.repository() {
@@ -796,14 +728,9 @@ pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, Pac
     {
         return Err(PackError::Footer(TOO_SHORT));
     }
-    let secret = ClassSecret::open(
-        keys,
-        header.class,
-        header.session,
-        &header.wrapped,
-        &header.commitment,
-    )
-    .map_err(PackError::Key)?;
+    let secret =
+        ClassSecret::open(keys, header.class, header.session, &header.wrapped, &header.commitment)
+            .map_err(PackError::Key)?;
     let mut plain = Vec::new();
     open_frames_as(
         Purpose::Directory,
@@ -817,22 +744,15 @@ pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, Pac
     .map_err(|error| PackError::Key(error.source))?;
     let directory =
         Directory::decode(&plain, header.class, header.frame_size).map_err(PackError::Directory)?;
-    let frames_used: usize = directory
-        .groups
-        .iter()
-        .map(|g| header.frame_size.count(g.stored_bytes as usize))
-        .sum();
+    let frames_used: usize =
+        directory.groups.iter().map(|g| header.frame_size.count(g.stored_bytes as usize)).sum();
     if frames_used != header.group_frames as usize {
         return Err(PackError::Directory(DecodeError::invalid(
             "pack directory",
             "its groups do not fill the pack's frames",
         )));
     }
-    Ok(OpenedPack {
-        header,
-        secret,
-        directory,
-    })
+    Ok(OpenedPack { header, secret, directory })
 }
 
 /// A pack whose directory is open: what it takes to read its groups.
@@ -855,10 +775,7 @@ pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
     let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
     let header = PackHeader::decode(pack).map_err(PackError::Header)?;
     if header.pack_bytes() != pack.len() || footer != header.footer() {
-        return Err(PackError::Footer(DecodeError::invalid(
-            "pack",
-            "its length does not fit",
-        )));
+        return Err(PackError::Footer(DecodeError::invalid("pack", "its length does not fit")));
     }
     let size = header.frame_size;
     let header_end = header.header_bytes();
@@ -876,14 +793,8 @@ pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
         )));
     }
     let checksums = part(directory_end, checksums_end);
-    let shards = [
-        (header_end, groups_end),
-        (directory, directory_end),
-        (groups_end, directory),
-    ];
-    let shards = shards
-        .iter()
-        .flat_map(|&(start, end)| part(start, end).chunks(size.stored()));
+    let shards = [(header_end, groups_end), (directory, directory_end), (groups_end, directory)];
+    let shards = shards.iter().flat_map(|&(start, end)| part(start, end).chunks(size.stored()));
     for (index, (shard, checksum)) in shards.zip(checksums.chunks_exact(8)).enumerate() {
         if xxh3_64(shard).to_le_bytes() != checksum {
             return Err(PackError::Shard(index));

@@ -88,10 +88,7 @@ pub fn encode<C: LeafCodec>(level: u8, page: &Page<C::Item>) -> Vec<u8> {
         }
     }
     // What no reader would accept must not be stored.
-    debug_assert!(
-        decode::<C>(&bytes, Some(level)).is_ok(),
-        "a page does not decode again"
-    );
+    debug_assert!(decode::<C>(&bytes, Some(level)).is_ok(), "a page does not decode again");
     bytes
 }
 
@@ -139,11 +136,7 @@ pub struct PageWriter<C: LeafCodec> {
 
 impl<C: LeafCodec> Default for PageWriter<C> {
     fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            weight: 0,
-            levels: Vec::new(),
-        }
+        Self { items: Vec::new(), weight: 0, levels: Vec::new() }
     }
 }
 
@@ -206,19 +199,11 @@ impl<C: LeafCodec> PageWriter<C> {
         &mut self,
         store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
     ) -> Result<(), E> {
-        let measure = self
-            .items
-            .iter()
-            .map(C::measure)
-            .fold(0, u64::saturating_add);
+        let measure = self.items.iter().map(C::measure).fold(0, u64::saturating_add);
         let last_key = self.items.last().map(C::key).unwrap_or_default().into();
         self.weight = 0;
         let page = Page::Leaf(std::mem::take(&mut self.items));
-        let child = Child {
-            page: store(&encode::<C>(0, &page))?,
-            measure,
-            last_key,
-        };
+        let child = Child { page: store(&encode::<C>(0, &page))?, measure, last_key };
         if let Page::Leaf(mut items) = page {
             items.clear();
             self.items = items;
@@ -232,25 +217,12 @@ impl<C: LeafCodec> PageWriter<C> {
         level: usize,
         store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
     ) -> Result<(), E> {
-        let children = self
-            .levels
-            .get_mut(level)
-            .map(std::mem::take)
-            .unwrap_or_default();
-        let measure = children
-            .iter()
-            .fold(0_u64, |sum, child| sum.saturating_add(child.measure));
-        let last_key = children
-            .last()
-            .map(|child| child.last_key.clone())
-            .unwrap_or_default();
+        let children = self.levels.get_mut(level).map(std::mem::take).unwrap_or_default();
+        let measure = children.iter().fold(0_u64, |sum, child| sum.saturating_add(child.measure));
+        let last_key = children.last().map(|child| child.last_key.clone()).unwrap_or_default();
         let number = u8::try_from(level.saturating_add(1)).unwrap_or(u8::MAX);
         let bytes = encode::<C>(number, &Page::Interior(children));
-        let parent = Child {
-            page: store(&bytes)?,
-            measure,
-            last_key,
-        };
+        let parent = Child { page: store(&bytes)?, measure, last_key };
         self.add_child(level.saturating_add(1), parent);
         Ok(())
     }
@@ -317,13 +289,7 @@ fn walk_level<C: LeafCodec, E: From<DecodeError>>(
             items.into_iter().try_for_each(visit)
         }
         (found, Page::Interior(children)) => children.into_iter().try_for_each(|child| {
-            walk_level::<C, E>(
-                child.page,
-                Some(found.saturating_sub(1)),
-                last_key,
-                load,
-                visit,
-            )?;
+            walk_level::<C, E>(child.page, Some(found.saturating_sub(1)), last_key, load, visit)?;
             if last_key.as_deref().unwrap_or_default() != &*child.last_key {
                 return Err(DecodeError::invalid("page", "its last key is another").into());
             }

@@ -91,11 +91,7 @@ impl LeafCodec for RecipeCodec {
                 },
                 (2, 1..) => match reader.varint()? {
                     0 | 1 => return Err(reader.invalid("a repeat repeats nothing")),
-                    count => Part::Repeat {
-                        id: unknown,
-                        bytes,
-                        count,
-                    },
+                    count => Part::Repeat { id: unknown, bytes, count },
                 },
                 _ => return Err(reader.invalid("a part is of an unknown kind or empty")),
             };
@@ -160,9 +156,9 @@ fn join(first: Part, second: Part) -> Option<Part> {
         Part::Hole { .. } => None,
     };
     match (first, second) {
-        (Part::Hole { bytes: a }, Part::Hole { bytes: b }) => Some(Part::Hole {
-            bytes: a.saturating_add(b),
-        }),
+        (Part::Hole { bytes: a }, Part::Hole { bytes: b }) => {
+            Some(Part::Hole { bytes: a.saturating_add(b) })
+        }
         (first, second) => {
             let ((id, bytes, a), (other, other_bytes, b)) = (run(first)?, run(second)?);
             (id == other && bytes == other_bytes).then(|| Part::Repeat {

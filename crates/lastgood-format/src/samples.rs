@@ -15,18 +15,12 @@ use crate::page::{self, LeafCodec, Page};
 
 /// The keys of the repository that every test writes to.
 pub(crate) fn keys() -> RepositoryKeys {
-    RepositoryKeys::new(
-        Secret::new([7; 32]),
-        RepositoryId::new(*b"this repository!"),
-    )
+    RepositoryKeys::new(Secret::new([7; 32]), RepositoryId::new(*b"this repository!"))
 }
 
 /// The keys of another repository with the same root secret: only its name tells it apart.
 pub(crate) fn other_keys() -> RepositoryKeys {
-    RepositoryKeys::new(
-        Secret::new([7; 32]),
-        RepositoryId::new(*b"other repository"),
-    )
+    RepositoryKeys::new(Secret::new([7; 32]), RepositoryId::new(*b"other repository"))
 }
 
 pub(crate) const SESSION: SessionId = SessionId::new(*b"sixteen byte ids");
@@ -41,9 +35,7 @@ pub(crate) fn secret(class: Class) -> ClassSecret {
 /// Every strict prefix, and a copy with one byte more.
 pub(crate) fn truncations(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     let longer = [bytes, &[0]].concat();
-    (0..bytes.len())
-        .map(|end| bytes[..end].to_vec())
-        .chain([longer])
+    (0..bytes.len()).map(|end| bytes[..end].to_vec()).chain([longer])
 }
 
 /// Every copy with one bit changed.
@@ -59,19 +51,10 @@ pub(crate) fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
 pub(crate) fn refuses_damage(bytes: &[u8], opens: impl Fn(&[u8]) -> bool) {
     assert!(opens(bytes), "the undamaged object is refused");
     for (number, damaged) in truncations(bytes).enumerate() {
-        assert!(
-            !opens(&damaged),
-            "truncation {number} of {} is accepted",
-            bytes.len()
-        );
+        assert!(!opens(&damaged), "truncation {number} of {} is accepted", bytes.len());
     }
     for (bit, damaged) in flips(bytes).enumerate() {
-        assert!(
-            !opens(&damaged),
-            "flipped bit {} of byte {} is accepted",
-            bit % 8,
-            bit / 8
-        );
+        assert!(!opens(&damaged), "flipped bit {} of byte {} is accepted", bit % 8, bit / 8);
     }
 }
 
@@ -80,10 +63,7 @@ pub(crate) fn check_canonical<C: LeafCodec>(bytes: &[u8]) -> bool {
     match page::decode::<C>(bytes, None) {
         Ok((level, page)) => {
             let again = page::encode::<C>(level, &page);
-            assert!(
-                again == bytes,
-                "a page has two encodings:\n{bytes:02x?}\n{again:02x?}"
-            );
+            assert!(again == bytes, "a page has two encodings:\n{bytes:02x?}\n{again:02x?}");
             true
         }
         Err(_) => false,
@@ -171,16 +151,12 @@ pub(crate) fn rewritten(
     after: &HashMap<BlobId, usize>,
 ) -> (usize, usize) {
     let new = after.iter().filter(|(id, _)| !before.contains_key(*id));
-    new.fold((0, 0), |(pages, bytes), (_, length)| {
-        (pages + 1, bytes + length)
-    })
+    new.fold((0, 0), |(pages, bytes), (_, length)| (pages + 1, bytes + length))
 }
 
 /// Cheap numbers that look random: SplitMix64.
 pub(crate) fn mix(number: u64) -> u64 {
-    let mut z = number
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -213,18 +189,12 @@ id_strategy! {
 /// Names of any allowed bytes: short ones that share prefixes, wild ones, and the longest.
 pub(crate) fn name() -> impl Strategy<Value = Box<[u8]>> {
     prop_oneof![
-        vec(
-            prop_oneof![Just(b'a'), Just(b'.'), Just(b'\n'), Just(0xff)],
-            1..6
-        ),
+        vec(prop_oneof![Just(b'a'), Just(b'.'), Just(b'\n'), Just(0xff)], 1..6),
         vec(any::<u8>(), 1..40),
         vec(any::<u8>(), 255),
     ]
     .prop_map(|mut bytes| {
-        bytes
-            .iter_mut()
-            .filter(|b| matches!(**b, 0 | b'/'))
-            .for_each(|b| *b = b'x');
+        bytes.iter_mut().filter(|b| matches!(**b, 0 | b'/')).for_each(|b| *b = b'x');
         bytes.into_boxed_slice()
     })
     .prop_filter("dots are no names", |name| Entry::is_valid_name(name))
@@ -237,12 +207,7 @@ pub(crate) fn timestamp() -> impl Strategy<Value = Timestamp> {
 fn xattrs() -> impl Strategy<Value = Option<Box<[Xattr]>>> {
     let name = vec(1_u8..=255, 1..20).prop_map(Vec::into_boxed_slice);
     let set = btree_map(name, vec(any::<u8>(), 0..40), 1..4).prop_map(|set| {
-        set.into_iter()
-            .map(|(name, value)| Xattr {
-                name,
-                value: value.into(),
-            })
-            .collect()
+        set.into_iter().map(|(name, value)| Xattr { name, value: value.into() }).collect()
     });
     // Few distinct sets, so that entries share them.
     prop_oneof![
@@ -256,25 +221,14 @@ pub(crate) fn node() -> impl Strategy<Value = Node> {
     let device =
         || (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| DeviceNumber { major, minor });
     prop_oneof![
-        Just(Node::File {
-            size: 0,
-            content: Content::Empty
-        }),
-        (1_u64.., blob_id()).prop_map(|(size, id)| Node::File {
-            size,
-            content: Content::Chunk(id)
-        }),
-        (1_u64.., blob_id()).prop_map(|(size, id)| Node::File {
-            size,
-            content: Content::Recipe(id)
-        }),
+        Just(Node::File { size: 0, content: Content::Empty }),
+        (1_u64.., blob_id())
+            .prop_map(|(size, id)| Node::File { size, content: Content::Chunk(id) }),
+        (1_u64.., blob_id())
+            .prop_map(|(size, id)| Node::File { size, content: Content::Recipe(id) }),
         blob_id().prop_map(|tree| Node::Directory { tree }),
-        vec(1_u8..=255, 1..50).prop_map(|target| Node::Symlink {
-            target: target.into()
-        }),
-        vec(1_u8..=255, 4095).prop_map(|target| Node::Symlink {
-            target: target.into()
-        }),
+        vec(1_u8..=255, 1..50).prop_map(|target| Node::Symlink { target: target.into() }),
+        vec(1_u8..=255, 4095).prop_map(|target| Node::Symlink { target: target.into() }),
         Just(Node::Fifo),
         Just(Node::Socket),
         device().prop_map(|device| Node::CharDevice { device }),
@@ -286,51 +240,33 @@ fn entry(name: Box<[u8]>) -> impl Strategy<Value = Entry> {
     let number = || prop_oneof![Just(0), Just(1000), any::<u32>()];
     let flags = prop_oneof![2 => Just(0), 1 => any::<u32>()];
     let marks = prop_oneof![2 => Just(0), 1 => any::<u8>()];
-    (
-        node(),
-        0_u16..=0o7777,
-        number(),
-        number(),
-        timestamp(),
-        flags,
-        marks,
-        xattrs(),
+    (node(), 0_u16..=0o7777, number(), number(), timestamp(), flags, marks, xattrs()).prop_map(
+        move |(node, mode, uid, gid, mtime, flags, marks, xattrs)| Entry {
+            name: name.clone(),
+            node,
+            mode,
+            uid,
+            gid,
+            mtime,
+            flags,
+            marks: Marks(marks),
+            xattrs,
+        },
     )
-        .prop_map(
-            move |(node, mode, uid, gid, mtime, flags, marks, xattrs)| Entry {
-                name: name.clone(),
-                node,
-                mode,
-                uid,
-                gid,
-                mtime,
-                flags,
-                marks: Marks(marks),
-                xattrs,
-            },
-        )
 }
 
 /// Sorted entries with distinct names.
 pub(crate) fn entries(count_max: usize) -> impl Strategy<Value = Vec<Entry>> {
     vec(name().prop_flat_map(entry), 0..=count_max).prop_map(|entries| {
-        let sorted: BTreeMap<_, _> = entries
-            .into_iter()
-            .map(|entry| (entry.name.clone(), entry))
-            .collect();
+        let sorted: BTreeMap<_, _> =
+            entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
         sorted.into_values().collect()
     })
 }
 
 pub(crate) fn hint() -> impl Strategy<Value = Hint> {
-    (timestamp(), timestamp(), any::<u64>(), any::<u64>()).prop_map(
-        |(ctime, btime, inode, device)| Hint {
-            ctime,
-            btime,
-            inode,
-            device,
-        },
-    )
+    (timestamp(), timestamp(), any::<u64>(), any::<u64>())
+        .prop_map(|(ctime, btime, inode, device)| Hint { ctime, btime, inode, device })
 }
 
 pub(crate) fn class() -> impl Strategy<Value = Class> {
@@ -338,14 +274,8 @@ pub(crate) fn class() -> impl Strategy<Value = Class> {
 }
 
 pub(crate) fn pack_ref() -> impl Strategy<Value = PackRef> {
-    (session_id(), pack_id(), class(), 0..=PACK_BYTES_MAX).prop_map(
-        |(session, pack, class, bytes)| PackRef {
-            session,
-            pack,
-            class,
-            bytes,
-        },
-    )
+    (session_id(), pack_id(), class(), 0..=PACK_BYTES_MAX)
+        .prop_map(|(session, pack, class, bytes)| PackRef { session, pack, class, bytes })
 }
 
 pub(crate) fn blob_bytes() -> impl Strategy<Value = u32> {

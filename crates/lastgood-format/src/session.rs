@@ -28,12 +28,7 @@ impl Session {
             .field(1, self.id.as_bytes())
             .integer(2, self.round)
             .field(3, &self.started.to_le_bytes());
-        sign(
-            ObjectKind::Session,
-            keys.repository(),
-            signer,
-            &record.finish(),
-        )
+        sign(ObjectKind::Session, keys.repository(), signer, &record.finish())
     }
 
     /// Parses and verifies the object stored for session `id`.
@@ -103,20 +98,12 @@ impl Outcome {
             match verify(ObjectKind::Outcome, keys, Role::Writer, bytes) {
                 Ok((body, certificate)) => {
                     let snapshot = body.get(16..).and_then(|bytes| bytes.try_into().ok());
-                    (
-                        body,
-                        certificate,
-                        snapshot.map(|bytes| Self::Commit(SnapshotId::new(bytes))),
-                    )
+                    (body, certificate, snapshot.map(|bytes| Self::Commit(SnapshotId::new(bytes))))
                 }
                 Err(_) => {
                     let (body, certificate) =
                         verify(ObjectKind::Outcome, keys, Role::Maintenance, bytes)?;
-                    (
-                        body,
-                        certificate,
-                        (body.len() == 16).then_some(Self::Fenced),
-                    )
+                    (body, certificate, (body.len() == 16).then_some(Self::Fenced))
                 }
             };
         if body.get(..16) != Some(&session.as_bytes()[..]) {

@@ -22,29 +22,15 @@ pub struct WorkFactors {
 
 impl WorkFactors {
     /// What a new slot uses: about half a second on one core of 2026.
-    pub const DEFAULT: Self = Self {
-        memory_kib: 256 << 10,
-        passes: 3,
-        lanes: 1,
-    };
+    pub const DEFAULT: Self = Self { memory_kib: 256 << 10, passes: 3, lanes: 1 };
     /// The least a slot may ask for.
-    pub const FLOOR: Self = Self {
-        memory_kib: 64 << 10,
-        passes: 3,
-        lanes: 1,
-    };
+    pub const FLOOR: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
     /// The most a slot may ask for.
-    pub const CEILING: Self = Self {
-        memory_kib: 4 << 20,
-        passes: 16,
-        lanes: 4,
-    };
+    pub const CEILING: Self = Self { memory_kib: 4 << 20, passes: 16, lanes: 4 };
 
     fn check(self) -> Result<Self, KeyError> {
         if self.memory_kib < Self::FLOOR.memory_kib || self.passes < Self::FLOOR.passes {
-            return Err(KeyError::WorkFactors(
-                "below the floor: somebody weakened this slot",
-            ));
+            return Err(KeyError::WorkFactors("below the floor: somebody weakened this slot"));
         }
         if self.memory_kib > Self::CEILING.memory_kib
             || self.passes > Self::CEILING.passes
@@ -124,19 +110,17 @@ impl KeySlot {
             signature: [0; 64],
         };
         // The salt covers the secret and all public fields, so a stuck random source cannot reuse a key.
-        slot.salt = *root
-            .derive("lastgood 2026-11 v1 slot salt", &[&slot.aad(repository)])
-            .expose();
+        slot.salt =
+            *root.derive("lastgood 2026-11 v1 slot salt", &[&slot.aad(repository)]).expose();
         let key = slot.key(repository, credential)?;
         slot.commitment = key.commitment();
         let mut sealed = root.expose().to_vec();
         seal_once(&key, &slot.aad(repository), &mut sealed);
         slot.sealed.copy_from_slice(&sealed);
         let signer = RepositoryKeys::new(root.clone(), repository);
-        slot.signature = signer.root_signer().sign(
-            CONTEXT,
-            &[repository.as_bytes(), &slot.signed_fields().finish()],
-        );
+        slot.signature = signer
+            .root_signer()
+            .sign(CONTEXT, &[repository.as_bytes(), &slot.signed_fields().finish()]);
         Ok(slot)
     }
 
@@ -156,9 +140,7 @@ impl KeySlot {
         }
         let mut sealed = Zeroizing::new(self.sealed);
         let plain = open_once(&key, &self.aad(repository), &mut sealed[..])?;
-        Ok(Secret::new(
-            (&*plain).try_into().map_err(|_| KeyError::Forged)?,
-        ))
+        Ok(Secret::new((&*plain).try_into().map_err(|_| KeyError::Forged)?))
     }
 
     /// Checks that the root whose public half the config names made this slot: to be done before
@@ -186,10 +168,7 @@ impl KeySlot {
             (SlotKind::KeyFile, Credential::KeyFile(secret)) => secret.clone(),
             _ => return Err(KeyError::WrongKey),
         };
-        Ok(stretched.derive(
-            "lastgood 2026-11 v1 slot key",
-            &[repository.as_bytes(), &self.salt],
-        ))
+        Ok(stretched.derive("lastgood 2026-11 v1 slot key", &[repository.as_bytes(), &self.salt]))
     }
 
     fn public_fields(&self) -> RecordWriter {
@@ -206,9 +185,7 @@ impl KeySlot {
                 record.integer(1, 2);
             }
         }
-        record
-            .field(3, &self.created.to_le_bytes())
-            .field(4, self.label.as_bytes());
+        record.field(3, &self.created.to_le_bytes()).field(4, self.label.as_bytes());
         record.field(5, &self.salt);
         record
     }
@@ -242,9 +219,7 @@ impl KeySlot {
             || magic[..6] != MAGIC[..6]
             || magic[7] != MAGIC[7]
         {
-            return Err(reader
-                .invalid("it does not start with the magic of a key slot")
-                .into());
+            return Err(reader.invalid("it does not start with the magic of a key slot").into());
         }
         if magic[6] != MAGIC[6] {
             return Err(DecodeError::TooNew {
@@ -288,10 +263,8 @@ impl KeySlot {
         if slot.encode() == bytes {
             Ok(slot)
         } else {
-            Err(
-                DecodeError::invalid("key slot", "it has fields that this program does not know")
-                    .into(),
-            )
+            Err(DecodeError::invalid("key slot", "it has fields that this program does not know")
+                .into())
         }
     }
 }
@@ -334,30 +307,19 @@ pub fn parse_recovery_code(text: &str) -> Result<Secret, KeyError> {
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(35));
     for group in digits.chunks(8) {
-        let value = group
-            .iter()
-            .fold(0_u64, |value, &digit| (value << 5) | digit as u64);
+        let value = group.iter().fold(0_u64, |value, &digit| (value << 5) | digit as u64);
         bytes.extend([32_u32, 24, 16, 8, 0].map(|shift| ((value >> shift) & 0xff) as u8));
     }
     let (secret, check) = bytes.split_first_chunk::<32>().ok_or(KeyError::WrongKey)?;
     let root = Secret::new(*secret);
-    if check == recovery_checksum(&root) {
-        Ok(root)
-    } else {
-        Err(KeyError::WrongKey)
-    }
+    if check == recovery_checksum(&root) { Ok(root) } else { Err(KeyError::WrongKey) }
 }
 
 fn base32_digits(group: &[u8]) -> [u8; 8] {
-    let value = group
-        .iter()
-        .fold(0_u64, |value, &byte| (value << 8) | u64::from(byte));
+    let value = group.iter().fold(0_u64, |value, &byte| (value << 8) | u64::from(byte));
     std::array::from_fn(|index| {
         let shift = 35_usize.saturating_sub(index.saturating_mul(5));
-        ALPHABET
-            .get(((value >> shift) & 31) as usize)
-            .copied()
-            .unwrap_or(b'0')
+        ALPHABET.get(((value >> shift) & 31) as usize).copied().unwrap_or(b'0')
     })
 }
 

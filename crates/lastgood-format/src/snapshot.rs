@@ -169,22 +169,13 @@ impl Snapshot {
     ) -> Vec<u8> {
         let record = self.encode_record();
         // Refused by every reader, so never committed.
-        assert!(
-            record.len() < BODY_BYTES_MAX - 1024,
-            "a snapshot exceeds its limit"
-        );
+        assert!(record.len() < BODY_BYTES_MAX - 1024, "a snapshot exceeds its limit");
         let mut body = Vec::with_capacity(record.len().saturating_add(256));
         body.bytes(&record);
         signer.certificate().encode(&mut body);
         let signature = signer.sign(CONTEXT, &[keys.repository().as_bytes(), &body]);
         body.extend_from_slice(&signature);
-        seal(
-            ObjectKind::Snapshot,
-            keys.repository(),
-            SealedUnder::Session(secret),
-            random,
-            &body,
-        )
+        seal(ObjectKind::Snapshot, keys.repository(), SealedUnder::Session(secret), random, &body)
     }
 
     /// Opens, verifies and parses a stored snapshot.
@@ -198,14 +189,10 @@ impl Snapshot {
         let record = reader.bytes(length)?;
         let root = keys.root_signer().public();
         let certificate = Certificate::decode(&mut reader, keys.repository(), &root, Role::Writer)?;
-        let signed = body
-            .get(..body.len().saturating_sub(reader.left()))
-            .unwrap_or_default();
+        let signed = body.get(..body.len().saturating_sub(reader.left())).unwrap_or_default();
         let signature = reader.array()?;
         reader.finish()?;
-        certificate
-            .public
-            .verify(CONTEXT, &[keys.repository().as_bytes(), signed], &signature)?;
+        certificate.public.verify(CONTEXT, &[keys.repository().as_bytes(), signed], &signature)?;
         let snapshot = Self::decode_record(record)?;
         if snapshot.chain.writer != certificate.public.writer_id() {
             return Err(KeyError::Signature);
@@ -225,18 +212,12 @@ impl Snapshot {
             .field(5, self.hints.as_bytes())
             .field(6, self.links.as_bytes())
             .field(7, self.pack_set.as_bytes())
-            .field(
-                8,
-                &encode_list(&self.ref_packs, |pack, out| pack.encode(out)),
-            )
+            .field(8, &encode_list(&self.ref_packs, |pack, out| pack.encode(out)))
             .field(9, &encode_list(&self.sources, |path, out| out.bytes(path)))
             .field(10, self.host.as_bytes())
             .field(11, &self.host_id)
             .field(12, self.user.as_bytes())
-            .field(
-                13,
-                &encode_list(&self.tags, |tag, out| out.bytes(tag.as_bytes())),
-            )
+            .field(13, &encode_list(&self.tags, |tag, out| out.bytes(tag.as_bytes())))
             .field(14, &encode_owners(&self.owners.users))
             .field(15, &encode_owners(&self.owners.groups))
             .field(16, &self.chunker.to_bytes())
@@ -262,10 +243,7 @@ impl Snapshot {
                     out.extend_from_slice(head.snapshot.as_bytes());
                 }),
             )
-            .field(
-                24,
-                &encode_list(&self.totals.fields(), |value, out| out.varint(*value)),
-            )
+            .field(24, &encode_list(&self.totals.fields(), |value, out| out.varint(*value)))
             .integer(25, self.flags.0)
             .field(26, self.program.as_bytes());
         if let Some(original) = self.original {
@@ -347,10 +325,7 @@ fn encode_time(time: Timestamp) -> [u8; 12] {
 
 fn decode_time(bytes: [u8; 12]) -> Result<Timestamp, DecodeError> {
     let mut reader = Reader::new(&bytes, "time");
-    let time = Timestamp {
-        seconds: reader.u64()?.cast_signed(),
-        nanos: reader.u32()?,
-    };
+    let time = Timestamp { seconds: reader.u64()?.cast_signed(), nanos: reader.u32()? };
     if time.nanos >= 1_000_000_000 {
         return Err(reader.invalid("it has more than a second of nanoseconds"));
     }
@@ -370,9 +345,7 @@ fn decode_list<T>(
     mut decode: impl FnMut(&mut Reader<'_>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
     let count = reader.count(usize::MAX, item_bytes_min)?;
-    let items = (0..count)
-        .map(|_| decode(&mut reader))
-        .collect::<Result<_, _>>()?;
+    let items = (0..count).map(|_| decode(&mut reader)).collect::<Result<_, _>>()?;
     reader.finish()?;
     Ok(items)
 }

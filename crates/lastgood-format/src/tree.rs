@@ -22,11 +22,7 @@ impl LeafCodec for TreeCodec {
         out.varint(items.len() as u64);
         let mut last: &[u8] = &[];
         for entry in items {
-            let shared = last
-                .iter()
-                .zip(entry.name.iter())
-                .take_while(|(a, b)| a == b)
-                .count();
+            let shared = last.iter().zip(entry.name.iter()).take_while(|(a, b)| a == b).count();
             out.varint(shared as u64);
             out.bytes(entry.name.get(shared..).unwrap_or_default());
             last = &entry.name;
@@ -53,12 +49,7 @@ impl LeafCodec for TreeCodec {
         for entry in items.iter().filter(|entry| entry.flags != 0) {
             out.varint(u64::from(entry.flags));
         }
-        out.extend(
-            items
-                .iter()
-                .filter(|e| e.marks != Marks::NONE)
-                .map(|entry| entry.marks.0),
-        );
+        out.extend(items.iter().filter(|e| e.marks != Marks::NONE).map(|entry| entry.marks.0));
         for entry in items {
             encode_node(&entry.node, out);
         }
@@ -79,9 +70,7 @@ impl LeafCodec for TreeCodec {
                 Ok(last)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let nanos = (0..count)
-            .map(|_| reader.u32())
-            .collect::<Result<Vec<_>, _>>()?;
+        let nanos = (0..count).map(|_| reader.u32()).collect::<Result<Vec<_>, _>>()?;
         let flags = decode_flagged(tags, HAS_FLAGS, || match reader.varint_u32()? {
             0 => Err(reader.invalid("inode flags are stored though there are none")),
             flags => Ok(flags),
@@ -130,27 +119,15 @@ impl LeafCodec for TreeCodec {
             _ => 0,
         };
         let xattrs = item.xattrs.as_deref().map_or(0, xattr_bytes);
-        item.name
-            .len()
-            .saturating_add(target)
-            .saturating_add(xattrs)
+        item.name.len().saturating_add(target).saturating_add(xattrs)
     }
 }
 
 fn entry_tag(entry: &Entry) -> u8 {
     let kind = match entry.node {
-        Node::File {
-            content: Content::Empty,
-            ..
-        } => 0,
-        Node::File {
-            content: Content::Chunk(_),
-            ..
-        } => 1,
-        Node::File {
-            content: Content::Recipe(_),
-            ..
-        } => 2,
+        Node::File { content: Content::Empty, .. } => 0,
+        Node::File { content: Content::Chunk(_), .. } => 1,
+        Node::File { content: Content::Recipe(_), .. } => 2,
         Node::Directory { .. } => 3,
         Node::Symlink { .. } => 4,
         Node::Fifo => 5,
@@ -166,16 +143,8 @@ fn entry_tag(entry: &Entry) -> u8 {
 
 fn encode_node(node: &Node, out: &mut Vec<u8>) {
     match node {
-        Node::File {
-            content: Content::Empty,
-            ..
-        }
-        | Node::Fifo
-        | Node::Socket => {}
-        Node::File {
-            size,
-            content: Content::Chunk(id) | Content::Recipe(id),
-        } => {
+        Node::File { content: Content::Empty, .. } | Node::Fifo | Node::Socket => {}
+        Node::File { size, content: Content::Chunk(id) | Content::Recipe(id) } => {
             out.varint(*size);
             out.extend_from_slice(id.as_bytes());
         }
@@ -194,44 +163,27 @@ fn decode_node(kind: u8, reader: &mut Reader<'_>) -> Result<Node, DecodeError> {
         if size == 0 {
             return Err(reader.invalid("an empty file has content"));
         }
-        Ok(Node::File {
-            size,
-            content: content(BlobId::new(reader.array()?)),
-        })
+        Ok(Node::File { size, content: content(BlobId::new(reader.array()?)) })
     };
     let device = |reader: &mut Reader<'_>| {
-        Ok(DeviceNumber {
-            major: reader.varint_u32()?,
-            minor: reader.varint_u32()?,
-        })
+        Ok(DeviceNumber { major: reader.varint_u32()?, minor: reader.varint_u32()? })
     };
     Ok(match kind {
-        0 => Node::File {
-            size: 0,
-            content: Content::Empty,
-        },
+        0 => Node::File { size: 0, content: Content::Empty },
         1 => file(reader, Content::Chunk)?,
         2 => file(reader, Content::Recipe)?,
-        3 => Node::Directory {
-            tree: BlobId::new(reader.array()?),
-        },
+        3 => Node::Directory { tree: BlobId::new(reader.array()?) },
         4 => match reader.bytes(SYMLINK_BYTES_MAX)? {
             [] => return Err(reader.invalid("a symbolic link has no target")),
             target if target.contains(&0) => {
                 return Err(reader.invalid("the target of a symbolic link holds a NUL"));
             }
-            target => Node::Symlink {
-                target: target.into(),
-            },
+            target => Node::Symlink { target: target.into() },
         },
         5 => Node::Fifo,
         6 => Node::Socket,
-        7 => Node::CharDevice {
-            device: device(reader)?,
-        },
-        8 => Node::BlockDevice {
-            device: device(reader)?,
-        },
+        7 => Node::CharDevice { device: device(reader)? },
+        8 => Node::BlockDevice { device: device(reader)? },
         _ => return Err(reader.invalid("an entry is of a kind this program does not know")),
     })
 }
@@ -244,10 +196,7 @@ fn decode_names(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Box<[u8]>>,
         let suffix = reader.bytes(crate::entry::NAME_BYTES_MAX)?;
         let (prefix, rest) = last.split_at(shared);
         // Front coding is canonical only when the shared prefix is as long as can be.
-        if rest
-            .first()
-            .is_some_and(|next| suffix.first() == Some(next))
-        {
+        if rest.first().is_some_and(|next| suffix.first() == Some(next)) {
             return Err(reader.invalid("a name is not in its shortest form"));
         }
         let name = [prefix, suffix].concat();
@@ -286,15 +235,7 @@ fn decode_flagged<T: Default>(
     bit: u8,
     mut read: impl FnMut() -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
-    tags.iter()
-        .map(|tag| {
-            if tag & bit != 0 {
-                read()
-            } else {
-                Ok(T::default())
-            }
-        })
-        .collect()
+    tags.iter().map(|tag| if tag & bit != 0 { read() } else { Ok(T::default()) }).collect()
 }
 
 /// Attribute sets are stored once a page; entries refer to them by number, in order of first use.
@@ -340,10 +281,7 @@ fn decode_xattrs(
             {
                 return Err(reader.invalid("an attribute name is not allowed or out of order"));
             }
-            set.push(Xattr {
-                name: name.into(),
-                value: value.into(),
-            });
+            set.push(Xattr { name: name.into(), value: value.into() });
         }
         if set.is_empty() || xattr_bytes(&set) > ENTRY_XATTR_BYTES_MAX {
             return Err(reader.invalid("a set of attributes is empty or exceeds its limit"));
@@ -355,11 +293,7 @@ fn decode_xattrs(
     }
     let mut first_unused = 0;
     let mut expanded = 0_usize;
-    for (entry, _) in entries
-        .iter_mut()
-        .zip(tags)
-        .filter(|(_, tag)| **tag & HAS_XATTRS != 0)
-    {
+    for (entry, _) in entries.iter_mut().zip(tags).filter(|(_, tag)| **tag & HAS_XATTRS != 0) {
         let number = reader.varint_max(usize::MAX)?;
         let set = sets.get(number).filter(|_| number <= first_unused);
         let set = set.ok_or(reader.invalid("attribute sets are not in order of use"))?;
@@ -377,9 +311,7 @@ fn decode_xattrs(
 }
 
 fn xattr_bytes(set: &[Xattr]) -> usize {
-    set.iter()
-        .map(|xattr| xattr.name.len().saturating_add(xattr.value.len()))
-        .sum()
+    set.iter().map(|xattr| xattr.name.len().saturating_add(xattr.value.len())).sum()
 }
 
 const KIND_MASK: u8 = 0x1f;

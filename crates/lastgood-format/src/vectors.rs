@@ -50,10 +50,7 @@ impl Chapter {
 
     fn hex(&mut self, field: &str, bytes: impl AsRef<[u8]>) -> &mut Self {
         write!(self.text, "{field} = ").unwrap();
-        bytes
-            .as_ref()
-            .iter()
-            .for_each(|byte| write!(self.text, "{byte:02x}").unwrap());
+        bytes.as_ref().iter().for_each(|byte| write!(self.text, "{byte:02x}").unwrap());
         self.text.push('\n');
         self
     }
@@ -82,8 +79,7 @@ impl Chapter {
         decode: impl Fn(&[u8]) -> Result<T, E>,
     ) {
         let error = decode(bytes).expect_err(name);
-        self.stored(name, decoder, bytes)
-            .text("fails", &error.to_string());
+        self.stored(name, decoder, bytes).text("fails", &error.to_string());
     }
 
     fn check(&self) {
@@ -93,10 +89,7 @@ impl Chapter {
             std::fs::write(&path, &self.text).unwrap();
         }
         let stored = std::fs::read_to_string(&path).unwrap();
-        let line = stored
-            .lines()
-            .zip(self.text.lines())
-            .position(|(stored, made)| stored != made);
+        let line = stored.lines().zip(self.text.lines()).position(|(stored, made)| stored != made);
         assert!(
             stored == self.text,
             "the bytes of the format have changed: docs/format/vectors/{}.txt, line {:?}",
@@ -109,11 +102,7 @@ impl Chapter {
 /// `bytes` with one bit of the byte at `at` changed; negative positions count from the end.
 fn flip(bytes: &[u8], at: isize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    let at = if at < 0 {
-        bytes.len() - at.unsigned_abs()
-    } else {
-        at.unsigned_abs()
-    };
+    let at = if at < 0 { bytes.len() - at.unsigned_abs() } else { at.unsigned_abs() };
     bytes[at] ^= 1;
     bytes
 }
@@ -124,25 +113,16 @@ fn vectors_of_layout() {
     for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
         let mut bytes = Vec::new();
         bytes.varint(value);
-        chapter
-            .case(&format!("varint-{value}"))
-            .number("value", value)
-            .hex("bytes", bytes);
+        chapter.case(&format!("varint-{value}")).number("value", value).hex("bytes", bytes);
     }
     for value in [0, -1, 1, -64, 64, i64::MIN, i64::MAX] {
         let mut bytes = Vec::new();
         bytes.zigzag(value);
-        chapter
-            .case(&format!("zigzag-{value}"))
-            .number("value", value)
-            .hex("bytes", bytes);
+        chapter.case(&format!("zigzag-{value}")).number("value", value).hex("bytes", bytes);
     }
     let mut record = RecordWriter::default();
     record.integer(1, 300).field(7, b"seven");
-    chapter
-        .case("record")
-        .text("fields", "1: 300, 7: seven")
-        .hex("bytes", record.finish());
+    chapter.case("record").text("fields", "1: 300, 7: seven").hex("bytes", record.finish());
 
     let (keys, other) = (keys(), other_keys());
     let (writer, maintenance) = (keys.writer(&WRITER), keys.maintenance());
@@ -164,22 +144,10 @@ fn vectors_of_layout() {
     let mut later = signed.clone();
     later[6] = 2;
     refused("signed-version", &later);
-    refused(
-        "signed-other-kind",
-        &sign(ObjectKind::Outcome, repository, &writer, b"a body"),
-    );
-    refused(
-        "signed-other-repository",
-        &sign(kind, other.repository(), &writer, b"a body"),
-    );
-    refused(
-        "signed-other-role",
-        &sign(kind, repository, &maintenance, b"a body"),
-    );
-    refused(
-        "signed-other-root",
-        &sign(kind, repository, &other.writer(&WRITER), b"a body"),
-    );
+    refused("signed-other-kind", &sign(ObjectKind::Outcome, repository, &writer, b"a body"));
+    refused("signed-other-repository", &sign(kind, other.repository(), &writer, b"a body"));
+    refused("signed-other-role", &sign(kind, repository, &maintenance, b"a body"));
+    refused("signed-other-root", &sign(kind, repository, &other.writer(&WRITER), b"a body"));
     refused("signed-body-changed", &flip(&signed, 28));
     refused("signed-certificate-changed", &flip(&signed, -65));
     refused("signed-signature-changed", &flip(&signed, -1));
@@ -204,37 +172,20 @@ fn vectors_of_layout() {
         .stored(
             "sealed-index-compressed",
             "sealed_object",
-            seal(
-                ObjectKind::Index,
-                repository,
-                index_secret,
-                &random,
-                &repeated,
-            ),
+            seal(ObjectKind::Index, repository, index_secret, &random, &repeated),
         )
         .hex("session", SESSION.as_bytes())
         .hex("random", random)
         .number("kind", ObjectKind::Index as u8)
         .hex("body", &repeated);
     let mut refused = |name: &str, bytes: &[u8]| {
-        chapter.refused(name, "sealed_object", bytes, |bytes| {
-            open(kind, &keys, 1 << 20, bytes)
-        });
+        chapter.refused(name, "sealed_object", bytes, |bytes| open(kind, &keys, 1 << 20, bytes));
     };
-    refused(
-        "sealed-other-kind",
-        &seal(ObjectKind::Index, repository, under, &random, b"a body"),
-    );
-    refused(
-        "sealed-other-repository",
-        &seal(kind, other.repository(), under, &random, b"a body"),
-    );
+    refused("sealed-other-kind", &seal(ObjectKind::Index, repository, under, &random, b"a body"));
+    refused("sealed-other-repository", &seal(kind, other.repository(), under, &random, b"a body"));
     let data = secret(Class::Data);
     let wrong = SealedUnder::Session(&data);
-    refused(
-        "sealed-other-class",
-        &seal(kind, repository, wrong, &random, b"a body"),
-    );
+    refused("sealed-other-class", &seal(kind, repository, wrong, &random, b"a body"));
     refused("sealed-session-changed", &flip(&sealed, 26));
     refused("sealed-commitment-changed", &flip(&sealed, 42));
     refused("sealed-wrapped-changed", &flip(&sealed, 80));
@@ -267,11 +218,7 @@ fn vectors_of_config() {
         .text("optional", "b, c")
         .text("chunker", "fixed 65536");
     let required = vec!["time-travel".into()];
-    let future = Config {
-        required,
-        ..config.clone()
-    }
-    .encode(&keys);
+    let future = Config { required, ..config.clone() }.encode(&keys);
     let mut refused =
         |name: &str, bytes: &[u8]| chapter.refused(name, "config", bytes, Config::decode);
     refused("required-feature", &future);
@@ -305,10 +252,9 @@ fn vectors_of_keys() {
         .hex("writer-public", writer.certificate().public.0)
         .hex("writer-id", writer.writer_id().as_bytes())
         .hex("maintenance-public", maintenance.certificate().public.0);
-    for (name, signer) in [
-        ("writer-certificate", &writer),
-        ("maintenance-certificate", &maintenance),
-    ] {
+    for (name, signer) in
+        [("writer-certificate", &writer), ("maintenance-certificate", &maintenance)]
+    {
         let mut bytes = Vec::new();
         signer.certificate().encode(&mut bytes);
         chapter.hex(name, bytes);
@@ -344,51 +290,21 @@ fn vectors_of_keys() {
                 .text("fails", &error.to_string());
         };
     refused("wrapped-other-class", &keys, Class::Meta, SESSION, &wrapped);
-    refused(
-        "wrapped-other-session",
-        &keys,
-        Class::Data,
-        OTHER_SESSION,
-        &wrapped,
-    );
-    refused(
-        "wrapped-other-repository",
-        &other_keys(),
-        Class::Data,
-        SESSION,
-        &wrapped,
-    );
-    refused(
-        "wrapped-other-method",
-        &keys,
-        Class::Data,
-        SESSION,
-        &flip(&wrapped, 0),
-    );
-    refused(
-        "wrapped-changed",
-        &keys,
-        Class::Data,
-        SESSION,
-        &flip(&wrapped, 20),
-    );
+    refused("wrapped-other-session", &keys, Class::Data, OTHER_SESSION, &wrapped);
+    refused("wrapped-other-repository", &other_keys(), Class::Data, SESSION, &wrapped);
+    refused("wrapped-other-method", &keys, Class::Data, SESSION, &flip(&wrapped, 0));
+    refused("wrapped-changed", &keys, Class::Data, SESSION, &flip(&wrapped, 20));
 
     slots(&mut chapter, &keys);
     let code = recovery_code(keys.root());
-    chapter
-        .case("recovery-code")
-        .hex("root", keys.root().expose())
-        .text("code", &code);
+    chapter.case("recovery-code").hex("root", keys.root().expose()).text("code", &code);
     for (name, wrong) in [
         ("recovery-code-digit", code.replacen(&code[7..8], "Z", 1)),
         ("recovery-code-short", code[..code.len() - 1].to_owned()),
         ("recovery-code-letter", code.replacen(&code[7..8], "U", 1)),
     ] {
         let error = parse_recovery_code(&wrong).unwrap_err();
-        chapter
-            .case(name)
-            .text("code", &wrong)
-            .text("fails", &error.to_string());
+        chapter.case(name).text("code", &wrong).text("fails", &error.to_string());
     }
     chapter.check();
 }
@@ -400,16 +316,7 @@ fn slots(chapter: &mut Chapter, keys: &RepositoryKeys) {
     let key_file = Credential::KeyFile(Secret::new([0x2a; 32]));
     let create = |credential| {
         let work = WorkFactors::FLOOR;
-        KeySlot::create(
-            repository,
-            keys.root(),
-            credential,
-            work,
-            5,
-            "laptop",
-            [0x33; 32],
-        )
-        .unwrap()
+        KeySlot::create(repository, keys.root(), credential, work, 5, "laptop", [0x33; 32]).unwrap()
     };
     let by_passphrase = create(&passphrase).encode();
     chapter
@@ -439,29 +346,11 @@ fn slots(chapter: &mut Chapter, keys: &RepositoryKeys) {
     let mut later = by_key_file.clone();
     later[6] = 2;
     chapter.refused("slot-version", "slot", &later, opens);
-    chapter.refused(
-        "slot-signature-changed",
-        "slot",
-        &flip(&by_key_file, -1),
-        opens,
-    );
-    chapter.refused(
-        "slot-sealed-changed",
-        "slot",
-        &flip(&by_key_file, -67),
-        opens,
-    );
-    chapter.refused(
-        "slot-cut-short",
-        "slot",
-        &by_key_file[..by_key_file.len() - 1],
-        opens,
-    );
+    chapter.refused("slot-signature-changed", "slot", &flip(&by_key_file, -1), opens);
+    chapter.refused("slot-sealed-changed", "slot", &flip(&by_key_file, -67), opens);
+    chapter.refused("slot-cut-short", "slot", &by_key_file[..by_key_file.len() - 1], opens);
     // Work factors: field 2, its length, then 65,536 in three bytes.
-    let at = by_passphrase
-        .windows(4)
-        .position(|window| window == [5, 0x80, 0x80, 4])
-        .unwrap();
+    let at = by_passphrase.windows(4).position(|window| window == [5, 0x80, 0x80, 4]).unwrap();
     let mut weak = by_passphrase.clone();
     weak[at + 1..at + 4].copy_from_slice(&[0xff, 0xff, 3]);
     chapter.refused("slot-below-floor", "slot", &weak, opens);
@@ -490,18 +379,9 @@ fn vectors_of_pack() {
         .hex("payload", &payload)
         .hex("frames", &frames);
     let (first, second) = frames.split_at(512);
-    let stranger = ClassSecret {
-        session: OTHER_SESSION,
-        ..data.clone()
-    };
-    let foreign = ClassSecret {
-        repository: other_keys().repository(),
-        ..data.clone()
-    };
-    let other_class = ClassSecret {
-        class: Class::Meta,
-        ..data.clone()
-    };
+    let stranger = ClassSecret { session: OTHER_SESSION, ..data.clone() };
+    let foreign = ClassSecret { repository: other_keys().repository(), ..data.clone() };
+    let other_class = ClassSecret { class: Class::Meta, ..data.clone() };
     for (name, secret, frames) in [
         ("frames-swapped", &data, [second, first].concat()),
         ("frames-second-missing", &data, first.to_vec()),
@@ -528,15 +408,10 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
     let random = [0x55; 32];
     let mut builder = PackBuilder::new(FrameSize::SMALLEST, Vec::new());
     let base = keys.blob_id(BlobKind::Chunk, b"base");
-    let groups: [&[(&[u8], Option<BlobId>)]; 2] = [
-        &[(b"one chunk", None), (b"another", Some(base))],
-        &[(&[b'z'; 300], None)],
-    ];
+    let groups: [&[(&[u8], Option<BlobId>)]; 2] =
+        [&[(b"one chunk", None), (b"another", Some(base))], &[(&[b'z'; 300], None)]];
     for (counter, group) in groups.iter().enumerate() {
-        let raw: Vec<u8> = group
-            .iter()
-            .flat_map(|(bytes, _)| bytes.iter().copied())
-            .collect();
+        let raw: Vec<u8> = group.iter().flat_map(|(bytes, _)| bytes.iter().copied()).collect();
         let blobs: Vec<_> = group
             .iter()
             .map(|(bytes, base)| PackedBlob {
@@ -551,39 +426,20 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         chapter
             .case(&format!("pack-group-{counter}"))
             .hex("plaintext", &raw)
-            .text(
-                "compression",
-                if compression == Compression::Zstd {
-                    "zstd"
-                } else {
-                    "stored"
-                },
-            )
+            .text("compression", if compression == Compression::Zstd { "zstd" } else { "stored" })
             .hex("payload", payload);
         for blob in &blobs {
-            chapter
-                .hex("blob-id", blob.id.as_bytes())
-                .number("blob-bytes", blob.bytes);
+            chapter.hex("blob-id", blob.id.as_bytes()).number("blob-bytes", blob.bytes);
         }
         let raw_bytes = raw.len() as u32;
-        let group = GroupPayload {
-            payload,
-            raw_bytes,
-            compression,
-            level: 1,
-            blobs: &blobs,
-        };
+        let group = GroupPayload { payload, raw_bytes, compression, level: 1, blobs: &blobs };
         builder.add_group(data, &group, counter as u64, &random);
     }
     let pack = builder.finish(data, 2, &random);
     let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
     chapter.stored("pack-directory", "pack_directory", pack.directory.encode());
     chapter.stored("pack-header", "pack_header", &pack.header);
-    chapter.stored(
-        "pack-footer",
-        "pack_footer",
-        &pack.end[pack.end.len() - 32..],
-    );
+    chapter.stored("pack-footer", "pack_footer", &pack.end[pack.end.len() - 32..]);
     chapter.stored("pack-end", "pack_end", &pack.end);
     chapter
         .stored("pack", "pack", &bytes)
@@ -597,10 +453,7 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         ("pack-version", later),
         ("pack-magic", flip(&bytes, 0)),
         ("pack-header-changed", flip(&bytes, 40)),
-        (
-            "pack-frame-changed",
-            flip(&bytes, pack.header.len() as isize + 600),
-        ),
+        ("pack-frame-changed", flip(&bytes, pack.header.len() as isize + 600)),
         ("pack-directory-changed", flip(&bytes, -end)),
         ("pack-second-header-changed", flip(&bytes, -40)),
         ("pack-footer-changed", flip(&bytes, -32)),
@@ -609,19 +462,11 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         chapter.refused(name, "pack", &wrong, verify_bytes);
     }
     let keyed = |bytes: &[u8]| open_end(keys, &mut bytes.to_vec());
-    chapter.refused(
-        "pack-end-directory-changed",
-        "pack_end",
-        &flip(&pack.end, 0),
-        keyed,
-    );
+    chapter.refused("pack-end-directory-changed", "pack_end", &flip(&pack.end, 0), keyed);
     let foreign = other_keys();
-    chapter.refused(
-        "pack-end-other-repository",
-        "pack_end",
-        &pack.end,
-        |bytes| open_end(&foreign, &mut bytes.to_vec()),
-    );
+    chapter.refused("pack-end-other-repository", "pack_end", &pack.end, |bytes| {
+        open_end(&foreign, &mut bytes.to_vec())
+    });
     chapter.hex("repository", foreign.repository().as_bytes());
 }
 
@@ -631,17 +476,10 @@ fn vectors_of_commit() {
     let keys = keys();
     let (writer, maintenance) = (keys.writer(&WRITER), keys.maintenance());
     let (snapshot, other_snapshot) = (SnapshotId::new([1; 32]), SnapshotId::new([2; 32]));
-    let pack = |byte| PackLocation {
-        session: SESSION,
-        pack: PackId::new([byte; 32]),
-    };
+    let pack = |byte| PackLocation { session: SESSION, pack: PackId::new([byte; 32]) };
 
-    let session = Session {
-        id: SESSION,
-        round: 3,
-        started: 1_795_000_000,
-        writer: writer.writer_id(),
-    };
+    let session =
+        Session { id: SESSION, round: 3, started: 1_795_000_000, writer: writer.writer_id() };
     let bytes = session.encode(&keys, &writer);
     chapter
         .stored("session", "session", &bytes)
@@ -652,45 +490,24 @@ fn vectors_of_commit() {
         .number("round", session.round)
         .number("started", session.started);
     let decode = |bytes: &[u8]| Session::decode(&keys, SESSION, bytes);
-    let unnamed = Session {
-        id: OTHER_SESSION,
-        ..session.clone()
-    }
-    .encode(&keys, &writer);
+    let unnamed = Session { id: OTHER_SESSION, ..session.clone() }.encode(&keys, &writer);
     chapter.refused("session-other-name", "session", &unnamed, decode);
     let forged = session.encode(&keys, &maintenance);
     chapter.refused("session-by-maintenance", "session", &forged, decode);
 
     let commit = Outcome::Commit(snapshot);
     chapter
-        .stored(
-            "outcome-commit",
-            "outcome",
-            commit.encode(&keys, &writer, SESSION),
-        )
+        .stored("outcome-commit", "outcome", commit.encode(&keys, &writer, SESSION))
         .hex("session", SESSION.as_bytes())
         .hex("snapshot", snapshot.as_bytes());
     chapter
-        .stored(
-            "outcome-fenced",
-            "outcome",
-            Outcome::Fenced.encode(&keys, &maintenance, SESSION),
-        )
+        .stored("outcome-fenced", "outcome", Outcome::Fenced.encode(&keys, &maintenance, SESSION))
         .hex("session", SESSION.as_bytes());
     let decode = |bytes: &[u8]| Outcome::decode(&keys, SESSION, bytes);
     for (name, wrong) in [
-        (
-            "outcome-commit-by-maintenance",
-            commit.encode(&keys, &maintenance, SESSION),
-        ),
-        (
-            "outcome-fenced-by-writer",
-            Outcome::Fenced.encode(&keys, &writer, SESSION),
-        ),
-        (
-            "outcome-other-session",
-            commit.encode(&keys, &writer, OTHER_SESSION),
-        ),
+        ("outcome-commit-by-maintenance", commit.encode(&keys, &maintenance, SESSION)),
+        ("outcome-fenced-by-writer", Outcome::Fenced.encode(&keys, &writer, SESSION)),
+        ("outcome-other-session", commit.encode(&keys, &writer, OTHER_SESSION)),
     ] {
         chapter.refused(name, "outcome", &wrong, decode);
     }
@@ -708,93 +525,48 @@ fn vectors_of_commit() {
         .text("reason", "keep-daily")
         .hex("replaced-by", other_snapshot.as_bytes());
     let forged = retired.encode(&keys, &writer);
-    chapter.refused("retired-by-writer", "retired", &forged, |b| {
-        Retired::decode(&keys, b)
-    });
+    chapter.refused("retired-by-writer", "retired", &forged, |b| Retired::decode(&keys, b));
 
-    let list = RoundList {
-        round: 9,
-        packs: vec![pack(1), pack(2)],
-    };
-    for (name, kind) in [
-        ("condemn", ObjectKind::Condemn),
-        ("verdict", ObjectKind::Verdict),
-    ] {
+    let list = RoundList { round: 9, packs: vec![pack(1), pack(2)] };
+    for (name, kind) in [("condemn", ObjectKind::Condemn), ("verdict", ObjectKind::Verdict)] {
         let decode = |bytes: &[u8]| RoundList::decode(kind, &keys, 9, bytes);
         chapter
             .stored(name, name, list.encode(kind, &keys, &maintenance))
             .number("round", 9)
             .hex("pack", [1; 32])
             .hex("pack", [2; 32]);
-        let other_round = RoundList {
-            round: 8,
-            ..list.clone()
-        }
-        .encode(kind, &keys, &maintenance);
+        let other_round = RoundList { round: 8, ..list.clone() }.encode(kind, &keys, &maintenance);
         chapter.refused(&format!("{name}-other-round"), name, &other_round, decode);
-        let reversed = RoundList {
-            round: 9,
-            packs: vec![pack(2), pack(1)],
-        };
+        let reversed = RoundList { round: 9, packs: vec![pack(2), pack(1)] };
         let reversed = reversed.encode(kind, &keys, &maintenance);
         chapter.refused(&format!("{name}-disordered"), name, &reversed, decode);
     }
 
-    let blobs = vec![
-        (BlobId::new([3; 32]), pack(2)),
-        (BlobId::new([4; 32]), pack(2)),
-    ];
-    let relocation = Relocation {
-        from: pack(1),
-        blobs,
-    };
+    let blobs = vec![(BlobId::new([3; 32]), pack(2)), (BlobId::new([4; 32]), pack(2))];
+    let relocation = Relocation { from: pack(1), blobs };
     chapter
-        .stored(
-            "relocation",
-            "relocation",
-            relocation.encode(&keys, &maintenance),
-        )
+        .stored("relocation", "relocation", relocation.encode(&keys, &maintenance))
         .hex("from", [1; 32])
         .hex("to", [2; 32])
         .hex("blob", [3; 32])
         .hex("blob", [4; 32]);
     let blobs = relocation.blobs.iter().rev().copied().collect();
-    let reversed = Relocation {
-        blobs,
-        ..relocation
-    }
-    .encode(&keys, &maintenance);
+    let reversed = Relocation { blobs, ..relocation }.encode(&keys, &maintenance);
     chapter.refused("relocation-disordered", "relocation", &reversed, |b| {
         Relocation::decode(&keys, b)
     });
 
-    let reader = ReadSession {
-        id: SESSION,
-        round: 4,
-        started: 6,
-        snapshots: vec![snapshot],
-    };
+    let reader = ReadSession { id: SESSION, round: 4, started: 6, snapshots: vec![snapshot] };
     chapter
-        .stored(
-            "read-session",
-            "read_session",
-            reader.encode(&keys, &writer),
-        )
+        .stored("read-session", "read_session", reader.encode(&keys, &writer))
         .hex("id", SESSION.as_bytes())
         .number("round", 4)
         .number("started", 6)
         .hex("snapshot", snapshot.as_bytes());
-    let unnamed = ReadSession {
-        id: OTHER_SESSION,
-        ..reader
-    }
-    .encode(&keys, &writer);
-    chapter.refused(
-        "read-session-other-name",
-        "read_session",
-        &unnamed,
-        |bytes| ReadSession::decode(&keys, SESSION, bytes),
-    );
+    let unnamed = ReadSession { id: OTHER_SESSION, ..reader }.encode(&keys, &writer);
+    chapter.refused("read-session-other-name", "read_session", &unnamed, |bytes| {
+        ReadSession::decode(&keys, SESSION, bytes)
+    });
     chapter.check();
 }
 
@@ -816,10 +588,7 @@ fn entry(name: &[u8], node: Node) -> Entry {
         mode: 0o644,
         uid: 1000,
         gid: 100,
-        mtime: Timestamp {
-            seconds: -1,
-            nanos: 999_999_999,
-        },
+        mtime: Timestamp { seconds: -1, nanos: 999_999_999 },
         flags: 0,
         marks: Marks::NONE,
         xattrs: None,
@@ -830,86 +599,35 @@ fn entry(name: &[u8], node: Node) -> Entry {
 fn vectors_of_tree() {
     let mut chapter = Chapter::new("tree");
     let id = |byte| BlobId::new([byte; 32]);
-    let xattrs = || {
-        Some(
-            [Xattr {
-                name: (*b"user.a").into(),
-                value: (*b"\0v").into(),
-            }]
-            .into(),
-        )
-    };
+    let xattrs = || Some([Xattr { name: (*b"user.a").into(), value: (*b"\0v").into() }].into());
     let device = DeviceNumber { major: 8, minor: 1 };
-    let chunk = Node::File {
-        size: 300,
-        content: Content::Chunk(id(1)),
-    };
+    let chunk = Node::File { size: 300, content: Content::Chunk(id(1)) };
     let entries = [
-        entry(
-            b"a",
-            Node::File {
-                size: 0,
-                content: Content::Empty,
-            },
-        ),
-        Entry {
-            xattrs: xattrs(),
-            ..entry(b"ab", chunk.clone())
-        },
+        entry(b"a", Node::File { size: 0, content: Content::Empty }),
+        Entry { xattrs: xattrs(), ..entry(b"ab", chunk.clone()) },
         Entry {
             marks: Marks::UNSTABLE,
-            ..entry(
-                b"ab\xff",
-                Node::File {
-                    size: 1 << 40,
-                    content: Content::Recipe(id(2)),
-                },
-            )
+            ..entry(b"ab\xff", Node::File { size: 1 << 40, content: Content::Recipe(id(2)) })
         },
-        Entry {
-            mode: 0o1777,
-            flags: 0x10,
-            ..entry(b"b", Node::Directory { tree: id(3) })
-        },
-        entry(
-            b"c",
-            Node::Symlink {
-                target: (*b"../x").into(),
-            },
-        ),
+        Entry { mode: 0o1777, flags: 0x10, ..entry(b"b", Node::Directory { tree: id(3) }) },
+        entry(b"c", Node::Symlink { target: (*b"../x").into() }),
         entry(b"d", Node::Fifo),
         entry(b"e", Node::Socket),
         entry(b"f", Node::CharDevice { device }),
-        Entry {
-            xattrs: xattrs(),
-            uid: 0,
-            ..entry(b"g", Node::BlockDevice { device })
-        },
+        Entry { xattrs: xattrs(), uid: 0, ..entry(b"g", Node::BlockDevice { device }) },
     ];
     chapter.stored("page-empty", "tree_page", leaf::<TreeCodec>(&[]));
     for item in &entries {
         let name = String::from_utf8_lossy(&item.name).replace('\u{fffd}', "ff");
         let one = std::slice::from_ref(item);
         chapter
-            .stored(
-                &format!("entry-{name}"),
-                "tree_page",
-                leaf::<TreeCodec>(one),
-            )
+            .stored(&format!("entry-{name}"), "tree_page", leaf::<TreeCodec>(one))
             .text("entry", &format!("{item:?}"));
     }
     chapter.stored("page-all-kinds", "tree_page", leaf::<TreeCodec>(&entries));
     let children = vec![
-        Child {
-            page: id(4),
-            measure: 900,
-            last_key: (*b"m").into(),
-        },
-        Child {
-            page: id(5),
-            measure: 70,
-            last_key: (*b"z").into(),
-        },
+        Child { page: id(4), measure: 900, last_key: (*b"m").into() },
+        Child { page: id(5), measure: 70, last_key: (*b"z").into() },
     ];
     chapter.stored(
         "interior",
@@ -929,43 +647,17 @@ fn vectors_of_tree() {
     refused("name-slash", &leaf::<TreeCodec>(&[named(b"a/b")]));
     refused("name-dots", &leaf::<TreeCodec>(&[named(b"..")]));
     refused("name-nul", &leaf::<TreeCodec>(&[named(b"a\0")]));
-    refused(
-        "names-disordered",
-        &leaf::<TreeCodec>(&[named(b"b"), named(b"a")]),
-    );
-    refused(
-        "names-twice",
-        &leaf::<TreeCodec>(&[named(b"b"), named(b"b")]),
-    );
-    refused(
-        "mode-too-large",
-        &leaf::<TreeCodec>(&[Entry {
-            mode: 0o10_000,
-            ..named(b"a")
-        }]),
-    );
-    let mtime = Timestamp {
-        seconds: 0,
-        nanos: 1_000_000_000,
-    };
-    refused(
-        "nanoseconds",
-        &leaf::<TreeCodec>(&[Entry {
-            mtime,
-            ..named(b"a")
-        }]),
-    );
+    refused("names-disordered", &leaf::<TreeCodec>(&[named(b"b"), named(b"a")]));
+    refused("names-twice", &leaf::<TreeCodec>(&[named(b"b"), named(b"b")]));
+    refused("mode-too-large", &leaf::<TreeCodec>(&[Entry { mode: 0o10_000, ..named(b"a") }]));
+    let mtime = Timestamp { seconds: 0, nanos: 1_000_000_000 };
+    refused("nanoseconds", &leaf::<TreeCodec>(&[Entry { mtime, ..named(b"a") }]));
     refused(
         "target-empty",
         &leaf::<TreeCodec>(&[entry(b"a", Node::Symlink { target: [].into() })]),
     );
-    let Node::File { content, .. } = chunk else {
-        unreachable!()
-    };
-    refused(
-        "size-zero",
-        &leaf::<TreeCodec>(&[entry(b"a", Node::File { size: 0, content })]),
-    );
+    let Node::File { content, .. } = chunk else { unreachable!() };
+    refused("size-zero", &leaf::<TreeCodec>(&[entry(b"a", Node::File { size: 0, content })]));
     let good = leaf::<TreeCodec>(&[named(b"a")]);
     // level, count, shared, length, "a", then the tag.
     assert_eq!(good[..6], [0, 1, 0, 1, b'a', 5]);
@@ -983,16 +675,9 @@ fn vectors_of_recipe() {
     let mut chapter = Chapter::new("recipe");
     let id = |byte| BlobId::new([byte; 32]);
     let parts = [
-        Part::Chunk {
-            id: id(1),
-            bytes: 65_536,
-        },
+        Part::Chunk { id: id(1), bytes: 65_536 },
         Part::Hole { bytes: 1 << 40 },
-        Part::Repeat {
-            id: id(2),
-            bytes: 512,
-            count: 9,
-        },
+        Part::Repeat { id: id(2), bytes: 512, count: 9 },
     ];
     chapter
         .stored("parts", "recipe_page", leaf::<RecipeCodec>(&parts))
@@ -1002,36 +687,12 @@ fn vectors_of_recipe() {
         let bytes = leaf::<RecipeCodec>(&[part]);
         chapter.refused(name, "recipe_page", &bytes, page_of::<RecipeCodec>);
     };
-    refused(
-        "chunk-empty",
-        Part::Chunk {
-            id: id(1),
-            bytes: 0,
-        },
-    );
-    refused(
-        "chunk-too-long",
-        Part::Chunk {
-            id: id(1),
-            bytes: (8 << 20) + 1,
-        },
-    );
+    refused("chunk-empty", Part::Chunk { id: id(1), bytes: 0 });
+    refused("chunk-too-long", Part::Chunk { id: id(1), bytes: (8 << 20) + 1 });
     refused("hole-empty", Part::Hole { bytes: 0 });
-    refused(
-        "repeat-once",
-        Part::Repeat {
-            id: id(1),
-            bytes: 1,
-            count: 1,
-        },
-    );
+    refused("repeat-once", Part::Repeat { id: id(1), bytes: 1, count: 1 });
     let unknown = [&[0, 1, 7][..], &[0; 32]].concat();
-    chapter.refused(
-        "kind-unknown",
-        "recipe_page",
-        &unknown,
-        page_of::<RecipeCodec>,
-    );
+    chapter.refused("kind-unknown", "recipe_page", &unknown, page_of::<RecipeCodec>);
     chapter.check();
 }
 
@@ -1039,45 +700,19 @@ fn vectors_of_recipe() {
 fn vectors_of_hints() {
     let mut chapter = Chapter::new("hints");
     let hint = Hint {
-        ctime: Timestamp {
-            seconds: 1_795_000_000,
-            nanos: 1,
-        },
-        btime: Timestamp {
-            seconds: -5,
-            nanos: 2,
-        },
+        ctime: Timestamp { seconds: 1_795_000_000, nanos: 1 },
+        btime: Timestamp { seconds: -5, nanos: 2 },
         inode: 1 << 40,
         device: (8 << 32) | 1,
     };
     let items = [
-        HintItem {
-            hint,
-            children: None,
-            boundary: 1,
-        },
-        HintItem {
-            hint: Hint::default(),
-            children: Some(BlobId::new([1; 32])),
-            boundary: 1,
-        },
+        HintItem { hint, children: None, boundary: 1 },
+        HintItem { hint: Hint::default(), children: Some(BlobId::new([1; 32])), boundary: 1 },
     ];
     let bytes = leaf::<HintsCodec>(&items);
-    chapter
-        .stored("hints", "hints_page", &bytes)
-        .text("items", &format!("{items:?}"));
-    let late = Hint {
-        ctime: Timestamp {
-            seconds: 0,
-            nanos: 1_000_000_000,
-        },
-        ..hint
-    };
-    let late = leaf::<HintsCodec>(&[HintItem {
-        hint: late,
-        children: None,
-        boundary: 1,
-    }]);
+    chapter.stored("hints", "hints_page", &bytes).text("items", &format!("{items:?}"));
+    let late = Hint { ctime: Timestamp { seconds: 0, nanos: 1_000_000_000 }, ..hint };
+    let late = leaf::<HintsCodec>(&[HintItem { hint: late, children: None, boundary: 1 }]);
     chapter.refused("nanoseconds", "hints_page", &late, page_of::<HintsCodec>);
     let mut flag = bytes;
     let at = flag.len() - 34;
@@ -1089,10 +724,7 @@ fn vectors_of_hints() {
 #[test]
 fn vectors_of_snapshot() {
     let mut chapter = Chapter::new("snapshot");
-    let link = |path: &[u8], leader: &[u8]| Link {
-        path: path.into(),
-        leader: leader.into(),
-    };
+    let link = |path: &[u8], leader: &[u8]| Link { path: path.into(), leader: leader.into() };
     let links = [link(b"d/b", b"d/a"), link(b"d/b2", b"c")];
     chapter
         .stored("links", "links_page", leaf::<LinksCodec>(&links))
@@ -1119,10 +751,7 @@ fn vectors_of_snapshot() {
     let [first, second] = packs;
     for (name, wrong) in [
         ("pack-set-disordered", vec![second, first]),
-        (
-            "pack-set-too-long",
-            vec![pack(1, Class::Data, (128 << 20) + 1)],
-        ),
+        ("pack-set-too-long", vec![pack(1, Class::Data, (128 << 20) + 1)]),
     ] {
         let bytes = leaf::<PackSetCodec>(&wrong);
         chapter.refused(name, "pack_set_page", &bytes, page_of::<PackSetCodec>);
@@ -1141,19 +770,12 @@ fn vectors_of_snapshot() {
         .hex("random", [0x66; 32])
         .hex("id", blake3::hash(&bytes).as_bytes())
         .text("snapshot", &format!("{snapshot:?}"));
-    chapter.stored(
-        "snapshot-record",
-        "snapshot_record",
-        snapshot.encode_record(),
-    );
+    chapter.stored("snapshot-record", "snapshot_record", snapshot.encode_record());
     let maintenance = keys.maintenance();
     let decode = |bytes: &[u8]| Snapshot::decode(&keys, bytes);
     for (name, wrong) in [
         ("snapshot-changed", flip(&bytes, -20)),
-        (
-            "snapshot-by-maintenance",
-            snapshot.encode(&keys, &maintenance, &meta, &[0x66; 32]),
-        ),
+        ("snapshot-by-maintenance", snapshot.encode(&keys, &maintenance, &meta, &[0x66; 32])),
         (
             "snapshot-by-another-writer",
             snapshot.encode(&keys, &keys.writer(b"another writer!!"), &meta, &[0x66; 32]),
@@ -1172,14 +794,8 @@ fn snapshot(keys: &RepositoryKeys) -> Snapshot {
     let id = |byte| BlobId::new([byte; 32]);
     Snapshot {
         session: SESSION,
-        started: Timestamp {
-            seconds: 1_795_000_000,
-            nanos: 5,
-        },
-        finished: Timestamp {
-            seconds: 1_795_000_009,
-            nanos: 999_999_999,
-        },
+        started: Timestamp { seconds: 1_795_000_000, nanos: 5 },
+        finished: Timestamp { seconds: 1_795_000_009, nanos: 999_999_999 },
         tree: id(1),
         hints: id(2),
         links: id(3),
@@ -1263,10 +879,7 @@ fn vectors_of_index() {
     chapter.stored("segment-body", "index_body", body);
     let mut reversed = segment.clone();
     reversed.entries.reverse();
-    let orphaned = IndexSegment {
-        packs: Vec::new(),
-        ..segment.clone()
-    };
+    let orphaned = IndexSegment { packs: Vec::new(), ..segment.clone() };
     let mut astray = segment;
     astray.entries[0].pack = 2;
     for (name, wrong) in [
@@ -1275,9 +888,7 @@ fn vectors_of_index() {
         ("segment-without-packs", encode(&orphaned)),
         ("segment-pack-unknown", encode(&astray)),
     ] {
-        chapter.refused(name, "index", &wrong, |bytes| {
-            IndexSegment::decode(&keys, bytes)
-        });
+        chapter.refused(name, "index", &wrong, |bytes| IndexSegment::decode(&keys, bytes));
     }
     chapter.check();
 }

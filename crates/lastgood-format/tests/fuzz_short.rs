@@ -6,11 +6,7 @@
 //! writes the vectors to `fuzz/corpus`, for cargo-fuzz to start from.
 
 #![expect(unsafe_code, reason = "counting what is allocated takes an allocator")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test from end to end"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test from end to end")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -60,13 +56,8 @@ fn no_damage_makes_a_decoder_panic_or_allocate_without_bound() {
     let mut random = Random(number("LASTGOOD_FUZZ_SEED").unwrap_or(1));
     let (world, seeds) = (World::new(), seeds());
     for &(name, check) in DECODERS {
-        let seeds = seeds
-            .get(name)
-            .unwrap_or_else(|| panic!("there is no vector for {name}"));
-        assert!(
-            seeds.iter().any(|seed| check(&world, seed)),
-            "no vector of {name} is accepted"
-        );
+        let seeds = seeds.get(name).unwrap_or_else(|| panic!("there is no vector for {name}"));
+        assert!(seeds.iter().any(|seed| check(&world, seed)), "no vector of {name} is accepted");
         let mut accepted = 0;
         for round in 0..rounds_of(name, rounds) {
             let bytes = random.damage(seeds);
@@ -243,8 +234,5 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16).unwrap()).collect();
-    digits
-        .chunks(2)
-        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-        .collect()
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }

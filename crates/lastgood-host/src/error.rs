@@ -19,11 +19,7 @@ pub struct HostError {
 
 impl HostError {
     pub(crate) fn new(action: &'static str, path: PathBuf, errno: Errno) -> Self {
-        Self {
-            action,
-            path,
-            source: errno.into(),
-        }
+        Self { action, path, source: errno.into() }
     }
 
     /// Error number of the system; 0 if the failure was not the system's.
@@ -32,9 +28,7 @@ impl HostError {
     }
 
     fn is(&self, errnos: &[Errno]) -> bool {
-        errnos
-            .iter()
-            .any(|errno| errno.raw_os_error() == self.errno())
+        errnos.iter().any(|errno| errno.raw_os_error() == self.errno())
     }
 
     /// The name is gone. Between a listing and the next look this is no failure of anything.

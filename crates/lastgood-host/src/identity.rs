@@ -44,10 +44,7 @@ impl Accounts {
     /// number or a name appears twice, the first line counts, as it does for the system.
     #[must_use]
     pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
-        Self {
-            users: Names::parse(passwd),
-            groups: Names::parse(group),
-        }
+        Self { users: Names::parse(passwd), groups: Names::parse(group) }
     }
 
     /// Name of a user.
@@ -123,10 +120,6 @@ pub fn is_root() -> bool {
 fn read_if_there(path: &Path) -> Result<Vec<u8>, HostError> {
     match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        read => read.map_err(|source| HostError {
-            action: "read",
-            path: path.into(),
-            source,
-        }),
+        read => read.map_err(|source| HostError { action: "read", path: path.into(), source }),
     }
 }

@@ -67,10 +67,7 @@ impl SourceFile {
     /// [`SourceError::ChangedKind`] when it is no regular file by now;
     /// [`HostError::is_not_found`] when it is gone.
     pub fn open(directory: &Directory, name: &[u8]) -> Result<Self, SourceError> {
-        let changed = |now| SourceError::ChangedKind {
-            path: directory.path_of(name),
-            now,
-        };
+        let changed = |now| SourceError::ChangedKind { path: directory.path_of(name), now };
         let fd = match sys::open_name(directory.fd(), name, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(fd) => fd,
             Err(Errno::LOOP) => return Err(changed(Some(Kind::Symlink))),
@@ -88,11 +85,7 @@ impl SourceFile {
             // Advice only: a file system without read-ahead loses nothing.
             fs::fadvise(&fd, 0, None, Advice::Sequential).ok();
         }
-        Ok(Self {
-            fd,
-            path: directory.path_of(name),
-            stat,
-        })
+        Ok(Self { fd, path: directory.path_of(name), stat })
     }
 
     /// Metadata of what was opened, at the opening. It, and not what a listing said earlier,

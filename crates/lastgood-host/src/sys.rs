@@ -14,9 +14,8 @@ use rustix::io::Errno;
 const RELATIVE_BYTES_MAX: usize = 4000;
 
 /// What is asked of `statx`, everywhere.
-const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS
-    .union(StatxFlags::BTIME)
-    .union(StatxFlags::MNT_ID);
+const STAT_MASK: StatxFlags =
+    StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
 pub(crate) const READ_DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
@@ -27,12 +26,7 @@ pub(crate) fn join(directory: &Path, name: &[u8]) -> PathBuf {
 
 /// Metadata of a name, never following it.
 pub(crate) fn stat_name(directory: BorrowedFd<'_>, name: &CStr) -> Result<Statx, Errno> {
-    fs::statx(
-        directory,
-        name,
-        AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
-        STAT_MASK,
-    )
+    fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, STAT_MASK)
 }
 
 /// Metadata of what is open, `O_PATH` included.
@@ -48,17 +42,13 @@ pub(crate) fn open_name(
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    without_atime(flags, |flags| {
-        retry(|| fs::openat(directory, name, flags, Mode::empty()))
-    })
+    without_atime(flags, |flags| retry(|| fs::openat(directory, name, flags, Mode::empty())))
 }
 
 /// Opens a path the user gave, following links.
 pub(crate) fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::CLOEXEC;
-    without_atime(flags, |flags| {
-        retry(|| fs::open(path, flags, Mode::empty()))
-    })
+    without_atime(flags, |flags| retry(|| fs::open(path, flags, Mode::empty())))
 }
 
 /// Opens `relative`, components joined by `/`, beneath `directory`; no link is followed anywhere.
@@ -67,25 +57,16 @@ pub(crate) fn open_beneath(
     relative: &[u8],
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
-    if !relative
-        .split(|&byte| byte == b'/')
-        .all(Entry::is_valid_name)
-    {
+    if !relative.split(|&byte| byte == b'/').all(Entry::is_valid_name) {
         return Err(Errno::INVAL);
     }
     let mut rest = relative;
     let mut parent: Option<OwnedFd> = None;
     while rest.len() > RELATIVE_BYTES_MAX {
-        let cut = rest[..RELATIVE_BYTES_MAX]
-            .iter()
-            .rposition(|&byte| byte == b'/');
+        let cut = rest[..RELATIVE_BYTES_MAX].iter().rposition(|&byte| byte == b'/');
         let cut = cut.ok_or(Errno::NAMETOOLONG)?;
         let from = parent.as_ref().map_or(directory, AsFd::as_fd);
-        parent = Some(resolve(
-            from,
-            &rest[..cut],
-            OFlags::PATH | OFlags::DIRECTORY,
-        )?);
+        parent = Some(resolve(from, &rest[..cut], OFlags::PATH | OFlags::DIRECTORY)?);
         rest = &rest[cut + 1..];
     }
     resolve(parent.as_ref().map_or(directory, AsFd::as_fd), rest, flags)
@@ -114,11 +95,7 @@ fn resolve_by_steps(
     let mut components = relative.split(|&byte| byte == b'/').peekable();
     while let Some(component) = components.next() {
         let last = components.peek().is_none();
-        let flags = if last {
-            flags
-        } else {
-            OFlags::PATH | OFlags::DIRECTORY
-        };
+        let flags = if last { flags } else { OFlags::PATH | OFlags::DIRECTORY };
         let fd = open_name(parent.as_ref().map_or(from, AsFd::as_fd), component, flags)?;
         parent = Some(fd);
     }

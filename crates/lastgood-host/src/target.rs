@@ -56,9 +56,7 @@ impl Target {
     /// # Errors
     /// When it does not exist or is no directory.
     pub fn open_existing(path: &Path) -> Result<Self, HostError> {
-        Ok(Self {
-            root: TargetDirectory::new(Directory::open_root(path)?),
-        })
+        Ok(Self { root: TargetDirectory::new(Directory::open_root(path)?) })
     }
 
     /// The directory itself.
@@ -100,13 +98,8 @@ pub fn temporary_name(seed: u64) -> Box<[u8]> {
 /// Whether `name` is one that [`temporary_name`] makes: a leftover of a run that was cut.
 #[must_use]
 pub fn is_temporary_name(name: &[u8]) -> bool {
-    let seed = name
-        .strip_prefix(TEMPORARY.0)
-        .and_then(|rest| rest.strip_suffix(TEMPORARY.1));
+    let seed = name.strip_prefix(TEMPORARY.0).and_then(|rest| rest.strip_suffix(TEMPORARY.1));
     seed.is_some_and(|seed| {
-        seed.len() == 16
-            && seed
-                .iter()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        seed.len() == 16 && seed.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }

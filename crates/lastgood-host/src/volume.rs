@@ -59,16 +59,9 @@ pub fn file_system_name(path: &Path) -> Result<Option<&'static str>, HostError> 
     let raw = sys::retry(|| fs::statfs(&path))
         .map_err(|errno| HostError::new("examine the file system of", path, errno))?;
     // Width and sign of the field differ between architectures; magic numbers are 32 bits.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "see above"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
     let magic = raw.f_type as u32;
-    Ok(FILE_SYSTEMS
-        .iter()
-        .find(|(number, _)| *number == magic)
-        .map(|(_, name)| *name))
+    Ok(FILE_SYSTEMS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name))
 }
 
 /// Lets the process have as many open files as it may, and says how many that is. Directories are
@@ -79,26 +72,15 @@ pub fn file_system_name(path: &Path) -> Result<Option<&'static str>, HostError> 
 pub fn raise_open_file_limit() -> Result<u64, std::io::Error> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: limit.maximum,
-                maximum: limit.maximum,
-            },
-        )?;
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     }
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
 fn device(path: &Path) -> Result<(u32, u32), HostError> {
     let path = nearest_existing(path);
-    let raw = fs::statx(
-        fs::CWD,
-        &path,
-        fs::AtFlags::empty(),
-        fs::StatxFlags::BASIC_STATS,
-    )
-    .map_err(|errno| HostError::new("examine", path, errno))?;
+    let raw = fs::statx(fs::CWD, &path, fs::AtFlags::empty(), fs::StatxFlags::BASIC_STATS)
+        .map_err(|errno| HostError::new("examine", path, errno))?;
     Ok((raw.stx_dev_major, raw.stx_dev_minor))
 }
 
@@ -106,11 +88,7 @@ fn device(path: &Path) -> Result<(u32, u32), HostError> {
 fn nearest_existing(path: &Path) -> PathBuf {
     let mut candidate = path;
     loop {
-        let here = if candidate.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            candidate
-        };
+        let here = if candidate.as_os_str().is_empty() { Path::new(".") } else { candidate };
         match fs::statx(fs::CWD, here, fs::AtFlags::empty(), fs::StatxFlags::TYPE) {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             _ => return here.into(),

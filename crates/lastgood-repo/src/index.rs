@@ -116,15 +116,18 @@ impl Index {
     }
 
     /// Adds a segment that this process wrote.
-    pub(crate) fn add(&self, segment: IndexSegment, id: ObjectId) -> Result<(), RepoError> {
+    ///
+    /// It goes to the local copy, or stays in memory where that cannot be written: a full cache
+    /// disk is no reason to stop a backup.
+    pub(crate) fn add(&self, segment: IndexSegment, id: ObjectId) {
         let mut run = Run::memory(segment, vec![id]);
         if run.entry_count() > MEMORY_ENTRIES_MAX / 8
             && let Some(folder) = &self.cache
+            && let Ok(written) = run::write(folder, &[&run])
         {
-            run = run::write(folder, &[&run])?;
+            run = written;
         }
         self.runs.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
-        Ok(())
     }
 
     /// Every pack that some segment covers.

@@ -236,7 +236,7 @@ impl Shared {
         let id = lastgood_format::object::object_id(&bytes);
         self.repo.put(&name::index(id), &[&bytes])?;
         let blobs: Vec<BlobPrefix> = segment.entries.iter().map(|entry| entry.blob).collect();
-        self.index.add(segment, id)?;
+        self.index.add(segment, id);
         for blob in blobs {
             lock(self.shard(blob)).remove(&blob);
         }
@@ -352,8 +352,9 @@ impl BlobWriter {
         if group.blobs.is_empty() {
             return Ok(());
         }
-        let pack = self.packs[slot(class)]
-            .get_or_insert_with(|| PackBuilder::new(FrameSize::ORDINARY, self.shared.buffers.take()));
+        let pack = self.packs[slot(class)].get_or_insert_with(|| {
+            PackBuilder::new(FrameSize::ORDINARY, self.shared.buffers.take())
+        });
         seal_group(&self.shared, &mut self.compressor, class, group, pack);
         if is_full_pack(&self.shared.settings, class, pack) {
             self.close_pack(class)?;

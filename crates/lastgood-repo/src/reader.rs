@@ -53,9 +53,9 @@ impl PackReader {
         let guess = pack.bytes.min(END_BYTES_GUESS);
         self.read(pack, pack.bytes - guess, pack.bytes, &mut end)?;
         let damaged = |error: PackError| self.damaged(pack, error);
-        let footer = end.last_chunk::<FOOTER_BYTES>().ok_or(PackError::Footer(
-            DecodeError::Truncated { what: "pack" },
-        ));
+        let footer = end
+            .last_chunk::<FOOTER_BYTES>()
+            .ok_or(PackError::Footer(DecodeError::Truncated { what: "pack" }));
         let footer = footer
             .and_then(|footer| PackFooter::decode(footer).map_err(PackError::Footer))
             .map_err(damaged)?;

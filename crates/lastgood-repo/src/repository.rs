@@ -396,10 +396,8 @@ fn unlock(
             }
         }
         // Wrong kinds cost nothing and do not count.
-        let is_same_kind = matches!(
-            (slot.kind, credential),
-            (SlotKind::Passphrase(_), Credential::Passphrase(_))
-        );
+        let is_same_kind =
+            matches!((slot.kind, credential), (SlotKind::Passphrase(_), Credential::Passphrase(_)));
         tried += usize::from(is_same_kind);
         if tried >= KEY_SLOTS_MAX {
             break;

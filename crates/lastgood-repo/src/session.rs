@@ -333,11 +333,8 @@ impl Drop for WriteSession {
             drop(self.shared.flush_segment());
             // Nobody need wait for this session. Where this fails, gc fences it later.
             let repo = &self.shared.repo;
-            let fence = Outcome::Fenced.encode(
-                repo.keys(),
-                &repo.keys().maintenance(),
-                self.session.id,
-            );
+            let fence =
+                Outcome::Fenced.encode(repo.keys(), &repo.keys().maintenance(), self.session.id);
             drop(repo.put(&name::outcome(self.session.id), &[&fence]));
         }
     }
@@ -406,8 +403,7 @@ fn recover(
     existing: &[(SessionId, PackId, u64)],
     own: SessionId,
 ) -> Result<usize, RepoError> {
-    let covered: HashSet<PackId> =
-        shared.index.packs().into_iter().map(|pack| pack.pack).collect();
+    let covered: HashSet<PackId> = shared.index.packs().into_iter().map(|pack| pack.pack).collect();
     let reader = PackReader::new(shared.repo.clone());
     let mut segment = IndexSegment::default();
     let mut recovered = 0;

@@ -68,9 +68,10 @@ impl Repository {
         if blake3::hash(&bytes).as_bytes() != id.as_bytes() {
             return Err(self.damaged(&object, Damage::Name));
         }
-        let snapshot = Snapshot::decode(self.keys(), &bytes)
-            .map_err(|error| self.damaged(&object, error))?;
-        let Some((Outcome::Commit(committed), signer)) = self.signed_outcome(snapshot.session)? else {
+        let snapshot =
+            Snapshot::decode(self.keys(), &bytes).map_err(|error| self.damaged(&object, error))?;
+        let Some((Outcome::Commit(committed), signer)) = self.signed_outcome(snapshot.session)?
+        else {
             return Ok(None);
         };
         if committed != id {
@@ -91,10 +92,7 @@ impl Repository {
         Ok(self.signed_outcome(session)?.map(|(outcome, _)| outcome))
     }
 
-    fn signed_outcome(
-        &self,
-        session: SessionId,
-    ) -> Result<Option<(Outcome, WriterId)>, RepoError> {
+    fn signed_outcome(&self, session: SessionId) -> Result<Option<(Outcome, WriterId)>, RepoError> {
         let object = name::outcome(session);
         self.find(&object, Outcome::BYTES_MAX)?
             .map(|bytes| {
@@ -108,14 +106,13 @@ impl Repository {
         let mut ids = Vec::new();
         self.list(name::RETIRED, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
         // Only the maintenance key can retire; whatever else lies there changes nothing.
-        Ok(ids
-            .into_iter()
-            .filter(|&id| {
-                let bytes = self.find(&name::retired(id), SMALL_OBJECT_BYTES_MAX).ok().flatten();
-                let retired = bytes.and_then(|bytes| Retired::decode(self.keys(), &bytes).ok());
-                retired.is_some_and(|retired| retired.snapshot == id)
-            })
-            .collect())
+        let mut retired = HashSet::new();
+        for id in ids {
+            let bytes = self.find(&name::retired(id), SMALL_OBJECT_BYTES_MAX)?;
+            let record = bytes.and_then(|bytes| Retired::decode(self.keys(), &bytes).ok());
+            retired.extend(record.filter(|record| record.snapshot == id).map(|_| id));
+        }
+        Ok(retired)
     }
 
     /// Retires a snapshot; nothing is removed.

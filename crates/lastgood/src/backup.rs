@@ -168,8 +168,9 @@ fn run(
     };
     options.select.named_devices.extend(&sources.named_devices);
     options.select.own_directories.extend(own_repository(repo, sources.paths())?);
-    let selection = Selection::compile(&options.select, sources.paths())
-        .map_err(|error| Error::caused_by(ErrorKind::Invalid, "cannot use the exclude rules", error))?;
+    let selection = Selection::compile(&options.select, sources.paths()).map_err(|error| {
+        Error::caused_by(ErrorKind::Invalid, "cannot use the exclude rules", error)
+    })?;
     // Many directories are open at once in a wide and deep tree; a refusal shows as an error later.
     drop(volume::raise_open_file_limit());
 
@@ -179,6 +180,7 @@ fn run(
     for error in &snapshots.damaged {
         control.note(format!("ignoring a damaged snapshot: {error}"));
     }
+    warn_of_the_clock(begun, &options, &snapshots, control);
     let parent = choose_parent(&options, &snapshots, &sources.snapshot_paths())?;
     let session = if options.dry_run {
         None
@@ -287,14 +289,34 @@ fn own_repository(repo: &Repository, sources: &[PathBuf]) -> Result<Option<OwnDi
     Ok(Some(OwnDirectory { path, file_id: stat.file_id(), holds: OwnContent::Repository }))
 }
 
+/// Says that the host's clock stands before snapshots that this host has made already.
+fn warn_of_the_clock(
+    now: Timestamp,
+    options: &BackupOptions,
+    snapshots: &Snapshots,
+    control: &Control,
+) {
+    let own = snapshots.live.iter().filter(|record| record.snapshot.host_id == options.host_id);
+    let Some(newest) = own.max_by_key(|record| record.snapshot.started) else { return };
+    if options.time.is_none() && newest.snapshot.started.seconds > now.seconds {
+        control.note(format!(
+            "the clock stands before snapshot {} of this host, which stays the latest one; set the \
+             clock right, or name snapshots by their ids",
+            newest.id
+        ));
+    }
+}
+
 /// The snapshot to compare with: of the same host, and of the same sources where there is one.
 fn choose_parent(
     options: &BackupOptions,
     snapshots: &Snapshots,
     sources: &[Vec<u8>],
 ) -> Result<Option<SnapshotRecord>, Error> {
+    // By generation and not by time: a clock may have been wrong.
     let newest = |accept: &dyn Fn(&SnapshotRecord) -> bool| {
-        snapshots.live.iter().rev().find(|record| accept(record)).cloned()
+        let accepted = snapshots.live.iter().filter(|record| accept(record));
+        accepted.max_by_key(|record| record.snapshot.chain.generation).cloned()
     };
     match options.parent {
         Parent::None => Ok(None),

@@ -101,7 +101,8 @@ pub fn find(
     for record in records {
         ls(repo, record, None, true, &mut |listed| {
             let path: &std::path::Path =
-                <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&listed.path).as_ref();
+                <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&listed.path)
+                    .as_ref();
             let mtime = listed.entry.mtime;
             let is_in_time = options.oldest_after.is_none_or(|oldest| mtime >= oldest)
                 && options.newest_before.is_none_or(|newest| mtime <= newest);

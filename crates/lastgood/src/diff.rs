@@ -33,12 +33,7 @@ pub fn snapshots(
     else {
         return Err(Error::new(ErrorKind::Bug, "a diff has two sides"));
     };
-    lastgood_diff::diff(
-        (&mut before, &before_at),
-        (&mut after, &after_at),
-        compare_recorded,
-        visit,
-    )
+    lastgood_diff::diff((&mut before, &before_at), (&mut after, &after_at), compare_recorded, visit)
 }
 
 /// Visits what changed since a snapshot in its sources, or in one directory of them. Files are told
@@ -60,9 +55,9 @@ pub fn live(
     for place in places {
         let (at, found) = view.find(&place)?;
         let absolute = [b"/", &at[..]].concat();
-        let live_path = PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(
-            absolute.clone(),
-        ));
+        let live_path = PathBuf::from(
+            <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(absolute.clone()),
+        );
         let (entry, directory) = match found {
             Found::Root(directory) => (None, Some(directory)),
             Found::Entry(entry, directory) => (Some(entry), directory),

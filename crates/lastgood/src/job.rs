@@ -21,13 +21,10 @@ pub struct Job<T> {
 
 impl<T: Send + 'static> Job<T> {
     /// Runs `work` on a thread of its own.
-    pub(crate) fn spawn(
-        work: impl FnOnce(&Control) -> Result<T, Error> + Send + 'static,
-    ) -> Self {
+    pub(crate) fn spawn(work: impl FnOnce(&Control) -> Result<T, Error> + Send + 'static) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS_MAX);
         let (result_sender, result) = oneshot::channel();
-        let control =
-            Control { state: Arc::new(State::default()), events: Some(event_sender) };
+        let control = Control { state: Arc::new(State::default()), events: Some(event_sender) };
         let inner = control.clone();
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
         let spawned = thread.spawn(move || {

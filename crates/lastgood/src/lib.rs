@@ -4,20 +4,20 @@
 //! can be cancelled at any moment and ends with a result. Clock, randomness and backend come in.
 
 pub mod backup;
+pub mod browse;
 pub mod check;
+pub mod diff;
+pub mod error;
+pub mod job;
 pub mod opening;
 mod pages;
 pub mod restore;
-pub mod verify;
-pub mod snapshots;
-pub mod browse;
-pub mod diff;
-pub mod view;
-pub mod error;
-pub mod job;
 pub mod select;
+pub mod snapshots;
 pub mod system;
 pub mod this_host;
+pub mod verify;
+pub mod view;
 mod writer_state;
 
 pub use error::{Error, ErrorKind};

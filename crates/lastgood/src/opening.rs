@@ -77,8 +77,9 @@ pub fn open(
 ) -> Result<Arc<Repository>, Error> {
     let backend = backend(path)?;
     let repository = Repository::id_of(backend.as_ref())?;
-    let options =
-        OpenOptions { index: IndexOptions { cache: Some(home.cache.join(repository.to_string())) } };
+    let options = OpenOptions {
+        index: IndexOptions { cache: Some(home.cache.join(repository.to_string())) },
+    };
     Ok(Arc::new(Repository::open(backend, world, credential, options)?))
 }
 
@@ -221,4 +222,4 @@ fn io_kind(error: &std::io::Error) -> ErrorKind {
 }
 
 /// Chunker of repositories made without saying otherwise. See `docs/adr/0002-chunk-size.md`.
-pub const DEFAULT_CHUNKER: ChunkerParams = ChunkerParams::MinAes { target: 64 << 10 };
+pub const DEFAULT_CHUNKER: ChunkerParams = ChunkerParams::MinAes { target: 32 << 10 };

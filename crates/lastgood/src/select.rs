@@ -122,11 +122,7 @@ pub struct Facts {
 
 impl From<&Stat> for Facts {
     fn from(stat: &Stat) -> Self {
-        Self {
-            kind: stat.kind,
-            size: stat.size,
-            file_id: stat.file_id(),
-        }
+        Self { kind: stat.kind, size: stat.size, file_id: stat.file_id() }
     }
 }
 
@@ -202,14 +198,10 @@ impl Selection {
         selection.size_limit = options
             .exclude_larger_than
             .map(|ByteSize(bytes)| (bytes, selection.add(Reason::LargerThan { bytes })));
-        selection.one_file_system = options
-            .one_file_system
-            .then(|| selection.add(Reason::OtherFileSystem));
+        selection.one_file_system =
+            options.one_file_system.then(|| selection.add(Reason::OtherFileSystem));
         for own in &options.own_directories {
-            let reason = Reason::Own {
-                path: own.path.clone(),
-                holds: own.holds,
-            };
+            let reason = Reason::Own { path: own.path.clone(), holds: own.holds };
             let reason = selection.add(reason);
             selection.own.push((own.file_id, reason));
         }
@@ -263,13 +255,7 @@ impl Selection {
             path.push(b'/');
         }
         let directory_bytes = path.len();
-        Scope {
-            selection: self,
-            patterns,
-            marker,
-            path,
-            directory_bytes,
-        }
+        Scope { selection: self, patterns, marker, path, directory_bytes }
     }
 
     /// Whether the content of a directory on `device` is scanned, in a source that lies on
@@ -291,10 +277,7 @@ impl Selection {
         if facts.kind != Kind::Directory {
             return None;
         }
-        self.own
-            .iter()
-            .find(|(file_id, _)| *file_id == facts.file_id)
-            .map(|(_, reason)| *reason)
+        self.own.iter().find(|(file_id, _)| *file_id == facts.file_id).map(|(_, reason)| *reason)
     }
 
     fn out(&self, reason: usize) -> Decision<'_> {
@@ -309,24 +292,16 @@ impl Selection {
     fn add_patterns(&mut self, options: &SelectOptions) -> Result<Vec<Rule>, SelectError> {
         let mut rules = Vec::new();
         for file in &options.exclude_files {
-            let content = std::fs::read(file).map_err(|source| SelectError::Read {
-                path: file.clone(),
-                source,
-            })?;
+            let content = std::fs::read(file)
+                .map_err(|source| SelectError::Read { path: file.clone(), source })?;
             let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
             for (line, number) in content.split(|&byte| byte == b'\n').zip(1..) {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                let origin = Origin::Line {
-                    file: file.clone(),
-                    line: number,
-                };
+                let origin = Origin::Line { file: file.clone(), line: number };
                 self.add_pattern(&mut rules, line, origin, false, Pattern::from_line)?;
             }
         }
-        let flags = [
-            (&options.excludes, "--exclude"),
-            (&options.iexcludes, "--iexclude"),
-        ];
+        let flags = [(&options.excludes, "--exclude"), (&options.iexcludes, "--iexclude")];
         for (texts, flag) in flags {
             for text in texts {
                 let parse = |text: &str| Pattern::parse(text).map(Some);
@@ -346,42 +321,25 @@ impl Selection {
         case_insensitive: bool,
         parse: impl Fn(&str) -> Result<Option<Pattern>, PatternError>,
     ) -> Result<(), SelectError> {
-        let parsed = std::str::from_utf8(text)
-            .map_err(|_| PatternError::NotUtf8)
-            .and_then(parse);
+        let parsed = std::str::from_utf8(text).map_err(|_| PatternError::NotUtf8).and_then(parse);
         let text = String::from_utf8_lossy(text).into_owned();
         match parsed {
             Ok(None) => Ok(()),
             Ok(Some(pattern)) => {
                 let reason = self.add(Reason::Pattern { text, origin });
-                rules.push(Rule {
-                    pattern,
-                    case_insensitive,
-                    reason,
-                });
+                rules.push(Rule { pattern, case_insensitive, reason });
                 Ok(())
             }
-            Err(source) => Err(SelectError::Pattern {
-                text,
-                origin,
-                source,
-            }),
+            Err(source) => Err(SelectError::Pattern { text, origin, source }),
         }
     }
 
     fn add_markers(&mut self, options: &SelectOptions) -> Result<(), SelectError> {
         if options.exclude_caches {
-            self.add_marker(
-                b"CACHEDIR.TAG",
-                CACHE_TAG_HEADER,
-                Origin::Flag("--exclude-caches"),
-            );
+            self.add_marker(b"CACHEDIR.TAG", CACHE_TAG_HEADER, Origin::Flag("--exclude-caches"));
         }
         for spec in &options.exclude_if_present {
-            let end = spec
-                .iter()
-                .position(|&byte| byte == b':')
-                .unwrap_or(spec.len());
+            let end = spec.iter().position(|&byte| byte == b':').unwrap_or(spec.len());
             let (name, header) = (&spec[..end], spec.get(end + 1..).unwrap_or_default());
             if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
                 let text = String::from_utf8_lossy(spec).into_owned();
@@ -393,15 +351,8 @@ impl Selection {
     }
 
     fn add_marker(&mut self, name: &[u8], header: &[u8], origin: Origin) {
-        let reason = self.add(Reason::Marker {
-            name: name.into(),
-            origin,
-        });
-        self.markers.push(Marker {
-            name: name.into(),
-            header: header.into(),
-            reason,
-        });
+        let reason = self.add(Reason::Marker { name: name.into(), origin });
+        self.markers.push(Marker { name: name.into(), header: header.into(), reason });
     }
 }
 
@@ -433,11 +384,7 @@ impl<'a> Scope<'a> {
     /// The same for an entry of which only the name is known, because it cannot be examined. It is
     /// left out only where that does not depend on what it is.
     pub fn decide_unseen(&mut self, name: &[u8]) -> Decision<'a> {
-        let unseen = |kind| Facts {
-            kind,
-            size: 0,
-            file_id: (0, 0),
-        };
+        let unseen = |kind| Facts { kind, size: 0, file_id: (0, 0) };
         match self.decide(name, &unseen(Kind::File)) {
             Decision::Include => Decision::Include,
             Decision::Exclude(_) => self.decide(name, &unseen(Kind::Directory)),
@@ -447,8 +394,7 @@ impl<'a> Scope<'a> {
     /// Why nothing but the marker file in this directory is backed up, when that is so.
     #[must_use]
     pub fn content_excluded(&self) -> Option<&'a Reason> {
-        self.marker
-            .map(|marker| &self.selection.reasons[marker.reason])
+        self.marker.map(|marker| &self.selection.reasons[marker.reason])
     }
 
     /// The pattern that decides on `name` if it alone were asked, as the index of its reason.
@@ -494,11 +440,7 @@ fn compile_roots(rules: &[Rule], roots: &[PathBuf]) -> Result<Vec<Root>, SelectE
                 patterns
             }
         };
-        compiled.push(Root {
-            path: path.clone(),
-            named_by,
-            patterns,
-        });
+        compiled.push(Root { path: path.clone(), named_by, patterns });
     }
     Ok(compiled)
 }
@@ -508,9 +450,7 @@ impl Patterns {
         if lines.is_empty() {
             return Ok(None);
         }
-        let texts = lines
-            .iter()
-            .map(|(rule, line)| (&**line, rules[*rule].case_insensitive));
+        let texts = lines.iter().map(|(rule, line)| (&**line, rules[*rule].case_insensitive));
         let matcher = pattern::build(texts).map_err(SelectError::Patterns)?;
         let reasons = lines.iter().map(|(rule, _)| rules[*rule].reason).collect();
         Ok(Some(Self { matcher, reasons }))
@@ -520,9 +460,7 @@ impl Patterns {
 impl fmt::Debug for Patterns {
     /// Without the automata.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patterns")
-            .field("reasons", &self.reasons)
-            .finish_non_exhaustive()
+        f.debug_struct("Patterns").field("reasons", &self.reasons).finish_non_exhaustive()
     }
 }
 

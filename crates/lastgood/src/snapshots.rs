@@ -77,7 +77,10 @@ pub fn resolve(
     let (records, damaged) = list(repo, filter)?;
     let found = if let Some(time) = name.strip_prefix('@') {
         let time = parse_time(time).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, format!("{time:?} is not a time, as in @2026-11-01 or @3d"))
+            Error::new(
+                ErrorKind::Invalid,
+                format!("{time:?} is not a time, as in @2026-11-01 or @3d"),
+            )
         })?;
         records.iter().rev().find(|record| record.snapshot.started <= time)
     } else if let Some(back) = latest_back(name)? {
@@ -134,7 +137,10 @@ pub fn tag(
     if !session.may_reuse(&BlobReader::new(repo.clone()), old)? {
         return Err(Error::new(
             ErrorKind::Conflict,
-            format!("snapshot {} lost packs or is being removed, so it cannot be copied", record.id),
+            format!(
+                "snapshot {} lost packs or is being removed, so it cannot be copied",
+                record.id
+            ),
         ));
     }
     let chain = snapshots.next_in_chain(session.writer_id(), &[record.id]);

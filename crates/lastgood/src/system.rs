@@ -20,10 +20,9 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let now = std::time::SystemTime::now();
         match now.duration_since(std::time::UNIX_EPOCH) {
-            Ok(since) => Timestamp {
-                seconds: since.as_secs().cast_signed(),
-                nanos: since.subsec_nanos(),
-            },
+            Ok(since) => {
+                Timestamp { seconds: since.as_secs().cast_signed(), nanos: since.subsec_nanos() }
+            }
             Err(before) => {
                 let before = before.duration();
                 let carry = i64::from(before.subsec_nanos() > 0);

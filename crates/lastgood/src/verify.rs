@@ -113,17 +113,10 @@ fn verify(
         apply_to_target: true,
         writes: false,
         rereads: false,
-        overwrite: if options.quick {
-            Overwrite::IfChanged
-        } else {
-            Overwrite::Always
-        },
+        overwrite: if options.quick { Overwrite::IfChanged } else { Overwrite::Always },
         delete: true,
         sparse: false,
-        policy: ApplyPolicy {
-            owner: true,
-            special: true,
-        },
+        policy: ApplyPolicy { owner: true, special: true },
         items: options.items,
         list_differences: true,
         threads: options.threads,
@@ -131,10 +124,7 @@ fn verify(
     control.enter(Phase::Planning);
     run.announce(control)?;
     control.enter(Phase::Verifying);
-    let inner = run.execute(
-        control,
-        restore::owner_map(options.owners, is_own, snapshot)?,
-    )?;
+    let inner = run.execute(control, restore::owner_map(options.owners, is_own, snapshot)?)?;
     let counts = inner.counts;
     Ok(VerifyReport {
         against,

@@ -33,13 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TAG[,TAG]")]
     tag: Vec<String>,
     /// Name of this host, when it is not what the system says
-    #[arg(
-        short = 'H',
-        long,
-        value_name = "NAME",
-        env = "LASTGOOD_HOST",
-        hide_env = true
-    )]
+    #[arg(short = 'H', long, value_name = "NAME", env = "LASTGOOD_HOST", hide_env = true)]
     host: Option<String>,
     /// Time of the snapshot, when it is not now: 2026-11-21 18:30:00 or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = text::parse_time)]
@@ -129,10 +123,7 @@ impl Args {
             tags: pick::tags(&self.tag),
             time: self.time,
             chunker: None,
-            settings: Settings {
-                level: self.compression.0,
-                ..Settings::default()
-            },
+            settings: Settings { level: self.compression.0, ..Settings::default() },
             threads: self.threads,
             force: self.force,
             dry_run: self.dry_run,
@@ -176,16 +167,9 @@ impl Args {
     fn sources(&self, app: &App<'_>) -> Result<(Vec<PathBuf>, Option<Stream>), Failure> {
         let is_stdin = |list: &PathBuf| list == Path::new("-");
         let has_lists = !self.lists.all().is_empty();
-        let stdin_lists = self
-            .lists
-            .all()
-            .iter()
-            .filter(|(_, list)| is_stdin(list))
-            .count();
+        let stdin_lists = self.lists.all().iter().filter(|(_, list)| is_stdin(list)).count();
         if self.stream.is_any() && (has_lists || (self.stream.stdin && !self.paths.is_empty())) {
-            return Err(Failure::usage(
-                "a stream is backed up instead of paths, not beside them",
-            ));
+            return Err(Failure::usage("a stream is backed up instead of paths, not beside them"));
         }
         if stdin_lists > 1 {
             return Err(Failure::usage("only one list can come from standard input"));
@@ -197,32 +181,19 @@ impl Args {
         for (kind, file) in self.lists.all() {
             let list = if is_stdin(file) {
                 let mut content = Vec::new();
-                std::io::stdin()
-                    .lock()
-                    .read_to_end(&mut content)
-                    .map_err(|error| {
-                        Failure::io(
-                            Code::Failed,
-                            "cannot read the list from standard input",
-                            &error,
-                        )
-                    })?;
+                std::io::stdin().lock().read_to_end(&mut content).map_err(|error| {
+                    Failure::io(Code::Failed, "cannot read the list from standard input", &error)
+                })?;
                 SourceList::parse(kind, file, &content)
             } else {
                 SourceList::read(kind, file)
             };
             let list = list.map_err(|error| Failure::caused(Code::Usage, &error))?;
-            list.problems
-                .iter()
-                .for_each(|problem| app.out.warn(problem.to_string()));
+            list.problems.iter().for_each(|problem| app.out.warn(problem.to_string()));
             sources.extend(list.sources);
         }
         if sources.is_empty() {
-            let message = if has_lists {
-                "the lists name no path"
-            } else {
-                "no path was given"
-            };
+            let message = if has_lists { "the lists name no path" } else { "no path was given" };
             return Err(
                 Failure::usage(message).hint("name what to back up: lastgood backup ~/Documents")
             );
@@ -233,10 +204,8 @@ impl Args {
     fn show(&self, app: &App<'_>, report: &BackupReport) {
         let out = app.out;
         let totals = &report.totals;
-        let unmodified = totals
-            .files
-            .saturating_sub(totals.files_new)
-            .saturating_sub(totals.files_changed);
+        let unmodified =
+            totals.files.saturating_sub(totals.files_new).saturating_sub(totals.files_changed);
         let seconds = app.watch.elapsed().as_secs_f64();
         out.json("summary", self.summary(report, unmodified, seconds));
         out.info(format!(
@@ -320,10 +289,7 @@ impl ListArgs {
             (ListKind::Verbatim, &self.files_from_verbatim),
             (ListKind::Raw, &self.files_from_raw),
         ];
-        lists
-            .iter()
-            .flat_map(|(kind, files)| files.iter().map(|file| (*kind, file)))
-            .collect()
+        lists.iter().flat_map(|(kind, files)| files.iter().map(|file| (*kind, file))).collect()
     }
 }
 
@@ -341,10 +307,7 @@ impl StreamArgs {
         } else {
             StreamFrom::Command(command.iter().cloned().map(OsString::from).collect())
         };
-        Ok(Stream {
-            path: self.stdin_filename.clone(),
-            from,
-        })
+        Ok(Stream { path: self.stdin_filename.clone(), from })
     }
 }
 

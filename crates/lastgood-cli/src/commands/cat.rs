@@ -43,20 +43,14 @@ impl Args {
             }
         };
         let Some(target) = &self.target else {
-            let mut sink = Sink {
-                inner: io::stdout().lock(),
-                error: None,
-            };
+            let mut sink = Sink { inner: io::stdout().lock(), error: None };
             let result = browse::cat(&repo, &named.record, &path, &mut sink);
             return outcome(result, sink.error, "cannot write to standard output");
         };
         let failed = format!("cannot write {}", target.display());
         let file =
             File::create_new(target).map_err(|error| Failure::io(Code::Failed, &failed, &error))?;
-        let mut sink = Sink {
-            inner: BufWriter::new(file),
-            error: None,
-        };
+        let mut sink = Sink { inner: BufWriter::new(file), error: None };
         let result = browse::cat(&repo, &named.record, &path, &mut sink);
         outcome(result, sink.error, &failed)
     }

@@ -30,10 +30,7 @@ impl Args {
             (false, None) => ReadData::No,
         };
         let repo = app.open()?;
-        let options = CheckOptions {
-            read_data,
-            threads: self.threads,
-        };
+        let options = CheckOptions { read_data, threads: self.threads };
         let report = app.run(check::start(repo, options))?;
         show(app, &report);
         if report.damage.is_empty() {
@@ -96,16 +93,11 @@ fn show(app: &App<'_>, report: &CheckReport) {
     ));
     if report.packs_read > 0 {
         let packs = text::count(report.packs_read, "pack");
-        out.info(format!(
-            "read and verified {packs}, {}",
-            text::size(report.bytes_read)
-        ));
+        out.info(format!("read and verified {packs}, {}", text::size(report.bytes_read)));
     }
     if report.sessions_open > 0 {
         let sessions = text::count(report.sessions_open, "run");
-        out.info(format!(
-            "{sessions} running now, or interrupted: nothing of them is lost"
-        ));
+        out.info(format!("{sessions} running now, or interrupted: nothing of them is lost"));
     }
     if report.packs_unneeded > 0 {
         let packs = text::count(report.packs_unneeded, "pack");
@@ -126,22 +118,12 @@ fn subset(text: &str) -> Result<ReadData, String> {
         || "write N/T with 1 <= N <= T, a share such as 2.5%, or a size such as 10G".to_owned();
     if let Some((n, t)) = text.split_once('/') {
         let (n, t): (u64, u64) = (n.parse().map_err(|_| bad())?, t.parse().map_err(|_| bad())?);
-        return if (1..=t).contains(&n) {
-            Ok(ReadData::Part { n, t })
-        } else {
-            Err(bad())
-        };
+        return if (1..=t).contains(&n) { Ok(ReadData::Part { n, t }) } else { Err(bad()) };
     }
     if let Some(share) = text.strip_suffix('%') {
         let share: f64 = share.parse().map_err(|_| bad())?;
         let is_share = share > 0.0 && share <= 100.0;
-        return if is_share {
-            Ok(ReadData::Share(share / 100.0))
-        } else {
-            Err(bad())
-        };
+        return if is_share { Ok(ReadData::Share(share / 100.0)) } else { Err(bad()) };
     }
-    text.parse::<ByteSize>()
-        .map(|size| ReadData::Bytes(size.0))
-        .map_err(|_| bad())
+    text.parse::<ByteSize>().map(|size| ReadData::Bytes(size.0)).map_err(|_| bad())
 }

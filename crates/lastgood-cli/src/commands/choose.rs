@@ -37,15 +37,10 @@ impl ChooseArgs {
             return Ok(None);
         }
         Ok(Some(Arc::new(move |path: &[u8], is_directory: bool| {
-            let is_excluded = exclude
-                .as_ref()
-                .is_some_and(|rules| rules.matches(path, is_directory));
+            let is_excluded =
+                exclude.as_ref().is_some_and(|rules| rules.matches(path, is_directory));
             let Some(include) = &include else {
-                return if is_excluded {
-                    Choice::Skip
-                } else {
-                    Choice::Restore
-                };
+                return if is_excluded { Choice::Skip } else { Choice::Restore };
             };
             match (is_excluded, include.matches_or_above(path, is_directory)) {
                 (true, _) => Choice::Skip,
@@ -76,10 +71,7 @@ impl Patterns {
         let root: PathBuf = Path::new("/").join(OsStr::from_bytes(base));
         let rules = Selection::compile(&options, &[root])
             .map_err(|error| Failure::caused(Code::Usage, &error))?;
-        Ok(Some(Self {
-            rules,
-            base: base.to_vec(),
-        }))
+        Ok(Some(Self { rules, base: base.to_vec() }))
     }
 
     /// Whether the entry at `path` matches. Paths have no leading `/`.
@@ -88,16 +80,8 @@ impl Patterns {
             return false;
         };
         let below = below.strip_prefix(b"/").unwrap_or(below);
-        let kind = if is_directory {
-            Kind::Directory
-        } else {
-            Kind::File
-        };
-        let facts = Facts {
-            kind,
-            size: 0,
-            file_id: (0, 0),
-        };
+        let kind = if is_directory { Kind::Directory } else { Kind::File };
+        let facts = Facts { kind, size: 0, file_id: (0, 0) };
         if below.is_empty() {
             return matches!(self.rules.source(0, &facts), Decision::Exclude(_));
         }
@@ -112,9 +96,7 @@ impl Patterns {
     /// Whether the entry or a directory above it matches.
     fn matches_or_above(&self, path: &[u8], is_directory: bool) -> bool {
         let above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        above
-            .into_iter()
-            .any(|(at, _)| self.matches(&path[..at], true))
+        above.into_iter().any(|(at, _)| self.matches(&path[..at], true))
             || self.matches(path, is_directory)
     }
 }

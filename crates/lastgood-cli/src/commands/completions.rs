@@ -25,11 +25,9 @@ impl Args {
             return Ok(());
         }
         match app.out.raw(&script) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::io(
-                Code::Failed,
-                "cannot write to standard output",
-                &error,
-            )),
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::io(Code::Failed, "cannot write to standard output", &error))
+            }
             _ => Ok(()),
         }
     }

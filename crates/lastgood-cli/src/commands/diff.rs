@@ -87,11 +87,7 @@ impl Args {
             fields["target_snapshot"] = after.record.id.to_string().into();
         }
         app.out.json("summary", fields);
-        let Counts {
-            changed_files,
-            added,
-            removed,
-        } = counts;
+        let Counts { changed_files, added, removed } = counts;
         app.out.info("");
         app.out.info(format!(
             "Files:       {:>5} new, {:>5} removed, {changed_files:>5} changed",
@@ -101,14 +97,10 @@ impl Args {
             "Directories: {:>5} new, {:>5} removed",
             added.directories, removed.directories
         ));
-        app.out.info(format!(
-            "Others:      {:>5} new, {:>5} removed",
-            added.others, removed.others
-        ));
         app.out
-            .info(format!("Added:   {}", text::size(added.bytes)));
-        app.out
-            .info(format!("Removed: {}", text::size(removed.bytes)));
+            .info(format!("Others:      {:>5} new, {:>5} removed", added.others, removed.others));
+        app.out.info(format!("Added:   {}", text::size(added.bytes)));
+        app.out.info(format!("Removed: {}", text::size(removed.bytes)));
         Ok(())
     }
 
@@ -134,12 +126,7 @@ impl Args {
             self.show(app, &full, &change, counts);
             Ok(())
         };
-        diff::snapshots(
-            repo,
-            (&before.record, paths.0),
-            (&after.record, paths.1),
-            &mut visit,
-        )?;
+        diff::snapshots(repo, (&before.record, paths.0), (&after.record, paths.1), &mut visit)?;
         Ok(after)
     }
 
@@ -163,12 +150,7 @@ impl Args {
             // What the rules leave out is in no snapshot, so it only looks as if it were new.
             let is_new = matches!(change, Change::Added(_));
             let as_path = Path::new(std::ffi::OsStr::from_bytes(path));
-            let is_out = || {
-                !rules
-                    .explain(as_path, &mut this_host::Live)
-                    .verdict
-                    .is_included()
-            };
+            let is_out = || !rules.explain(as_path, &mut this_host::Live).verdict.is_included();
             if !is_new || !is_out() {
                 self.show(app, path, &change, counts);
             }
@@ -215,8 +197,7 @@ impl Args {
             text::put_path(&mut fields, "path", path);
             fields.insert("modifier".to_owned(), sign.into());
             app.out.json("change", fields.into());
-            app.out
-                .bytes_line(&[sign.as_bytes(), b"    ", &app.out.path(path)]);
+            app.out.bytes_line(&[sign.as_bytes(), b"    ", &app.out.path(path)]);
             app.out.exit_if_closed();
         }
         app.out.json(
@@ -229,10 +210,7 @@ impl Args {
             }),
         );
         let (equal, bytes) = (text::count(report.equal, "entry"), text::size(report.bytes));
-        app.out.info(format!(
-            "{equal} equal, {bytes} read; {} differ",
-            report.different
-        ));
+        app.out.info(format!("{equal} equal, {bytes} read; {} differ", report.different));
         match report.problems.errors {
             0 => Ok(()),
             count => {
@@ -252,9 +230,7 @@ impl Args {
                 counts.removed.add(entry);
                 ("-", entry)
             }
-            Change::Modified {
-                after, differences, ..
-            } => {
+            Change::Modified { after, differences, .. } => {
                 let sign = match (differences.kind, differences.content, differences.metadata) {
                     (true, ..) => "T",
                     (_, true, true) if self.metadata => "MU",
@@ -286,8 +262,7 @@ impl Args {
         let is_whole_directory = newer.is_directory() && !matches!(change, Change::Modified { .. });
         let slash: &[u8] = if is_whole_directory { b"/" } else { b"" };
         let head = format!("{sign:<5}");
-        app.out
-            .bytes_line(&[head.as_bytes(), &app.out.path(path), slash]);
+        app.out.bytes_line(&[head.as_bytes(), &app.out.path(path), slash]);
         app.out.exit_if_closed();
     }
 }

@@ -60,10 +60,7 @@ pub(super) fn json(snapshot: &Snapshot, entry: &Entry, path: &[u8]) -> Map<Strin
         Node::File { size, .. } => put("size", (*size).into()),
         Node::Symlink { target } => text::put_path(&mut fields, "linktarget", target),
         Node::CharDevice { device } | Node::BlockDevice { device } => {
-            put(
-                "device",
-                json!({ "major": device.major, "minor": device.minor }),
-            );
+            put("device", json!({ "major": device.major, "minor": device.minor }));
         }
         Node::Directory { .. } | Node::Fifo | Node::Socket => {}
     }
@@ -76,11 +73,7 @@ pub(super) fn line(snapshot: &Snapshot, entry: &Entry, style: LongArgs) -> (Stri
         return (String::new(), Vec::new());
     }
     let bytes = size(entry).unwrap_or(0);
-    let size = if style.human_readable {
-        text::size(bytes)
-    } else {
-        bytes.to_string()
-    };
+    let size = if style.human_readable { text::size(bytes) } else { bytes.to_string() };
     let owner = |names: &[(u32, String)], id: u32| {
         name_of(names, id).map_or_else(|| id.to_string(), |name| text::escaped(name.as_bytes()))
     };
@@ -122,8 +115,6 @@ pub(super) const fn kind(node: &Node) -> (&'static str, char) {
 }
 
 fn name_of(names: &[(u32, String)], id: u32) -> Option<&str> {
-    let index = names
-        .binary_search_by_key(&id, |(number, _)| *number)
-        .ok()?;
+    let index = names.binary_search_by_key(&id, |(number, _)| *number).ok()?;
     Some(&names[index].1)
 }

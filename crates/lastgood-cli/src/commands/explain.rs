@@ -44,10 +44,7 @@ impl Args {
             let full = absolute(path)?;
             let sources = match self.source.as_slice() {
                 [] => sources_of_last_backup(app, &full)?,
-                given => given
-                    .iter()
-                    .map(|source| absolute(source))
-                    .collect::<Result<_, _>>()?,
+                given => given.iter().map(|source| absolute(source)).collect::<Result<_, _>>()?,
             };
             let selection = Selection::compile(&options, &sources)
                 .map_err(|error| Failure::caused(Code::Usage, &error))?;
@@ -67,23 +64,12 @@ fn sources_of_last_backup(app: &App<'_>, path: &Path) -> Result<Vec<PathBuf>, Fa
         return Err(unknown());
     }
     let repo = app.open()?;
-    let host = app
-        .environment
-        .get("LASTGOOD_HOST")
-        .and_then(|host| host.to_str());
+    let host = app.environment.get("LASTGOOD_HOST").and_then(|host| host.to_str());
     let host = host.map_or_else(this_host::name, str::to_owned);
-    let (records, _) = snapshots::list(
-        &repo,
-        &Filter {
-            hosts: vec![host],
-            ..Filter::default()
-        },
-    )?;
+    let (records, _) = snapshots::list(&repo, &Filter { hosts: vec![host], ..Filter::default() })?;
     let sources = records.iter().rev().map(|record| {
         let paths = record.snapshot.sources.iter();
-        paths
-            .map(|path| PathBuf::from(OsStr::from_bytes(path)))
-            .collect::<Vec<_>>()
+        paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect::<Vec<_>>()
     });
     let mut holding =
         sources.filter(|sources| sources.iter().any(|source| path.starts_with(source)));
@@ -102,18 +88,12 @@ fn show(app: &App<'_>, explanation: &Explanation<'_>) {
     let mut fields = Map::new();
     text::put_path(&mut fields, "path", path_bytes(&explanation.path));
     fields.insert("exists".to_owned(), explanation.exists.into());
-    fields.insert(
-        "included".to_owned(),
-        explanation.verdict.is_included().into(),
-    );
+    fields.insert("included".to_owned(), explanation.verdict.is_included().into());
     fields.insert("verdict".to_owned(), name.into());
     if let Some(source) = explanation.source {
         text::put_path(&mut fields, "source", path_bytes(source));
     }
-    if let Verdict::ParentExcluded {
-        parent, overruled, ..
-    } = &explanation.verdict
-    {
+    if let Verdict::ParentExcluded { parent, overruled, .. } = &explanation.verdict {
         text::put_path(&mut fields, "parent", path_bytes(parent));
         if let Some(overruled) = overruled {
             fields.insert("overruled".to_owned(), reason_json(overruled));
@@ -124,8 +104,7 @@ fn show(app: &App<'_>, explanation: &Explanation<'_>) {
     }
     fields.insert("text".to_owned(), explanation.to_string().into());
     app.out.json("explanation", fields.into());
-    app.out
-        .line(text::escaped(explanation.to_string().as_bytes()));
+    app.out.line(text::escaped(explanation.to_string().as_bytes()));
 }
 
 fn reason_json(reason: &Reason) -> Value {

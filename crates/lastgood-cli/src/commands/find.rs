@@ -44,11 +44,7 @@ impl Args {
         let (mut records, damaged) = pick::many(app, &repo, &self.snapshots, &self.filter)?;
         records.reverse();
         let options = FindOptions {
-            patterns: self
-                .patterns
-                .iter()
-                .map(|pattern| anywhere(pattern))
-                .collect(),
+            patterns: self.patterns.iter().map(|pattern| anywhere(pattern)).collect(),
             ignore_case: self.ignore_case,
             newest_before: self.newest,
             oldest_after: self.oldest,
@@ -71,24 +67,18 @@ impl Args {
                 });
                 if std::mem::take(&mut is_first) {
                     let time = text::time(snapshot.started);
-                    app.out.line(format!(
-                        "in snapshot {} of {time}:",
-                        text::short(&record.id)
-                    ));
+                    app.out.line(format!("in snapshot {} of {time}:", text::short(&record.id)));
                 }
                 let (head, tail) = entry::line(snapshot, node, self.long);
                 let path = app.out.path(&listed.path);
-                app.out
-                    .bytes_line(&[head.as_bytes(), &path, &app.out.path(&tail)]);
+                app.out.bytes_line(&[head.as_bytes(), &path, &app.out.path(&tail)]);
                 app.out.exit_if_closed();
                 Ok(())
             };
             browse::find(&repo, std::slice::from_ref(record), &options, &mut visit)?;
         }
-        app.out.json(
-            "summary",
-            json!({ "match_count": matches, "snapshots_count": records.len() }),
-        );
+        app.out
+            .json("summary", json!({ "match_count": matches, "snapshots_count": records.len() }));
         if matches == 0 {
             let snapshots = text::count(records.len() as u64, "snapshot");
             app.out.note(format!("nothing found in {snapshots}"));
@@ -103,9 +93,7 @@ impl Args {
             Node::Symlink { .. } => 'l',
             _ => 'o',
         };
-        self.kinds
-            .as_ref()
-            .is_none_or(|kinds| kinds.contains(letter))
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(letter))
     }
 }
 

@@ -31,10 +31,9 @@ impl Args {
             (Some(path), source) => (absolute(path)?, source),
             (None, Some(source)) => (home.default_repository(), Some(source)),
             // What the first backup would do by itself.
-            (None, None) => (
-                home.default_repository(),
-                Some(KeySource::KeyFile(home.default_key_file())),
-            ),
+            (None, None) => {
+                (home.default_repository(), Some(KeySource::KeyFile(home.default_key_file())))
+            }
         };
         if self.dry_run {
             return dry_run(app, &path);
@@ -45,9 +44,7 @@ impl Args {
         };
         let key = match source {
             Some(KeySource::RecoveryCodeFile(_)) => {
-                return Err(Failure::usage(
-                    "a new repository gets a recovery code of its own",
-                ));
+                return Err(Failure::usage("a new repository gets a recovery code of its own"));
             }
             Some(KeySource::KeyFile(file)) if !file.exists() => {
                 opening::write_key_file(&file, &world)?
@@ -60,8 +57,7 @@ impl Args {
         };
         let label = self.label.unwrap_or_else(|| app.key_label());
         let created = opening::create(&path, &home, world, key, &label, self.chunker)?;
-        app.out
-            .line(format!("made a repository in {}", path.display()));
+        app.out.line(format!("made a repository in {}", path.display()));
         if let Some(file) = &key_file {
             app.out.line(format!("its key is in {}", file.display()));
         }
@@ -73,10 +69,7 @@ impl Args {
         }
         let id = created.repo.config().repository.to_string();
         fields.insert("id".to_owned(), id.into());
-        fields.insert(
-            "recovery_code".to_owned(),
-            created.recovery_code.as_str().into(),
-        );
+        fields.insert("recovery_code".to_owned(), created.recovery_code.as_str().into());
         app.out.json("initialized", fields.into());
         Ok(())
     }
@@ -85,12 +78,8 @@ impl Args {
 fn dry_run(app: &App<'_>, path: &std::path::Path) -> Result<(), Failure> {
     match opening::slot_kinds(path) {
         Err(error) if error.kind() == lastgood::ErrorKind::NoRepository => {
-            app.out
-                .line(format!("would make a repository in {}", path.display()));
-            let mut fields = json!({ "dry_run": true })
-                .as_object()
-                .cloned()
-                .unwrap_or_default();
+            app.out.line(format!("would make a repository in {}", path.display()));
+            let mut fields = json!({ "dry_run": true }).as_object().cloned().unwrap_or_default();
             text::put_path(&mut fields, "repository", path_bytes(path));
             app.out.json("initialized", fields.into());
             Ok(())
@@ -106,23 +95,15 @@ fn dry_run(app: &App<'_>, path: &std::path::Path) -> Result<(), Failure> {
 fn chunker(text: &str) -> Result<ChunkerParams, String> {
     let (name, size) = match text.split_once(':') {
         Some((name, size)) => {
-            let size: lastgood::select::ByteSize = size
-                .parse()
-                .map_err(|error: lastgood::select::ByteSizeError| error.to_string())?;
-            (
-                name,
-                Some(u32::try_from(size.0).map_err(|_| "the size is too large")?),
-            )
+            let size: lastgood::select::ByteSize =
+                size.parse().map_err(|error: lastgood::select::ByteSizeError| error.to_string())?;
+            (name, Some(u32::try_from(size.0).map_err(|_| "the size is too large")?))
         }
         None => (text, None),
     };
     let params = match name {
-        "min-aes" => ChunkerParams::MinAes {
-            target: size.unwrap_or(64 << 10),
-        },
-        "fixed" => ChunkerParams::Fixed {
-            block: size.unwrap_or(64 << 10),
-        },
+        "min-aes" => ChunkerParams::MinAes { target: size.unwrap_or(32 << 10) },
+        "fixed" => ChunkerParams::Fixed { block: size.unwrap_or(64 << 10) },
         _ => {
             return Err("write min-aes or fixed, with :SIZE behind it for another mean".to_owned());
         }

@@ -76,15 +76,12 @@ impl NewKey {
     fn add(&self, app: &App<'_>, repo: &Repository) -> Result<(), Failure> {
         if self.dry_run {
             app.out.line("would add a key");
-            app.out
-                .json("key", json!({ "action": "add", "dry_run": true }));
+            app.out.json("key", json!({ "action": "add", "dry_run": true }));
             return Ok(());
         }
         let key = self.read(app)?;
         let label = self.label.clone().unwrap_or_else(|| app.key_label());
-        let id = repo
-            .add_key(&key, WorkFactors::DEFAULT, &label)
-            .map_err(lastgood::Error::from)?;
+        let id = repo.add_key(&key, WorkFactors::DEFAULT, &label).map_err(lastgood::Error::from)?;
         app.out.line(format!("added key {}", text::short(&id)));
         app.out.json(
             "key",
@@ -109,12 +106,8 @@ impl NewKey {
                     json!({ "action": "remove", "dry_run": false, "id": old.to_string() }),
                 );
             }
-            Some(old) => app
-                .out
-                .line(format!("would remove key {}", text::short(&old))),
-            None => app
-                .out
-                .note("the recovery code stays as it is; no key was removed"),
+            Some(old) => app.out.line(format!("would remove key {}", text::short(&old))),
+            None => app.out.note("the recovery code stays as it is; no key was removed"),
         }
         Ok(())
     }
@@ -148,10 +141,7 @@ fn list(app: &App<'_>, repo: &Arc<Repository>, key: &Credential) -> Result<(), F
             SlotKind::Passphrase(_) => "password",
             SlotKind::KeyFile => "key-file",
         };
-        let created = Timestamp {
-            seconds: slot.created,
-            nanos: 0,
-        };
+        let created = Timestamp { seconds: slot.created, nanos: 0 };
         app.out.json(
             "key",
             json!({
@@ -165,11 +155,7 @@ fn list(app: &App<'_>, repo: &Arc<Repository>, key: &Credential) -> Result<(), F
             }),
         );
         table.row(vec![
-            format!(
-                "{} {}",
-                if is_current { '*' } else { ' ' },
-                text::short(&slot.id)
-            ),
+            format!("{} {}", if is_current { '*' } else { ' ' }, text::short(&slot.id)),
             kind.to_owned(),
             text::escaped(slot.label.as_bytes()),
             text::time(created),
@@ -181,37 +167,24 @@ fn list(app: &App<'_>, repo: &Arc<Repository>, key: &Credential) -> Result<(), F
 
 fn remove(app: &App<'_>, repo: &Arc<Repository>, name: &str, dry_run: bool) -> Result<(), Failure> {
     let slots = slots(repo)?;
-    let named: Vec<_> = slots
-        .iter()
-        .filter(|slot| slot.id.to_string().starts_with(name))
-        .collect();
+    let named: Vec<_> = slots.iter().filter(|slot| slot.id.to_string().starts_with(name)).collect();
     let slot = match named.as_slice() {
         [slot] if !name.is_empty() => slot,
         [] => {
-            return Err(Failure::new(
-                Code::Failed,
-                format!("there is no key {name}"),
-            ));
+            return Err(Failure::new(Code::Failed, format!("there is no key {name}")));
         }
         _ => {
-            return Err(Failure::usage(format!(
-                "{name:?} is the start of more than one key"
-            )));
+            return Err(Failure::usage(format!("{name:?} is the start of more than one key")));
         }
     };
     if dry_run {
-        app.out
-            .line(format!("would remove key {}", text::short(&slot.id)));
+        app.out.line(format!("would remove key {}", text::short(&slot.id)));
     } else {
         repo.remove_key(slot.id).map_err(lastgood::Error::from)?;
-        app.out
-            .line(format!("removed key {}", text::short(&slot.id)));
+        app.out.line(format!("removed key {}", text::short(&slot.id)));
     }
     let id = slot.id.to_string();
-    app.out.json(
-        "key",
-        json!({ "action": "remove", "id": id, "dry_run": dry_run }),
-    );
+    app.out.json("key", json!({ "action": "remove", "id": id, "dry_run": dry_run }));
     Ok(())
 }
 

@@ -44,9 +44,7 @@ impl Args {
             entries += 1;
             bytes += entry::size(&listed.entry).unwrap_or(0);
             let snapshot = &record.snapshot;
-            app.out.json_with("node", || {
-                entry::json(snapshot, &listed.entry, &listed.path).into()
-            });
+            app.out.json_with("node", || entry::json(snapshot, &listed.entry, &listed.path).into());
             let (head, tail) = entry::line(snapshot, &listed.entry, self.long);
             app.out.bytes_line(&[
                 head.as_bytes(),
@@ -62,16 +60,9 @@ impl Args {
         for path in &paths {
             browse::ls(&repo, record, Some(path), self.recursive, &mut visit)?;
         }
-        app.out.json(
-            "summary",
-            json!({ "entry_count": entries, "total_size": bytes }),
-        );
+        app.out.json("summary", json!({ "entry_count": entries, "total_size": bytes }));
         if self.long.long {
-            app.out.note(format!(
-                "{}, {}",
-                text::count(entries, "entry"),
-                text::size(bytes)
-            ));
+            app.out.note(format!("{}, {}", text::count(entries, "entry"), text::size(bytes)));
         }
         Ok(())
     }

@@ -24,15 +24,10 @@ impl Args {
         };
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
         clap_mangen::generate_to(Cli::command(), directory).map_err(|error| failed(&error))?;
-        app.out
-            .info(format!("manual pages are in {}", directory.display()));
+        app.out.info(format!("manual pages are in {}", directory.display()));
         app.out.json("man", {
             let mut fields = serde_json::Map::new();
-            crate::text::put_path(
-                &mut fields,
-                "directory",
-                crate::output::path_bytes(directory),
-            );
+            crate::text::put_path(&mut fields, "directory", crate::output::path_bytes(directory));
             fields.into()
         });
         Ok(())

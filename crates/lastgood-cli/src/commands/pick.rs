@@ -13,18 +13,11 @@ use crate::text;
 
 /// The filter of the flags.
 pub(super) fn filter(args: &FilterArgs) -> Result<Filter, Failure> {
-    let paths = args
-        .paths
-        .iter()
-        .map(|path| Ok(path_bytes(&absolute(path)?).to_vec()));
+    let paths = args.paths.iter().map(|path| Ok(path_bytes(&absolute(path)?).to_vec()));
     Ok(Filter {
         hosts: args.hosts.clone(),
         paths: paths.collect::<Result<_, Failure>>()?,
-        tags: args
-            .tags
-            .iter()
-            .map(|list| tags(std::slice::from_ref(list)))
-            .collect(),
+        tags: args.tags.iter().map(|list| tags(std::slice::from_ref(list))).collect(),
     })
 }
 
@@ -33,9 +26,7 @@ pub(super) fn one(repo: &Repository, name: &str) -> Result<SnapshotRecord, Failu
     let named = resolve(repo, name, &FilterArgs::default())?;
     match named.path {
         None => Ok(named.record),
-        Some(_) => Err(Failure::usage(format!(
-            "a snapshot is meant, without a path: {name}"
-        ))),
+        Some(_) => Err(Failure::usage(format!("a snapshot is meant, without a path: {name}"))),
     }
 }
 
@@ -47,12 +38,7 @@ pub(super) fn resolve(
 ) -> Result<Named, Failure> {
     let now = system::world().clock.now();
     let parse_time = |text: &str| text::parse_moment(text, now);
-    Ok(snapshots::resolve(
-        repo,
-        name,
-        &filter(filter_args)?,
-        &parse_time,
-    )?)
+    Ok(snapshots::resolve(repo, name, &filter(filter_args)?, &parse_time)?)
 }
 
 /// The named snapshots, or all that the filter lets through; oldest first. Damaged ones are warned
@@ -69,9 +55,7 @@ pub(super) fn many(
     }
     let (records, damaged) = snapshots::list(repo, &filter(filter_args)?)?;
     let count = damaged.len();
-    damaged
-        .into_iter()
-        .for_each(|error| app.out.warn(Failure::from(error).text()));
+    damaged.into_iter().for_each(|error| app.out.warn(Failure::from(error).text()));
     Ok((records, count))
 }
 
@@ -89,10 +73,7 @@ pub(super) fn whole(damaged: usize) -> Result<(), Failure> {
 /// `a,b` and `c` are three tags.
 pub(super) fn tags(lists: &[String]) -> Vec<String> {
     let tags = lists.iter().flat_map(|list| list.split(','));
-    tags.map(str::trim)
-        .filter(|tag| !tag.is_empty())
-        .map(str::to_owned)
-        .collect()
+    tags.map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
 /// A snapshot for programs.

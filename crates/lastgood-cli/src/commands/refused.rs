@@ -16,10 +16,7 @@ pub(crate) struct Args {
 impl Args {
     /// Guessing what `prune --keep-daily 7` means has cost people their backups.
     pub(crate) fn prune(self) -> Result<(), Failure> {
-        let wants_policy = self
-            .rest
-            .iter()
-            .any(|arg| arg.to_string_lossy().starts_with("--keep"));
+        let wants_policy = self.rest.iter().any(|arg| arg.to_string_lossy().starts_with("--keep"));
         let message = if wants_policy {
             "prune takes no retention policy: in some tools it thins out snapshots, in others it \
              frees space, and this one does not guess"

@@ -81,20 +81,13 @@ impl Args {
             let host = text::escaped(snapshot.snapshot.host.as_bytes());
             let id = text::short(&snapshot.id);
             let target = text::escaped(path_bytes(&self.target));
-            app.out.line(format!(
-                "restoring snapshot {id} of {time} from {host} to {target}"
-            ));
+            app.out.line(format!("restoring snapshot {id} of {time} from {host} to {target}"));
         }
         let id = snapshot.id;
         let base = match subpath.first() {
             None => Vec::new(),
             Some(b'/') => subpath.clone(),
-            Some(_) => [
-                &view::common_directory(&snapshot.snapshot)[..],
-                b"/",
-                &subpath,
-            ]
-            .concat(),
+            Some(_) => [&view::common_directory(&snapshot.snapshot)[..], b"/", &subpath].concat(),
         };
         let choose = self.choose.rule(trimmed(&base))?;
         let options = RestoreOptions {
@@ -132,8 +125,7 @@ impl Args {
         let counts = &report.counts;
         let seconds = app.watch.elapsed().as_secs_f64();
         for (list, is_withheld) in [(&report.unset, false), (&report.withheld, true)] {
-            list.iter()
-                .for_each(|not_set| show_not_set(app, not_set, is_withheld));
+            list.iter().for_each(|not_set| show_not_set(app, not_set, is_withheld));
         }
         let mut fields = json!({
             "snapshot_id": id,
@@ -203,10 +195,7 @@ fn trimmed(path: &[u8]) -> &[u8] {
 }
 
 fn outcome(report: &RestoreReport) -> Result<(), Failure> {
-    let different = report
-        .verified
-        .as_ref()
-        .map_or(0, |verified| verified.different);
+    let different = report.verified.as_ref().map_or(0, |verified| verified.different);
     if !report.damaged.is_empty() {
         let count = text::count(report.damaged.len() as u64, "stretch of file");
         let count = count.replace("stretch of files", "stretches of files");
@@ -220,10 +209,8 @@ fn outcome(report: &RestoreReport) -> Result<(), Failure> {
         return Err(Failure::new(Code::VerifyFailed, message));
     }
     if report.problems.errors > 0 {
-        let message = format!(
-            "{} could not be restored",
-            text::count(report.problems.errors, "entry")
-        );
+        let message =
+            format!("{} could not be restored", text::count(report.problems.errors, "entry"));
         return Err(Failure::new(Code::Incomplete, message));
     }
     if let Some(first) = report.unset.first() {
@@ -231,10 +218,8 @@ fn outcome(report: &RestoreReport) -> Result<(), Failure> {
             1 => String::new(),
             count => format!(" and {} more kinds", count - 1),
         };
-        let message = format!(
-            "everything is restored but for what could not be set: {}{kinds}",
-            first.what
-        );
+        let message =
+            format!("everything is restored but for what could not be set: {}{kinds}", first.what);
         return Err(Failure::new(Code::Incomplete, message).hint("root can set all of it"));
     }
     Ok(())
@@ -264,24 +249,14 @@ fn show_not_set(app: &App<'_>, not_set: &NotSet, is_withheld: bool) {
     if app.out.is_json() {
         return;
     }
-    let path = not_set
-        .paths
-        .first()
-        .map(|path| text::escaped(path_bytes(path)));
+    let path = not_set.paths.first().map(|path| text::escaped(path_bytes(path)));
     let more = match not_set.count {
         0 | 1 => String::new(),
         count => format!(" and {} more", count - 1),
     };
     let path = path.unwrap_or_default();
-    let hint = if is_withheld {
-        " (--special restores it)"
-    } else {
-        ""
-    };
-    let text = format!(
-        "{word}: {}: {}: {path}{more}{hint}",
-        not_set.what, not_set.why
-    );
+    let hint = if is_withheld { " (--special restores it)" } else { "" };
+    let text = format!("{word}: {}: {}: {path}{more}{hint}", not_set.what, not_set.why);
     app.out.error_line(&text);
 }
 

@@ -12,8 +12,7 @@ impl Args {
         if app.out.is_json() {
             let schema: serde_json::Value = serde_json::from_str(SCHEMA_TEXT)
                 .map_err(|error| Failure::new(Code::Failed, format!("the schema: {error}")))?;
-            app.out
-                .json("schema", serde_json::json!({ "json_schema": schema }));
+            app.out.json("schema", serde_json::json!({ "json_schema": schema }));
         } else {
             app.out.line(SCHEMA_TEXT.trim_end());
         }

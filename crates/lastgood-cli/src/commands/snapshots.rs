@@ -55,19 +55,13 @@ impl Args {
         let group_by = self.group_by.unwrap_or_default();
         let mut groups: BTreeMap<Group, Vec<&SnapshotRecord>> = BTreeMap::new();
         for record in &records {
-            groups
-                .entry(group_by.group(record))
-                .or_default()
-                .push(record);
+            groups.entry(group_by.group(record)).or_default().push(record);
         }
         for (group, records) in &groups {
-            let heading: Vec<_> = group
-                .iter()
-                .map(|(name, value)| format!("{name} [{value}]"))
-                .collect();
+            let heading: Vec<_> =
+                group.iter().map(|(name, value)| format!("{name} [{value}]")).collect();
             if !heading.is_empty() {
-                app.out
-                    .line(format!("snapshots for ({}):", heading.join(", ")));
+                app.out.line(format!("snapshots for ({}):", heading.join(", ")));
             }
             app.out.lines(self.table(records).lines());
             app.out.line(text::count(records.len() as u64, "snapshot"));
@@ -75,8 +69,7 @@ impl Args {
         if records.is_empty() {
             app.out.info("no snapshots");
         }
-        app.out
-            .json("summary", json!({ "snapshots_count": records.len() }));
+        app.out.json("summary", json!({ "snapshots_count": records.len() }));
         pick::whole(damaged)
     }
 
@@ -98,11 +91,8 @@ impl Args {
         for record in records {
             let snapshot = &record.snapshot;
             let mark = if pick::is_incomplete(record) { "!" } else { "" };
-            let tags: Vec<_> = snapshot
-                .tags
-                .iter()
-                .map(|tag| text::escaped(tag.as_bytes()))
-                .collect();
+            let tags: Vec<_> =
+                snapshot.tags.iter().map(|tag| text::escaped(tag.as_bytes())).collect();
             let mut cells = vec![
                 format!("{}{mark}", text::short(&record.id)),
                 text::time(snapshot.started),
@@ -110,11 +100,8 @@ impl Args {
                 tags.join(if self.compact { "," } else { "\n" }),
             ];
             if !self.compact {
-                let paths: Vec<_> = snapshot
-                    .sources
-                    .iter()
-                    .map(|path| text::escaped(path))
-                    .collect();
+                let paths: Vec<_> =
+                    snapshot.sources.iter().map(|path| text::escaped(path)).collect();
                 cells.extend([
                     paths.join("\n"),
                     snapshot.totals.files.to_string(),
@@ -131,11 +118,7 @@ impl GroupBy {
     fn group(self, record: &SnapshotRecord) -> Group {
         let snapshot = &record.snapshot;
         let paths = || {
-            let paths: Vec<_> = snapshot
-                .sources
-                .iter()
-                .map(|path| text::escaped(path))
-                .collect();
+            let paths: Vec<_> = snapshot.sources.iter().map(|path| text::escaped(path)).collect();
             paths.join(", ")
         };
         let mut group = Vec::new();
@@ -172,10 +155,7 @@ fn newest(records: Vec<SnapshotRecord>, count: usize) -> Vec<SnapshotRecord> {
         .into_iter()
         .rev()
         .filter(|record| {
-            let key = (
-                record.snapshot.host.clone(),
-                record.snapshot.sources.clone(),
-            );
+            let key = (record.snapshot.host.clone(), record.snapshot.sources.clone());
             let number = seen.entry(key).or_default();
             *number += 1;
             *number <= count

@@ -36,16 +36,10 @@ impl Args {
         let repo = app.open()?;
         let (records, damaged) = pick::many(app, &repo, &self.names, &self.filter)?;
         let stats = browse::stats(&repo, &records)?;
-        app.out.info(format!(
-            "counted {}",
-            text::count(stats.snapshots, "snapshot")
-        ));
+        app.out.info(format!("counted {}", text::count(stats.snapshots, "snapshot")));
         if self.mode == Mode::RestoreSize {
             app.out.line(format!("Total entries:    {}", stats.entries));
-            app.out.line(format!(
-                "Total size:       {}",
-                text::size(stats.restore_bytes)
-            ));
+            app.out.line(format!("Total size:       {}", text::size(stats.restore_bytes)));
             app.out.json(
                 "summary",
                 json!({
@@ -62,10 +56,7 @@ impl Args {
         let ratio = stats.chunk_bytes as f64 / stored;
         let saving = 100.0 * (1.0 - stored / (stats.chunk_bytes.max(1) as f64));
         app.out.line(format!("Distinct blobs:   {}", stats.blobs));
-        app.out.line(format!(
-            "Before compression: {}",
-            text::size(stats.chunk_bytes)
-        ));
+        app.out.line(format!("Before compression: {}", text::size(stats.chunk_bytes)));
         app.out.line(format!(
             "Whole repository: {} in {}",
             text::size(stats.pack_bytes),

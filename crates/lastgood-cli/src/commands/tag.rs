@@ -34,9 +34,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         if self.set.is_empty() && self.add.is_empty() && self.remove.is_empty() {
-            return Err(Failure::usage(
-                "nothing to change: give --set, --add or --remove",
-            ));
+            return Err(Failure::usage("nothing to change: give --set, --add or --remove"));
         }
         let change = TagChange {
             set: (!self.set.is_empty()).then(|| pick::tags(&self.set)),
@@ -50,10 +48,7 @@ impl Args {
         for record in &records {
             let old = record.id.to_string();
             if self.dry_run {
-                app.out.line(format!(
-                    "would change the tags of {}",
-                    text::short(&record.id)
-                ));
+                app.out.line(format!("would change the tags of {}", text::short(&record.id)));
                 let fields = json!({ "old_snapshot_id": old, "tags": record.snapshot.tags });
                 app.out.json("changed_snapshot", fields);
                 continue;
@@ -76,12 +71,8 @@ impl Args {
             });
             app.out.json("changed_snapshot", fields);
         }
-        app.out
-            .info(format!("changed {}", text::count(changed, "snapshot")));
-        app.out.json(
-            "summary",
-            json!({ "changed_snapshots": changed, "dry_run": self.dry_run }),
-        );
+        app.out.info(format!("changed {}", text::count(changed, "snapshot")));
+        app.out.json("summary", json!({ "changed_snapshots": changed, "dry_run": self.dry_run }));
         pick::whole(damaged)
     }
 }

@@ -14,9 +14,7 @@ impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let version = env!("CARGO_PKG_VERSION");
         let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
-        app.out.line(format!(
-            "lastgood {version} on {system} {machine}, repository format 1"
-        ));
+        app.out.line(format!("lastgood {version} on {system} {machine}, repository format 1"));
         app.out.json(
             "version",
             json!({

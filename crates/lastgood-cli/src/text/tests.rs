@@ -64,17 +64,8 @@ fn words_are_quoted_when_they_must_be() {
 
 #[test]
 fn moments_are_days_or_so_long_ago() {
-    let now = Timestamp {
-        seconds: 1_800_000_000,
-        nanos: 5,
-    };
-    assert_eq!(
-        parse_moment("2h", now),
-        Some(Timestamp {
-            seconds: 1_799_992_800,
-            nanos: 5
-        })
-    );
+    let now = Timestamp { seconds: 1_800_000_000, nanos: 5 };
+    assert_eq!(parse_moment("2h", now), Some(Timestamp { seconds: 1_799_992_800, nanos: 5 }));
     let day = parse_moment("2026-11-21", now).unwrap();
     assert_eq!(Ok(day), parse_time("2026-11-21 23:59:59.999999999"));
     assert!(parse_moment("1m", now).unwrap() < parse_moment("1w", now).unwrap());

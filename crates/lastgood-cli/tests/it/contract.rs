@@ -14,57 +14,26 @@ fn exit_codes_are_as_promised() {
         assert_eq!(run.code, Some(code), "{args:?} {variables:?}: {run:?}");
         let json = world.run_with(&[&["--json"], args].concat(), variables);
         assert_eq!(json.code, Some(code), "{args:?} {variables:?}: {json:?}");
-        let Some(last) = json.errors().pop() else {
-            panic!("{args:?} says nothing: {json:?}")
-        };
+        let Some(last) = json.errors().pop() else { panic!("{args:?} says nothing: {json:?}") };
         assert_eq!(last["message_type"], "exit_error");
-        assert_eq!(
-            (&last["code"], &last["kind"]),
-            (&code.into(), &kind.into()),
-            "{last}"
-        );
+        assert_eq!((&last["code"], &last["kind"]), (&code.into(), &kind.into()), "{last}");
         assert!(!last["message"].as_str().unwrap().is_empty());
     };
     // Nothing is there yet.
     check(&["snapshots"], &[], 10, "no-repository");
     check(&["restore", "latest", "-t", "x"], &[], 10, "no-repository");
     check(&["-r", "nowhere", "check"], &[], 10, "no-repository");
-    check(
-        &["ls", "latest"],
-        &[("LASTGOOD_REPOSITORY", "nowhere")],
-        10,
-        "no-repository",
-    );
+    check(&["ls", "latest"], &[("LASTGOOD_REPOSITORY", "nowhere")], 10, "no-repository");
     // Wrong usage, wherever it comes from.
     check(&["backup", "--exlude", "x", &docs], &[], 2, "usage");
     check(&["backup"], &[], 2, "usage");
     check(&["frobnicate"], &[], 2, "usage");
     check(&["prune", "--keep-daily", "7"], &[], 2, "usage");
-    check(
-        &["snapshots"],
-        &[("LASTGOOD_PROGRESS_FPS", "fast")],
-        2,
-        "usage",
-    );
+    check(&["snapshots"], &[("LASTGOOD_PROGRESS_FPS", "fast")], 2, "usage");
     check(&["snapshots"], &[("LASTGOOD_REPOSITORY", "")], 2, "usage");
-    check(
-        &["backup", &docs],
-        &[("LASTGOOD_BACKUP__EXCLUDE_CACHES", "perhaps")],
-        2,
-        "usage",
-    );
-    check(
-        &["backup", &docs],
-        &[("LASTGOOD_BACKUP__EXCLUED", "x")],
-        2,
-        "usage",
-    );
-    check(
-        &["backup", "--exclude-larger-than", "1MB", &docs],
-        &[],
-        2,
-        "usage",
-    );
+    check(&["backup", &docs], &[("LASTGOOD_BACKUP__EXCLUDE_CACHES", "perhaps")], 2, "usage");
+    check(&["backup", &docs], &[("LASTGOOD_BACKUP__EXCLUED", "x")], 2, "usage");
+    check(&["backup", "--exclude-larger-than", "1MB", &docs], &[], 2, "usage");
     // With a repository.
     world.run(&["backup", &docs]).code(0);
     check(&["backup", &world.text("nowhere")], &[], 1, "not-found");
@@ -90,25 +59,14 @@ fn flags_come_from_the_environment_as_well() {
         ("LASTGOOD_HOST", "there"),
         ("LASTGOOD_JSON", "true"),
     ];
-    let run = world
-        .run_with(&["backup", &world.text("docs")], &variables)
-        .code(0);
+    let run = world.run_with(&["backup", &world.text("docs")], &variables).code(0);
     assert_eq!(run.summary()["total_files_processed"], 1);
     let snapshot = &world.run(&["snapshots", "--json"]).code(0).messages()[0];
     assert_eq!(snapshot["hostname"], "there");
     assert_eq!(snapshot["tags"], serde_json::json!(["x", "y"]));
     // A flag beats its variable.
-    let run = world.run_with(
-        &[
-            "backup",
-            "--exclude",
-            "b",
-            "-H",
-            "here",
-            &world.text("docs"),
-        ],
-        &variables,
-    );
+    let run = world
+        .run_with(&["backup", "--exclude", "b", "-H", "here", &world.text("docs")], &variables);
     assert_eq!(run.code(0).summary()["total_files_processed"], 1);
     let here = world.run(&["snapshots", "--json", "-H", "here"]).code(0);
     assert_eq!(here.summary()["snapshots_count"], 1);
@@ -138,39 +96,19 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["backup", &docs]);
     check(&["snapshots"]);
     let nodes = check(&["ls", "-l", "latest"]);
-    let odd = nodes
-        .messages()
-        .into_iter()
-        .find(|node| node.get("path_bytes").is_some())
-        .unwrap();
+    let odd = nodes.messages().into_iter().find(|node| node.get("path_bytes").is_some()).unwrap();
     assert_eq!(odd["name_bytes"], "6f6464ff");
     check(&["find", "*"]);
     check(&["diff", "latest~1", "latest", "--metadata"]);
     check(&["diff", "latest"]);
     check(&["diff", "latest", "--content"]);
-    check(&[
-        "restore",
-        "latest",
-        "-t",
-        &world.text("back"),
-        "-v",
-        "--verify",
-    ]);
+    check(&["restore", "latest", "-t", &world.text("back"), "-v", "--verify"]);
     check(&["restore", "latest", "-t", &world.text("back"), "-n"]);
     check(&["check", "--read-data"]);
     check(&["stats"]);
     check(&["stats", "--mode", "raw-data"]);
     check(&["explain", &format!("{docs}/a"), "-e", "a"]);
-    check(&[
-        "explain",
-        &format!("{docs}/sub/b"),
-        "--source",
-        &docs,
-        "-e",
-        "sub",
-        "-e",
-        "!b",
-    ]);
+    check(&["explain", &format!("{docs}/sub/b"), "--source", &docs, "-e", "sub", "-e", "!b"]);
     check(&["key", "list"]);
     check(&["key", "add", "--new-key-file", &world.text("k")]);
     check(&["tag", "--add", "x", "latest"]);
@@ -179,31 +117,13 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["schema"]);
     check(&["man", &world.text("man")]);
     check(&["unlock"]);
-    check(&[
-        "-r",
-        &world.text("other"),
-        "--key-file",
-        &world.text("k2"),
-        "init",
-        "-n",
-    ]);
-    check(&[
-        "-r",
-        &world.text("other"),
-        "--key-file",
-        &world.text("k2"),
-        "init",
-    ]);
+    check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init", "-n"]);
+    check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init"]);
     assert!(world.path("man/lastgood-backup.1").exists());
-    let content = world
-        .run(&["--json", "cat", &format!("latest:{docs}/a")])
-        .code(0);
+    let content = world.run(&["--json", "cat", &format!("latest:{docs}/a")]).code(0);
     assert_eq!(content.out, "1");
     let refused = world.run(&["--json", "backup", "--nonsense"]).code(2);
-    refused
-        .errors()
-        .iter()
-        .for_each(|message| validate(&schema, message));
+    refused.errors().iter().for_each(|message| validate(&schema, message));
 }
 
 /// Asserts that one definition of the message's type has all its fields, of their types, and that
@@ -213,20 +133,15 @@ fn validate(schema: &Value, message: &Value) {
     let of_type = definitions.values().filter(|definition| {
         definition["properties"]["message_type"]["const"] == message["message_type"]
     });
-    let complaints: Vec<String> = of_type
-        .map(|definition| complaint(definitions, definition, message))
-        .collect();
+    let complaints: Vec<String> =
+        of_type.map(|definition| complaint(definitions, definition, message)).collect();
     let is_valid = complaints.iter().any(String::is_empty);
     assert!(is_valid, "{message} is not in the schema: {complaints:?}");
 }
 
 fn complaint(definitions: &Map<String, Value>, schema: &Value, value: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str() {
-        return complaint(
-            definitions,
-            &definitions[name.trim_start_matches("#/$defs/")],
-            value,
-        );
+        return complaint(definitions, &definitions[name.trim_start_matches("#/$defs/")], value);
     }
     if let Some(constant) = schema.get("const") {
         return if constant == value {
@@ -237,11 +152,7 @@ fn complaint(definitions: &Map<String, Value>, schema: &Value, value: &Value) ->
     }
     if let Some(options) = schema["enum"].as_array() {
         let is_one = options.contains(value);
-        return if is_one {
-            String::new()
-        } else {
-            format!("{value} is none of {options:?}")
-        };
+        return if is_one { String::new() } else { format!("{value} is none of {options:?}") };
     }
     let is_type = match schema["type"].as_str().unwrap() {
         "integer" => value.is_u64() || value.is_i64(),

@@ -21,9 +21,7 @@ fn the_first_command_ever_backs_up_and_the_files_come_back() {
     symlink("a.txt", world.path("docs/link")).unwrap();
     fs::hard_link(world.path("docs/a.txt"), world.path("docs/hard")).unwrap();
     fs::create_dir(world.path("docs/none")).unwrap();
-    let odd = world
-        .path("docs")
-        .join(std::ffi::OsStr::from_bytes(b"odd\xff\n name"));
+    let odd = world.path("docs").join(std::ffi::OsStr::from_bytes(b"odd\xff\n name"));
     fs::write(&odd, b"odd").unwrap();
     fs::set_permissions(&odd, fs::Permissions::from_mode(0o640)).unwrap();
 
@@ -35,19 +33,11 @@ fn the_first_command_ever_backs_up_and_the_files_come_back() {
     assert_eq!(fs::metadata(key).unwrap().mode() & 0o777, 0o600);
 
     let second = world.run(&["backup", &world.text("docs")]).code(0);
-    assert!(
-        !second.out.contains("recovery code"),
-        "shown twice: {second:?}"
-    );
-    assert!(
-        second.out.contains("Added to the repository: 0 B"),
-        "{second:?}"
-    );
+    assert!(!second.out.contains("recovery code"), "shown twice: {second:?}");
+    assert!(second.out.contains("Added to the repository: 0 B"), "{second:?}");
     assert!(second.out.contains("5 unmodified"), "{second:?}");
 
-    world
-        .run(&["restore", "latest", "-t", &world.text("back")])
-        .code(0);
+    world.run(&["restore", "latest", "-t", &world.text("back")]).code(0);
     world.assert_same("docs", "back");
     let inode = |name: &str| fs::metadata(world.path(name)).unwrap().ino();
     assert_eq!(inode("back/a.txt"), inode("back/hard"));
@@ -56,48 +46,22 @@ fn the_first_command_ever_backs_up_and_the_files_come_back() {
     world.write("back/a.txt", b"HELLO");
     world.write("back/new", b"new");
     fs::remove_file(world.path("back/empty")).unwrap();
-    let dry = world
-        .run(&[
-            "restore",
-            "latest",
-            "-t",
-            &world.text("back"),
-            "--delete",
-            "-n",
-        ])
-        .code(0);
+    let dry =
+        world.run(&["restore", "latest", "-t", &world.text("back"), "--delete", "-n"]).code(0);
     assert!(dry.out.contains("deleted"), "{dry:?}");
     assert!(world.path("back/new").exists());
-    world
-        .run(&[
-            "restore",
-            "latest",
-            "-t",
-            &world.text("back"),
-            "--delete",
-            "--verify",
-        ])
-        .code(0);
+    world.run(&["restore", "latest", "-t", &world.text("back"), "--delete", "--verify"]).code(0);
     world.assert_same("docs", "back");
 
     // A part of it, and one file.
     let sub = format!("latest:{}", world.text("docs/sub"));
-    world
-        .run(&["restore", &sub, "-t", &world.text("part")])
-        .code(0);
+    world.run(&["restore", &sub, "-t", &world.text("part")]).code(0);
     world.assert_same("docs/sub", "part");
     let file = format!("latest:{}", world.text("docs/a.txt"));
     assert_eq!(world.run(&["cat", &file]).code(0).out, "hello");
 
     // Only what is asked for.
-    let only = [
-        "restore",
-        "latest",
-        "-t",
-        &world.text("only"),
-        "-i",
-        "*.bin",
-    ];
+    let only = ["restore", "latest", "-t", &world.text("only"), "-i", "*.bin"];
     world.run(&only).code(0);
     assert!(world.path("only/sub/b.bin").exists() && !world.path("only/a.txt").exists());
 }
@@ -123,10 +87,7 @@ fn what_changed_is_shown() {
         format!("-    {docs}/goes/"),
         format!("-    {docs}/goes/x"),
     ] {
-        assert!(
-            live.lines().any(|shown| shown == line),
-            "no {line:?} in {live}"
-        );
+        assert!(live.lines().any(|shown| shown == line), "no {line:?} in {live}");
     }
     assert!(!live.contains("stays"), "{live}");
     let by_content = world.run(&["diff", "latest", "--content"]).code(0).out;
@@ -134,14 +95,8 @@ fn what_changed_is_shown() {
 
     let found = world.run(&["find", "change*", "--type", "f"]).code(0).out;
     assert_eq!(found.matches("/docs/changes").count(), 2, "{found}");
-    let out = world
-        .run(&["explain", &world.text("docs/stays"), "-e", "st*"])
-        .code(0)
-        .out;
-    assert!(
-        out.contains("is excluded by pattern st* (--exclude)"),
-        "{out}"
-    );
+    let out = world.run(&["explain", &world.text("docs/stays"), "-e", "st*"]).code(0).out;
+    assert!(out.contains("is excluded by pattern st* (--exclude)"), "{out}");
 }
 
 #[test]
@@ -151,43 +106,25 @@ fn passwords_and_key_files_open_and_nothing_else_does() {
     world.write("pw", b"correct horse\n");
     world.write("other", b"wrong\n");
     let (repo, pw, other) = (world.text("repo"), world.text("pw"), world.text("other"));
-    let made = world
-        .run(&["-r", &repo, "-p", &pw, "init", "--json"])
-        .code(0);
-    let code = made.messages()[0]["recovery_code"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let made = world.run(&["-r", &repo, "-p", &pw, "init", "--json"]).code(0);
+    let code = made.messages()[0]["recovery_code"].as_str().unwrap().to_owned();
     world.write("code", code.to_lowercase().replace('-', " ").as_bytes());
     world.run(&["-r", &repo, "-p", &pw, "init"]).code(1);
-    let wrong = world
-        .run(&["-r", &repo, "-p", &other, "snapshots"])
-        .code(12);
-    assert!(
-        wrong.err.contains("wrong password") && wrong.err.contains("hint:"),
-        "{wrong:?}"
-    );
+    let wrong = world.run(&["-r", &repo, "-p", &other, "snapshots"]).code(12);
+    assert!(wrong.err.contains("wrong password") && wrong.err.contains("hint:"), "{wrong:?}");
     world.run(&["-r", &repo, "snapshots"]).code(12);
     // The recovery code opens it, and puts a key file beside the password.
     let key = world.text("new.key");
     let by_code = ["-r", &repo, "--recovery-code-file", &world.text("code")];
-    world
-        .run(&[&by_code[..], &["key", "add", "--new-key-file", &key]].concat())
-        .code(0);
+    world.run(&[&by_code[..], &["key", "add", "--new-key-file", &key]].concat()).code(0);
     let by_key = ["-r", repo.as_str(), "--key-file", &key];
-    world
-        .run(&[&by_key[..], &["backup", &world.text("docs")]].concat())
-        .code(0);
-    let list = world
-        .run(&[&by_key[..], &["key", "list", "--json"]].concat())
-        .code(0);
+    world.run(&[&by_key[..], &["backup", &world.text("docs")]].concat()).code(0);
+    let list = world.run(&[&by_key[..], &["key", "list", "--json"]].concat()).code(0);
     let list = list.messages();
     assert_eq!(list.len(), 2);
     let password = list.iter().find(|key| key["kind"] == "password").unwrap();
     let id = password["id"].as_str().unwrap();
-    world
-        .run(&[&by_key[..], &["key", "remove", &id[..12]]].concat())
-        .code(0);
+    world.run(&[&by_key[..], &["key", "remove", &id[..12]]].concat()).code(0);
     world.run(&["-r", &repo, "-p", &pw, "snapshots"]).code(12);
     // Only key files are left: nobody is asked for a password.
     let none = world.run(&["-r", &repo, "snapshots"]).code(12);
@@ -209,14 +146,8 @@ fn what_cannot_be_read_is_said_and_kept() {
     world.run(&["backup", &world.text("docs")]).code(0);
     fs::set_permissions(world.path("docs/secret"), fs::Permissions::from_mode(0o000)).unwrap();
     world.write("docs/secret2", b"2");
-    fs::set_permissions(
-        world.path("docs/secret2"),
-        fs::Permissions::from_mode(0o000),
-    )
-    .unwrap();
-    let run = world
-        .run(&["backup", "--force", &world.text("docs")])
-        .code(3);
+    fs::set_permissions(world.path("docs/secret2"), fs::Permissions::from_mode(0o000)).unwrap();
+    let run = world.run(&["backup", "--force", &world.text("docs")]).code(3);
     assert!(run.err.contains("docs/secret2"), "{run:?}");
     let secret = format!("latest:{}", world.text("docs/secret"));
     assert_eq!(world.run(&["cat", &secret]).code(0).out, "2");
@@ -228,30 +159,19 @@ fn an_interrupted_backup_goes_on() {
     world.write("docs/small", b"1");
     world.run(&["backup", &world.text("docs")]).code(0);
     for number in 0..24 {
-        world.write(
-            &format!("docs/{number}"),
-            &world::noise(16 << 20, number + 2),
-        );
+        world.write(&format!("docs/{number}"), &world::noise(16 << 20, number + 2));
     }
     let child = world.spawn(&["backup", &world.text("docs"), "--json"]);
     let cut = world.interrupt_when_stored(child, 40 << 20);
     assert_eq!(cut.code, Some(130), "{cut:?}");
     assert!(cut.err.contains("\"kind\":\"interrupted\""), "{cut:?}");
     let after = world.run(&["snapshots", "--json"]).code(0);
-    assert_eq!(
-        after.messages().len(),
-        2,
-        "a snapshot of half a run: {after:?}"
-    );
-    let next = world
-        .run(&["backup", &world.text("docs"), "--json"])
-        .code(0);
+    assert_eq!(after.messages().len(), 2, "a snapshot of half a run: {after:?}");
+    let next = world.run(&["backup", &world.text("docs"), "--json"]).code(0);
     let summary = next.summary();
     let reused = summary["data_known"].as_u64().unwrap();
     assert!(reused >= 16 << 20, "nothing was reused: {summary}");
-    world
-        .run(&["restore", "latest", "-t", &world.text("back")])
-        .code(0);
+    world.run(&["restore", "latest", "-t", &world.text("back")]).code(0);
     world.assert_same("docs", "back");
 }
 
@@ -259,18 +179,11 @@ fn an_interrupted_backup_goes_on() {
 fn a_reader_that_goes_away_is_no_failure() {
     let world = World::new();
     for number in 0..3000 {
-        world.write(
-            &format!("docs/a-rather-long-name-so-that-the-pipe-fills-{number}"),
-            b"",
-        );
+        world.write(&format!("docs/a-rather-long-name-so-that-the-pipe-fills-{number}"), b"");
     }
     world.run(&["backup", &world.text("docs")]).code(0);
     let script = format!("set -o pipefail; {} ls latest | head -n 1", world::BINARY);
-    let output = world
-        .command("bash")
-        .args(["-c", &script])
-        .output()
-        .unwrap();
+    let output = world.command("bash").args(["-c", &script]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
@@ -278,20 +191,10 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn streams_are_stored_unless_their_command_fails() {
     let world = World::new();
-    let stream = [
-        "backup",
-        "--stdin-from-command",
-        "--stdin-filename",
-        "db.sql",
-        "--",
-    ];
-    world
-        .run(&[&stream[..], &["printf", "rows"]].concat())
-        .code(0);
+    let stream = ["backup", "--stdin-from-command", "--stdin-filename", "db.sql", "--"];
+    world.run(&[&stream[..], &["printf", "rows"]].concat()).code(0);
     assert_eq!(world.run(&["cat", "latest:/db.sql"]).code(0).out, "rows");
-    world
-        .run(&[&stream[..], &["sh", "-c", "echo half; exit 3"]].concat())
-        .code(1);
+    world.run(&[&stream[..], &["sh", "-c", "echo half; exit 3"]].concat()).code(1);
     let snapshots = world.run(&["snapshots", "--json"]).code(0);
     assert_eq!(snapshots.summary()["snapshots_count"], 1);
 }
@@ -304,16 +207,9 @@ fn damage_is_found_and_the_rest_comes_back() {
     world.run(&["check", "--read-data"]).code(0);
     world.write("more/b", &world::noise(100_000, 2));
     let before = world.packs();
-    world
-        .run(&["backup", &world.text("docs"), &world.text("more")])
-        .code(0);
-    let pack = world
-        .packs()
-        .into_iter()
-        .filter(|pack| !before.contains(pack));
-    let pack = pack
-        .max_by_key(|pack| fs::metadata(pack).unwrap().len())
-        .unwrap();
+    world.run(&["backup", &world.text("docs"), &world.text("more")]).code(0);
+    let pack = world.packs().into_iter().filter(|pack| !before.contains(pack));
+    let pack = pack.max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
     let mut bytes = fs::read(&pack).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -323,12 +219,7 @@ fn damage_is_found_and_the_rest_comes_back() {
     let affected = check.summary()["affected"].as_array().unwrap().clone();
     let is_b = |entry: &Value| entry["path"].as_str().unwrap().ends_with("more/b");
     assert!(affected.iter().any(is_b), "{check:?}");
-    let back = world
-        .run(&["restore", "latest", "-t", &world.text("back")])
-        .code(5);
+    let back = world.run(&["restore", "latest", "-t", &world.text("back")]).code(5);
     assert!(back.err.contains("more/b"), "{back:?}");
-    assert_eq!(
-        fs::read(world.path("back/docs/a")).unwrap(),
-        world::noise(100_000, 1)
-    );
+    assert_eq!(fs::read(world.path("back/docs/a")).unwrap(), world::noise(100_000, 1));
 }

@@ -61,11 +61,7 @@ impl World {
 
     pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
         let mut command = self.command(BINARY);
-        let output = command
-            .args(args)
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap();
+        let output = command.args(args).envs(variables.iter().copied()).output().unwrap();
         Run {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -75,21 +71,13 @@ impl World {
 
     pub(crate) fn spawn(&self, args: &[&str]) -> Child {
         let mut command = self.command(BINARY);
-        command
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// Sends Ctrl-C as soon as the repository holds so much.
     pub(crate) fn interrupt_when_stored(&self, mut child: Child, bytes: u64) -> Run {
         let stored = || {
-            let sizes = self
-                .packs()
-                .into_iter()
-                .filter_map(|pack| fs::metadata(pack).ok());
+            let sizes = self.packs().into_iter().filter_map(|pack| fs::metadata(pack).ok());
             sizes.map(|metadata| metadata.len()).sum::<u64>()
         };
         while child.try_wait().unwrap().is_none() && stored() < bytes {
@@ -98,23 +86,9 @@ impl World {
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         let (mut out, mut err) = (String::new(), String::new());
-        child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut out)
-            .unwrap();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut err)
-            .unwrap();
-        Run {
-            code: child.wait().unwrap().code(),
-            out,
-            err,
-        }
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        Run { code: child.wait().unwrap().code(), out, err }
     }
 
     /// Files below the packs of the default repository, temporary ones too.
@@ -140,10 +114,7 @@ impl World {
         assert_eq!(describe(&self.path(one)), describe(&self.path(other)));
         let is_there = Command::new("rsync").arg("--version").output().is_ok();
         if is_there {
-            let (one, other) = (
-                format!("{}/", self.text(one)),
-                format!("{}/", self.text(other)),
-            );
+            let (one, other) = (format!("{}/", self.text(one)), format!("{}/", self.text(other)));
             let output = self
                 .command("rsync")
                 .args(["-naHAXi", "--checksum", "--delete", &one, &other])

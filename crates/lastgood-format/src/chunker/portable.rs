@@ -8,10 +8,7 @@ use super::{BLOCK_BYTES, RoundKeys, WINDOW_BYTES};
 
 /// The smallest value of the windows of `block`.
 pub(super) fn block_minimum(keys: &RoundKeys, block: &[u8; BLOCK_BYTES]) -> u32 {
-    windows(block)
-        .map(|window| value(keys, window))
-        .min()
-        .unwrap_or(u32::MAX)
+    windows(block).map(|window| value(keys, window)).min().unwrap_or(u32::MAX)
 }
 
 /// Index of the first window of `block` with this value.

@@ -134,10 +134,7 @@ mod x86 {
         }
         let [a, b, c, d] = least;
         let both = _mm256_min_epu32(_mm256_min_epu32(a, b), _mm256_min_epu32(c, d));
-        lowest(_mm_min_epu32(
-            _mm256_castsi256_si128(both),
-            _mm256_extracti128_si256(both, 1),
-        ))
+        lowest(_mm_min_epu32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)))
     }
 
     #[target_feature(enable = "sse4.1,aes")]

@@ -22,22 +22,9 @@ fn vectors_hold_on_every_path() {
             ["value", window, value] => {
                 let window = unhex(window).try_into().unwrap();
                 let value = u32::from_str_radix(value, 16).unwrap();
-                assert_eq!(
-                    portable::value(&RoundKeys::derive(&key), &window),
-                    value,
-                    "{line}"
-                );
+                assert_eq!(portable::value(&RoundKeys::derive(&key), &window), value, "{line}");
             }
-            [
-                "cuts",
-                algorithm,
-                length,
-                kind,
-                argument,
-                size,
-                ":",
-                ref cuts @ ..,
-            ] => {
+            ["cuts", algorithm, length, kind, argument, size, ":", ref cuts @ ..] => {
                 let params = params(algorithm, length.parse().unwrap());
                 let data = generate(kind, argument.parse().unwrap(), size.parse().unwrap());
                 let cuts: Vec<usize> = cuts.iter().map(|cut| cut.parse().unwrap()).collect();
@@ -46,10 +33,7 @@ fn vectors_hold_on_every_path() {
             _ => panic!("line {line:?} of the vectors is not understood"),
         }
     }
-    assert!(
-        counts["key"] >= 3 && counts["value"] >= 9 && counts["cuts"] >= 50,
-        "{counts:?}"
-    );
+    assert!(counts["key"] >= 3 && counts["value"] >= 9 && counts["cuts"] >= 50, "{counts:?}");
 }
 
 #[test]
@@ -62,41 +46,20 @@ fn params_have_one_stored_form() {
     ] {
         assert_eq!(ChunkerParams::from_bytes(params.to_bytes()), Ok(params));
     }
-    assert_eq!(
-        ChunkerParams::MinAes { target: 65_536 }.to_bytes(),
-        [1, 0, 0, 1, 0]
-    );
-    assert_eq!(
-        ChunkerParams::Fixed { block: 4096 }.to_bytes(),
-        [2, 0, 16, 0, 0]
-    );
+    assert_eq!(ChunkerParams::MinAes { target: 65_536 }.to_bytes(), [1, 0, 0, 1, 0]);
+    assert_eq!(ChunkerParams::Fixed { block: 4096 }.to_bytes(), [2, 0, 16, 0, 0]);
 }
 
 #[test]
 fn params_outside_the_format_are_refused() {
-    for length in [
-        0,
-        1,
-        4095,
-        4097,
-        5000,
-        (4 << 20) + 1,
-        (4 << 20) + 1024,
-        u32::MAX,
-    ] {
+    for length in [0, 1, 4095, 4097, 5000, (4 << 20) + 1, (4 << 20) + 1024, u32::MAX] {
         let [a, b, c, d] = length.to_le_bytes();
         for algorithm in [ALGORITHM_MIN_AES, ALGORITHM_FIXED] {
-            assert!(
-                ChunkerParams::from_bytes([algorithm, a, b, c, d]).is_err(),
-                "{length}"
-            );
+            assert!(ChunkerParams::from_bytes([algorithm, a, b, c, d]).is_err(), "{length}");
         }
     }
     for algorithm in [0, 3, 255] {
-        assert!(
-            ChunkerParams::from_bytes([algorithm, 0, 0, 1, 0]).is_err(),
-            "{algorithm}"
-        );
+        assert!(ChunkerParams::from_bytes([algorithm, 0, 0, 1, 0]).is_err(), "{algorithm}");
     }
 }
 
@@ -111,10 +74,7 @@ fn secrets_are_not_shown() {
 
 #[test]
 fn more_is_asked_for_until_the_longest_chunk_is_there() {
-    let chunker = Chunker::new(
-        ChunkerParams::MinAes { target: 4096 },
-        &CutKey::new([1; 32]),
-    );
+    let chunker = Chunker::new(ChunkerParams::MinAes { target: 4096 }, &CutKey::new([1; 32]));
     let data = generate("splitmix", 1, 20_000);
     assert_eq!(chunker.cut(&[], false), None);
     assert_eq!(chunker.cut(&[], true), None);
@@ -132,21 +92,11 @@ fn lengths_around_every_boundary() {
     let zeros = vec![0; 40_000];
     for target in [4096, 5120] {
         let params = ChunkerParams::MinAes { target };
-        let edges = [
-            0,
-            16,
-            256,
-            params.min_bytes(),
-            target as usize,
-            params.max_bytes(),
-        ];
-        let edges = edges.iter().chain(&[0, 0, 0]).flat_map(|&edge| {
-            [
-                edge,
-                edge + params.max_bytes(),
-                edge + 2 * params.max_bytes(),
-            ]
-        });
+        let edges = [0, 16, 256, params.min_bytes(), target as usize, params.max_bytes()];
+        let edges = edges
+            .iter()
+            .chain(&[0, 0, 0])
+            .flat_map(|&edge| [edge, edge + params.max_bytes(), edge + 2 * params.max_bytes()]);
         for length in edges.flat_map(|edge| edge.saturating_sub(2)..edge + 3) {
             for data in [&random, &zeros] {
                 check(params, &CutKey::new([9; 32]), &data[..length], None, "edge");
@@ -200,18 +150,8 @@ fn an_insertion_moves_no_distant_cut() {
     };
     let (old, new) = (ends(&before, before.len()), ends(&after, after.len()));
     let same = new.iter().filter(|end| old.contains(end)).count();
-    assert!(
-        same + 90 > old.len(),
-        "{same} of {} cuts are the same",
-        old.len()
-    );
-    assert!(
-        new.iter()
-            .rev()
-            .zip(old.iter().rev())
-            .take(100)
-            .all(|(a, b)| a == b)
-    );
+    assert!(same + 90 > old.len(), "{same} of {} cuts are the same", old.len());
+    assert!(new.iter().rev().zip(old.iter().rev()).take(100).all(|(a, b)| a == b));
 }
 
 proptest! {
@@ -296,16 +236,9 @@ fn generate(kind: &str, argument: u64, length: usize) -> Vec<u8> {
         "zeros" => vec![0; length],
         "repeat" => {
             let period = usize::try_from(argument).unwrap();
-            splitmix(argument, period)
-                .into_iter()
-                .cycle()
-                .take(length)
-                .collect()
+            splitmix(argument, period).into_iter().cycle().take(length).collect()
         }
-        "text" => splitmix(argument, length)
-            .into_iter()
-            .map(|byte| 97 + (byte & 1))
-            .collect(),
+        "text" => splitmix(argument, length).into_iter().map(|byte| 97 + (byte & 1)).collect(),
         "splitmix" => splitmix(argument, length),
         _ => panic!("generator {kind} is not known"),
     }
@@ -322,8 +255,5 @@ fn splitmix(mut seed: u64, length: usize) -> Vec<u8> {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
-        .collect()
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }

@@ -37,19 +37,13 @@ proptest! {
 
 #[test]
 fn damaged_configs_are_refused() {
-    refuses_damage(&config().encode(&keys()), |bytes| {
-        Config::decode(bytes).is_ok()
-    });
+    refuses_damage(&config().encode(&keys()), |bytes| Config::decode(bytes).is_ok());
 }
 
 #[test]
 fn unknown_required_features_are_refused_by_name() {
     let required = vec!["time-travel".into()];
-    let bytes = Config {
-        required,
-        ..config()
-    }
-    .encode(&keys());
+    let bytes = Config { required, ..config() }.encode(&keys());
     let error = Config::decode(&bytes).unwrap_err();
     assert_eq!(error, ConfigError::UnknownFeature("time-travel".into()));
     assert!(error.to_string().contains("time-travel"), "{error}");
@@ -61,23 +55,12 @@ fn unknown_required_features_are_refused_by_name() {
 fn a_later_version_says_so() {
     let mut bytes = config().encode(&keys());
     bytes[6] = 2;
-    let too_new = DecodeError::TooNew {
-        what: "config",
-        version: 2,
-        known: 1,
-    };
+    let too_new = DecodeError::TooNew { what: "config", version: 2, known: 1 };
     assert_eq!(Config::decode(&bytes), Err(ConfigError::Decode(too_new)));
 }
 
 #[test]
 fn a_config_signed_by_another_root_is_refused() {
-    let forged = Config {
-        root: keys().root_signer().public(),
-        ..config()
-    }
-    .encode(&other_keys());
-    assert_eq!(
-        Config::decode(&forged),
-        Err(ConfigError::Key(KeyError::Signature))
-    );
+    let forged = Config { root: keys().root_signer().public(), ..config() }.encode(&other_keys());
+    assert_eq!(Config::decode(&forged), Err(ConfigError::Key(KeyError::Signature)));
 }

@@ -90,10 +90,7 @@ fn records_ignore_the_unknown_and_refuse_disorder() {
     assert!(Record::parse(&twice, "test").is_err());
     for end in 1..bytes.len() {
         let cut = Record::parse(&bytes[..end], "test");
-        assert!(
-            cut.is_err() || cut.unwrap().optional(9).is_none(),
-            "cut at {end}"
-        );
+        assert!(cut.is_err() || cut.unwrap().optional(9).is_none(), "cut at {end}");
     }
     let many: Vec<u8> = (1..=RECORD_FIELDS_MAX as u64 + 1)
         .flat_map(|tag| {

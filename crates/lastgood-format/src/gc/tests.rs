@@ -84,10 +84,7 @@ proptest! {
 fn damaged_gc_objects_are_refused() {
     let keys = keys();
     let (writer, maintenance) = (keys.writer(&WRITER), keys.maintenance());
-    let pack = PackLocation {
-        session: SESSION,
-        pack: PackId::new([2; 32]),
-    };
+    let pack = PackLocation { session: SESSION, pack: PackId::new([2; 32]) };
 
     let retired = Retired {
         snapshot: SnapshotId::new([1; 32]),
@@ -99,31 +96,14 @@ fn damaged_gc_objects_are_refused() {
     refuses_damage(&bytes, |bytes| Retired::decode(&keys, bytes).is_ok());
 
     let kind = ObjectKind::Verdict;
-    let bytes = RoundList {
-        round: 1,
-        packs: vec![pack],
-    }
-    .encode(kind, &keys, &maintenance);
-    refuses_damage(&bytes, |bytes| {
-        RoundList::decode(kind, &keys, 1, bytes).is_ok()
-    });
+    let bytes = RoundList { round: 1, packs: vec![pack] }.encode(kind, &keys, &maintenance);
+    refuses_damage(&bytes, |bytes| RoundList::decode(kind, &keys, 1, bytes).is_ok());
 
-    let relocation = Relocation {
-        from: pack,
-        blobs: vec![(BlobId::new([4; 32]), pack)],
-    };
+    let relocation = Relocation { from: pack, blobs: vec![(BlobId::new([4; 32]), pack)] };
     let bytes = relocation.encode(&keys, &maintenance);
     refuses_damage(&bytes, |bytes| Relocation::decode(&keys, bytes).is_ok());
 
     let snapshots = vec![SnapshotId::new([1; 32])];
-    let bytes = ReadSession {
-        id: SESSION,
-        round: 1,
-        started: 2,
-        snapshots,
-    }
-    .encode(&keys, &writer);
-    refuses_damage(&bytes, |bytes| {
-        ReadSession::decode(&keys, SESSION, bytes).is_ok()
-    });
+    let bytes = ReadSession { id: SESSION, round: 1, started: 2, snapshots }.encode(&keys, &writer);
+    refuses_damage(&bytes, |bytes| ReadSession::decode(&keys, SESSION, bytes).is_ok());
 }

@@ -27,10 +27,7 @@ fn open(
     let mut out = b"kept".to_vec();
     let result = open_frames(secret, salt, size, &mut frames.to_vec(), bytes, &mut out);
     assert_eq!(&out[..4], b"kept");
-    assert!(
-        result.is_ok() || out.len() == 4,
-        "bytes of a refused group are handed out"
-    );
+    assert!(result.is_ok() || out.len() == 4, "bytes of a refused group are handed out");
     result.map(|()| out[4..].to_vec())
 }
 
@@ -79,15 +76,9 @@ fn frames_open_only_as_they_were_sealed() {
         assert!(open(&own, SALT, size, &frames, bytes).is_err(), "{bytes}");
     }
     assert!(open(&secret(Class::Meta), SALT, size, &frames, 1200).is_err());
-    let stranger = ClassSecret {
-        session: OTHER_SESSION,
-        ..own.clone()
-    };
+    let stranger = ClassSecret { session: OTHER_SESSION, ..own.clone() };
     assert!(open(&stranger, SALT, size, &frames, 1200).is_err());
-    let stranger = ClassSecret {
-        repository: other_keys().repository(),
-        ..own.clone()
-    };
+    let stranger = ClassSecret { repository: other_keys().repository(), ..own.clone() };
     assert!(open(&stranger, SALT, size, &frames, 1200).is_err());
     assert!(open(&own, GroupSalt([4; 16]), size, &frames, 1200).is_err());
     let mut as_directory = frames.clone();
@@ -100,12 +91,7 @@ fn frames_open_only_as_they_were_sealed() {
     let (a, rest) = frames.split_at(512);
     let (b, c) = rest.split_at(512);
     for (wrong, first) in [([b, a, c], 0), ([a, c, b], 1), ([a, a, c], 1)] {
-        assert_eq!(
-            open(&own, SALT, size, &wrong.concat(), 1200)
-                .unwrap_err()
-                .frame,
-            first
-        );
+        assert_eq!(open(&own, SALT, size, &wrong.concat(), 1200).unwrap_err().frame, first);
     }
     assert!(open(&own, SALT, size, &[a, b].concat(), 1200).is_err());
     assert!(open(&own, SALT, size, &[a, b].concat(), 992).is_err());
@@ -158,22 +144,14 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
     let mut pack_number = 0_u64;
     while groups < 100_000 {
         pack_number += 1;
-        let class = if pack_number.is_multiple_of(3) {
-            Class::Meta
-        } else {
-            Class::Data
-        };
+        let class = if pack_number.is_multiple_of(3) { Class::Meta } else { Class::Data };
         let size = FrameSize::from_log2(9 + (pack_number % 3) as u8).unwrap();
         let secret = secret(class);
         let mut pack = PackBuilder::new(size, Vec::new());
         for counter in 0..50 {
             groups += 1;
             // Every seventh group has content that was sealed before.
-            let content = if groups.is_multiple_of(7) {
-                groups % 1000
-            } else {
-                groups
-            };
+            let content = if groups.is_multiple_of(7) { groups % 1000 } else { groups };
             let mut raw = content.to_le_bytes().repeat(1 + (content % 9) as usize);
             let kind = match class {
                 Class::Data => BlobKind::Chunk,
@@ -186,12 +164,7 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
             if base.is_some() {
                 raw.push(content as u8);
             }
-            let blob = PackedBlob {
-                id,
-                kind,
-                base,
-                bytes: raw.len() as u32,
-            };
+            let blob = PackedBlob { id, kind, base, bytes: raw.len() as u32 };
             let (compression, payload) = compressor.compress(&raw);
             let group = GroupPayload {
                 payload,
@@ -207,12 +180,7 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
             let count = size.count(group.stored_bytes as usize);
             let start = group.first_frame as usize * size.stored();
             let frames = &pack.frames[start..start + count * size.stored()];
-            note(
-                &secret,
-                frame_aad(Purpose::Group, &secret, size, count),
-                group.salt,
-                frames,
-            );
+            note(&secret, frame_aad(Purpose::Group, &secret, size, count), group.salt, frames);
         }
         let count = pack.layout.directory_frames();
         note(
@@ -222,8 +190,5 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
             &pack.end[..count * size.stored()],
         );
     }
-    assert!(
-        repeats > 100,
-        "the test repeats content, so keys must repeat too: {repeats}"
-    );
+    assert!(repeats > 100, "the test repeats content, so keys must repeat too: {repeats}");
 }

@@ -12,12 +12,7 @@ use crate::samples::{
 fn segment() -> impl Strategy<Value = IndexSegment> {
     let entries = |packs: usize| {
         let blob = any::<[u8; 16]>().prop_map(BlobPrefix);
-        let entry = (
-            blob,
-            0..packs.max(1) as u32,
-            0..PACK_BLOBS_MAX as u32,
-            blob_bytes(),
-        );
+        let entry = (blob, 0..packs.max(1) as u32, 0..PACK_BLOBS_MAX as u32, blob_bytes());
         let entry = entry.prop_map(|(blob, pack, ordinal, bytes)| IndexEntry {
             blob,
             pack,
@@ -84,10 +79,7 @@ fn segment_of(count: u64, packs: u8) -> IndexSegment {
         })
         .collect();
     entries.sort_unstable();
-    IndexSegment {
-        packs: (0..packs).map(pack).collect(),
-        entries,
-    }
+    IndexSegment { packs: (0..packs).map(pack).collect(), entries }
 }
 
 /// As many blobs as a segment may have: far more than the bytes of a group.
@@ -103,9 +95,7 @@ fn the_largest_segment_reads_back() {
 #[test]
 fn damaged_segments_are_refused() {
     let bytes = segment_of(3, 2).encode(&keys(), SESSION, &[0; 32]);
-    refuses_damage(&bytes[..], |bytes| {
-        IndexSegment::decode(&keys(), bytes).is_ok()
-    });
+    refuses_damage(&bytes[..], |bytes| IndexSegment::decode(&keys(), bytes).is_ok());
     for flipped in flips(&body(&segment_of(3, 2))) {
         if let Ok(segment) = IndexSegment::decode_body(&flipped) {
             assert_eq!(body(&segment), flipped);
@@ -118,10 +108,7 @@ fn segments_out_of_order_or_without_their_packs_are_refused() {
     let good = segment_of(5, 2);
     let mut reversed = good.clone();
     reversed.entries.reverse();
-    let orphans = IndexSegment {
-        packs: Vec::new(),
-        ..good.clone()
-    };
+    let orphans = IndexSegment { packs: Vec::new(), ..good.clone() };
     let mut strange = good.clone();
     strange.entries[0].pack = 2;
     for wrong in [reversed, orphans, strange] {

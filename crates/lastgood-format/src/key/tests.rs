@@ -6,24 +6,13 @@ fn wrapped_secrets_open_only_where_they_belong() {
     let keys = keys();
     let secret = Secret::new([5; 32]);
     let wrapped = keys.wrap(Class::Meta, SESSION, &secret);
-    assert_eq!(
-        keys.unwrap(Class::Meta, SESSION, &wrapped).as_ref(),
-        Ok(&secret)
-    );
+    assert_eq!(keys.unwrap(Class::Meta, SESSION, &wrapped).as_ref(), Ok(&secret));
     for class in [Class::Data, Class::Refs] {
         assert_eq!(keys.unwrap(class, SESSION, &wrapped), Err(KeyError::Forged));
     }
-    assert_eq!(
-        keys.unwrap(Class::Meta, OTHER_SESSION, &wrapped),
-        Err(KeyError::Forged)
-    );
-    assert_eq!(
-        other_keys().unwrap(Class::Meta, SESSION, &wrapped),
-        Err(KeyError::Forged)
-    );
-    refuses_damage(&wrapped, |bytes| {
-        keys.unwrap(Class::Meta, SESSION, bytes).is_ok()
-    });
+    assert_eq!(keys.unwrap(Class::Meta, OTHER_SESSION, &wrapped), Err(KeyError::Forged));
+    assert_eq!(other_keys().unwrap(Class::Meta, SESSION, &wrapped), Err(KeyError::Forged));
+    refuses_damage(&wrapped, |bytes| keys.unwrap(Class::Meta, SESSION, bytes).is_ok());
 
     let commitment = secret.commitment();
     let open = |commitment| ClassSecret::open(&keys, Class::Meta, SESSION, &wrapped, commitment);
@@ -48,15 +37,9 @@ fn certificates_hold_for_their_role_repository_and_root() {
         let mut bytes = Vec::new();
         signer.certificate().encode(&mut bytes);
         assert_eq!(bytes.len(), Certificate::BYTES);
-        assert_eq!(
-            decode(&bytes, &keys, role).as_ref(),
-            Ok(signer.certificate())
-        );
+        assert_eq!(decode(&bytes, &keys, role).as_ref(), Ok(signer.certificate()));
         assert_eq!(decode(&bytes, &keys, wrong), Err(KeyError::Signature));
-        assert_eq!(
-            decode(&bytes, &other_keys(), role),
-            Err(KeyError::Signature)
-        );
+        assert_eq!(decode(&bytes, &other_keys(), role), Err(KeyError::Signature));
         refuses_damage(&bytes, |bytes| decode(bytes, &keys, role).is_ok());
         // Promoted by its owner: the root never signed that.
         bytes[0] = wrong as u8;
@@ -98,8 +81,5 @@ fn every_key_of_a_repository_is_another() {
 #[test]
 fn secrets_are_not_shown() {
     let shown = format!("{:?} {:?}", Secret::new([0x5a; 32]), keys());
-    assert!(
-        !shown.contains("90, 90") && !shown.contains("7, 7, 7"),
-        "{shown}"
-    );
+    assert!(!shown.contains("90, 90") && !shown.contains("7, 7, 7"), "{shown}");
 }

@@ -27,28 +27,13 @@ proptest! {
 fn paths_that_lead_elsewhere_are_refused() {
     let decode = |path: &[u8], leader: &[u8]| {
         let mut bytes = vec![0];
-        LinksCodec::encode(
-            &[Link {
-                path: path.into(),
-                leader: leader.into(),
-            }],
-            &mut bytes,
-        );
+        LinksCodec::encode(&[Link { path: path.into(), leader: leader.into() }], &mut bytes);
         decode::<LinksCodec>(&bytes, None)
     };
     assert!(decode(b"b/c", b"b/a").is_ok());
-    for bad in [
-        &b""[..],
-        b"/",
-        b"/b",
-        b"b/",
-        b"b//c",
-        b"b/../c",
-        b"b/./c",
-        b"..",
-        b"b\0",
-        b"../../x",
-    ] {
+    for bad in
+        [&b""[..], b"/", b"/b", b"b/", b"b//c", b"b/../c", b"b/./c", b"..", b"b\0", b"../../x"]
+    {
         assert!(decode(bad, b"a").is_err(), "{bad:?} as path");
         assert!(decode(b"z", bad).is_err(), "{bad:?} as leader");
     }
@@ -63,10 +48,7 @@ fn paths_that_lead_elsewhere_are_refused() {
 
 #[test]
 fn links_out_of_order_are_refused() {
-    let link = |path: &str| Link {
-        path: path.as_bytes().into(),
-        leader: b"a".to_vec().into(),
-    };
+    let link = |path: &str| Link { path: path.as_bytes().into(), leader: b"a".to_vec().into() };
     let good = encode::<LinksCodec>(0, &Page::Leaf(vec![link("b"), link("c")]));
     assert!(decode::<LinksCodec>(&good, None).is_ok());
     for wrong in [["c", "b"], ["b", "b"]] {

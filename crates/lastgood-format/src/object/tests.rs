@@ -20,10 +20,7 @@ fn signed_objects_read_back_and_damage_is_refused() {
     for body in [&b"a body"[..], b""] {
         let bytes = sign(ObjectKind::Session, keys.repository(), &signer, body);
         let (kind, role) = (ObjectKind::Session, Role::Writer);
-        assert_eq!(
-            verify(kind, &keys, role, &bytes),
-            Ok((body, *signer.certificate()))
-        );
+        assert_eq!(verify(kind, &keys, role, &bytes), Ok((body, *signer.certificate())));
         refuses_damage(&bytes, |bytes| verify(kind, &keys, role, bytes).is_ok());
     }
 }
@@ -32,19 +29,15 @@ fn signed_objects_read_back_and_damage_is_refused() {
 fn signed_objects_hold_for_their_kind_role_and_repository() {
     let (keys, other) = (keys(), other_keys());
     for kind in SIGNED_KINDS {
-        for (signer, role) in [
-            (keys.writer(&WRITER), Role::Writer),
-            (keys.maintenance(), Role::Maintenance),
-        ] {
+        for (signer, role) in
+            [(keys.writer(&WRITER), Role::Writer), (keys.maintenance(), Role::Maintenance)]
+        {
             let bytes = sign(kind, keys.repository(), &signer, b"body");
             for asked in SIGNED_KINDS {
                 for asked_role in [Role::Writer, Role::Maintenance] {
                     let fits = asked == kind && asked_role == role;
                     let opened = verify(asked, &keys, asked_role, &bytes).is_ok();
-                    assert_eq!(
-                        opened, fits,
-                        "{kind:?} as {asked:?}, {role:?} as {asked_role:?}"
-                    );
+                    assert_eq!(opened, fits, "{kind:?} as {asked:?}, {role:?} as {asked_role:?}");
                 }
             }
             assert!(verify(kind, &other, role, &bytes).is_err());
@@ -77,63 +70,24 @@ fn sealed_objects_hold_for_their_kind_class_and_repository() {
     let (keys, other) = (keys(), other_keys());
     let (meta, data) = (secret(Class::Meta), secret(Class::Data));
     let snapshot = SealedUnder::Session(&meta);
-    let bytes = seal(
-        ObjectKind::Snapshot,
-        keys.repository(),
-        snapshot,
-        &[1; 32],
-        b"body",
-    );
+    let bytes = seal(ObjectKind::Snapshot, keys.repository(), snapshot, &[1; 32], b"body");
     assert!(open(ObjectKind::Snapshot, &keys, 4, &bytes).is_ok());
-    assert!(
-        open(ObjectKind::Snapshot, &keys, 3, &bytes).is_err(),
-        "its limit is not kept"
-    );
+    assert!(open(ObjectKind::Snapshot, &keys, 3, &bytes).is_err(), "its limit is not kept");
     assert!(open(ObjectKind::Index, &keys, 4, &bytes).is_err());
     assert!(open(ObjectKind::Snapshot, &other, 4, &bytes).is_err());
-    for under in [
-        SealedUnder::Session(&data),
-        SealedUnder::Index(keys.index(), SESSION),
-    ] {
-        let wrong = seal(
-            ObjectKind::Snapshot,
-            keys.repository(),
-            under,
-            &[1; 32],
-            b"body",
-        );
-        assert_eq!(
-            open(ObjectKind::Snapshot, &keys, 4, &wrong),
-            Err(KeyError::Forged)
-        );
+    for under in [SealedUnder::Session(&data), SealedUnder::Index(keys.index(), SESSION)] {
+        let wrong = seal(ObjectKind::Snapshot, keys.repository(), under, &[1; 32], b"body");
+        assert_eq!(open(ObjectKind::Snapshot, &keys, 4, &wrong), Err(KeyError::Forged));
     }
-    let wrong = seal(
-        ObjectKind::Index,
-        keys.repository(),
-        snapshot,
-        &[1; 32],
-        b"body",
-    );
-    assert_eq!(
-        open(ObjectKind::Index, &keys, 4, &wrong),
-        Err(KeyError::Forged)
-    );
+    let wrong = seal(ObjectKind::Index, keys.repository(), snapshot, &[1; 32], b"body");
+    assert_eq!(open(ObjectKind::Index, &keys, 4, &wrong), Err(KeyError::Forged));
 }
 
 #[test]
 fn a_later_version_says_so() {
     let keys = keys();
-    let too_new = KeyError::Decode(DecodeError::TooNew {
-        what: "object",
-        version: 2,
-        known: 1,
-    });
-    let mut signed = sign(
-        ObjectKind::Session,
-        keys.repository(),
-        &keys.maintenance(),
-        b"",
-    );
+    let too_new = KeyError::Decode(DecodeError::TooNew { what: "object", version: 2, known: 1 });
+    let mut signed = sign(ObjectKind::Session, keys.repository(), &keys.maintenance(), b"");
     signed[6] = 2;
     let error = verify(ObjectKind::Session, &keys, Role::Writer, &signed).unwrap_err();
     assert_eq!(error, too_new);
@@ -161,10 +115,7 @@ fn a_stuck_random_source_never_seals_two_objects_with_one_key() {
                 let bytes = seal(kind, keys.repository(), under, &[0; 32], &body);
                 let at = 8 + 16 + 1 + 1 + 16 + 32 + 2 + wrapped_bytes;
                 let before = by_salt.insert(bytes[at..at + 32].to_vec(), bytes.clone());
-                assert!(
-                    before.is_none_or(|before| before == bytes),
-                    "one key seals two objects"
-                );
+                assert!(before.is_none_or(|before| before == bytes), "one key seals two objects");
             }
         }
     }
@@ -174,10 +125,7 @@ fn a_stuck_random_source_never_seals_two_objects_with_one_key() {
 #[test]
 fn names_are_what_the_layout_says() {
     let round = 0x1f;
-    assert_eq!(
-        name::session(SESSION),
-        "sessions/7369787465656e206279746520696473"
-    );
+    assert_eq!(name::session(SESSION), "sessions/7369787465656e206279746520696473");
     assert_eq!(name::condemn(round), "condemn/000000000000001f");
     assert_eq!(name::verdict(round), "verdict/000000000000001f");
     let pack = PackId::new([0xab; 32]);

@@ -15,11 +15,7 @@ fn build(class: Class, size: FrameSize, groups: &[Vec<Blob>]) -> (FinishedPack, 
     let mut compressor = GroupCompressor::new(1);
     let mut builder = PackBuilder::new(size, b"left over from the last pack".to_vec());
     for (counter, group) in groups.iter().enumerate() {
-        let raw: Vec<u8> = group
-            .iter()
-            .flat_map(|(_, _, bytes)| bytes)
-            .copied()
-            .collect();
+        let raw: Vec<u8> = group.iter().flat_map(|(_, _, bytes)| bytes).copied().collect();
         let blobs: Vec<PackedBlob> = group
             .iter()
             .map(|(kind, base, bytes)| PackedBlob {
@@ -59,28 +55,12 @@ fn read(bytes: &[u8]) -> Result<Vec<Vec<Blob>>, PackError> {
         let mut frames = bytes[range.start as usize..range.end as usize].to_vec();
         let (size, mut payload, mut raw) = (opened.header.frame_size, Vec::new(), Vec::new());
         let bytes = group.stored_bytes as usize;
-        open_frames(
-            &opened.secret,
-            group.salt,
-            size,
-            &mut frames,
-            bytes,
-            &mut payload,
-        )
-        .map_err(|error| PackError::Key(error.source))?;
+        open_frames(&opened.secret, group.salt, size, &mut frames, bytes, &mut payload)
+            .map_err(|error| PackError::Key(error.source))?;
         GroupDecompressor::default()
-            .decompress(
-                group.compression,
-                &payload,
-                group.raw_bytes as usize,
-                &mut raw,
-            )
+            .decompress(group.compression, &payload, group.raw_bytes as usize, &mut raw)
             .map_err(PackError::Directory)?;
-        let blobs = opened
-            .directory
-            .blobs
-            .iter()
-            .filter(|blob| blob.group as usize == index);
+        let blobs = opened.directory.blobs.iter().filter(|blob| blob.group as usize == index);
         groups.push(
             blobs
                 .map(|blob| {
@@ -95,22 +75,9 @@ fn read(bytes: &[u8]) -> Result<Vec<Vec<Blob>>, PackError> {
 }
 
 fn blobs(class: Class) -> impl Strategy<Value = Vec<Blob>> {
-    let kinds: Vec<_> = BlobKind::ALL
-        .into_iter()
-        .filter(|kind| kind.class() == class)
-        .collect();
-    let bytes = prop_oneof![
-        vec(any::<u8>(), 0..300),
-        (0..3000_usize).prop_map(|n| vec![b'z'; n])
-    ];
-    vec(
-        (
-            prop::sample::select(kinds),
-            prop::option::of(blob_id()),
-            bytes,
-        ),
-        0..6,
-    )
+    let kinds: Vec<_> = BlobKind::ALL.into_iter().filter(|kind| kind.class() == class).collect();
+    let bytes = prop_oneof![vec(any::<u8>(), 0..300), (0..3000_usize).prop_map(|n| vec![b'z'; n])];
+    vec((prop::sample::select(kinds), prop::option::of(blob_id()), bytes), 0..6)
 }
 
 fn packs() -> impl Strategy<Value = (Class, FrameSize, Vec<Vec<Blob>>)> {
@@ -179,11 +146,7 @@ fn damage_anywhere_in_a_pack_is_noticed_without_any_key() {
     let (pack, bytes) = small();
     refuses_damage(&bytes, |bytes| verify_bytes(bytes) == Ok(pack.id));
     // A frame's checksum says which frame.
-    for (index, at) in (pack.header.len()..)
-        .step_by(512)
-        .take(pack.layout.frames())
-        .enumerate()
-    {
+    for (index, at) in (pack.header.len()..).step_by(512).take(pack.layout.frames()).enumerate() {
         let mut damaged = bytes.clone();
         damaged[at + 511] ^= 1;
         assert_eq!(verify_bytes(&damaged), Err(PackError::Shard(index)));
@@ -202,19 +165,12 @@ fn damage_is_noticed_by_those_who_read() {
     for (bit, damaged) in flips(end).enumerate() {
         // Checksums are for those without keys: who decrypts has the tags.
         if !checksums.contains(&(bit / 8)) {
-            assert!(
-                open_end(&keys(), &mut damaged.clone()).is_err(),
-                "bit {bit}"
-            );
+            assert!(open_end(&keys(), &mut damaged.clone()).is_err(), "bit {bit}");
         }
     }
     for (bit, damaged) in flips(&pack.frames).enumerate() {
         let bytes = [&pack.header[..], &damaged, &pack.end].concat();
-        assert_eq!(
-            read(&bytes),
-            Err(PackError::Key(KeyError::Forged)),
-            "bit {bit}"
-        );
+        assert_eq!(read(&bytes), Err(PackError::Key(KeyError::Forged)), "bit {bit}");
     }
 }
 
@@ -224,42 +180,18 @@ fn footers_that_lie_with_a_good_checksum_are_refused() {
     let (pack, bytes) = small();
     let footer = pack.layout.footer();
     let lies = [
-        PackFooter {
-            pack_bytes: footer.pack_bytes + 1,
-            ..footer
-        },
-        PackFooter {
-            header_bytes: footer.header_bytes - 1,
-            ..footer
-        },
-        PackFooter {
-            header_bytes: footer.header_bytes + 512,
-            ..footer
-        },
-        PackFooter {
-            end_bytes: footer.end_bytes - 1,
-            ..footer
-        },
-        PackFooter {
-            end_bytes: footer.end_bytes + 512,
-            ..footer
-        },
-        PackFooter {
-            end_bytes: 0,
-            ..footer
-        },
+        PackFooter { pack_bytes: footer.pack_bytes + 1, ..footer },
+        PackFooter { header_bytes: footer.header_bytes - 1, ..footer },
+        PackFooter { header_bytes: footer.header_bytes + 512, ..footer },
+        PackFooter { end_bytes: footer.end_bytes - 1, ..footer },
+        PackFooter { end_bytes: footer.end_bytes + 512, ..footer },
+        PackFooter { end_bytes: 0, ..footer },
     ];
     for lie in lies {
         let bytes = [&bytes[..bytes.len() - FOOTER_BYTES], &lie.encode()].concat();
         assert!(verify_bytes(&bytes).is_err(), "{lie:?}");
-        assert!(
-            open_end(&keys(), &mut pack_end(&bytes, footer.end_bytes)).is_err(),
-            "{lie:?}"
-        );
-        assert!(
-            open_end(&keys(), &mut pack_end(&bytes, lie.end_bytes)).is_err(),
-            "{lie:?}"
-        );
+        assert!(open_end(&keys(), &mut pack_end(&bytes, footer.end_bytes)).is_err(), "{lie:?}");
+        assert!(open_end(&keys(), &mut pack_end(&bytes, lie.end_bytes)).is_err(), "{lie:?}");
     }
 }
 
@@ -272,70 +204,28 @@ fn headers_that_lie_with_a_good_checksum_are_refused() {
     let (pack, _) = small();
     let header = &pack.layout;
     let huge = [
+        PackHeader { group_frames: u32::MAX, ..header.clone() },
+        PackHeader { directory_bytes: u32::MAX, ..header.clone() },
         PackHeader {
-            group_frames: u32::MAX,
-            ..header.clone()
-        },
-        PackHeader {
-            directory_bytes: u32::MAX,
-            ..header.clone()
-        },
-        PackHeader {
-            parity: ParityLayout {
-                data_shards: 1,
-                parity_shards: u16::MAX,
-            },
+            parity: ParityLayout { data_shards: 1, parity_shards: u16::MAX },
             group_frames: 1 << 17,
             ..header.clone()
         },
-        PackHeader {
-            parity: ParityLayout {
-                data_shards: 0,
-                parity_shards: 1,
-            },
-            ..header.clone()
-        },
-        PackHeader {
-            parity: ParityLayout {
-                data_shards: 1,
-                parity_shards: 0,
-            },
-            ..header.clone()
-        },
+        PackHeader { parity: ParityLayout { data_shards: 0, parity_shards: 1 }, ..header.clone() },
+        PackHeader { parity: ParityLayout { data_shards: 1, parity_shards: 0 }, ..header.clone() },
     ];
     for lie in huge {
         assert!(PackHeader::decode(&lie.encode()).is_err(), "{lie:?}");
     }
     // Lies that parse are refused by the seals, which cover class, session, frame size.
     let lies = [
-        PackHeader {
-            class: Class::Meta,
-            ..header.clone()
-        },
-        PackHeader {
-            session: crate::samples::OTHER_SESSION,
-            ..header.clone()
-        },
-        PackHeader {
-            commitment: [0; 32],
-            ..header.clone()
-        },
-        PackHeader {
-            directory_salt: GroupSalt([0; 16]),
-            ..header.clone()
-        },
-        PackHeader {
-            directory_bytes: header.directory_bytes - 1,
-            ..header.clone()
-        },
-        PackHeader {
-            group_frames: header.group_frames - 1,
-            ..header.clone()
-        },
-        PackHeader {
-            wrapped: Vec::new(),
-            ..header.clone()
-        },
+        PackHeader { class: Class::Meta, ..header.clone() },
+        PackHeader { session: crate::samples::OTHER_SESSION, ..header.clone() },
+        PackHeader { commitment: [0; 32], ..header.clone() },
+        PackHeader { directory_salt: GroupSalt([0; 16]), ..header.clone() },
+        PackHeader { directory_bytes: header.directory_bytes - 1, ..header.clone() },
+        PackHeader { group_frames: header.group_frames - 1, ..header.clone() },
+        PackHeader { wrapped: Vec::new(), ..header.clone() },
     ];
     let directory = &pack.end[..header.directory_frames_bytes()];
     for lie in lies {
@@ -354,16 +244,9 @@ fn headers_that_lie_with_a_good_checksum_are_refused() {
 fn packs_of_others_and_of_later_versions_are_refused() {
     let (pack, mut bytes) = small();
     let mut end = pack.end.clone();
-    assert_eq!(
-        open_end(&other_keys(), &mut end).unwrap_err(),
-        PackError::Foreign
-    );
+    assert_eq!(open_end(&other_keys(), &mut end).unwrap_err(), PackError::Foreign);
     bytes[6] = 2;
-    let too_new = DecodeError::TooNew {
-        what: "pack",
-        version: 2,
-        known: 1,
-    };
+    let too_new = DecodeError::TooNew { what: "pack", version: 2, known: 1 };
     assert_eq!(PackHeader::decode(&bytes), Err(too_new.clone()));
     assert_eq!(verify_bytes(&bytes), Err(PackError::Header(too_new)));
 }
@@ -383,21 +266,13 @@ fn a_directory_that_does_not_add_up_is_refused() {
     assert!(decode(&wrong).is_err());
     let mut wrong = pack.directory.clone();
     wrong.blobs[0].kind = BlobKind::Tree;
-    assert!(
-        decode(&wrong).is_err(),
-        "a blob of another class is accepted"
-    );
+    assert!(decode(&wrong).is_err(), "a blob of another class is accepted");
 }
 
 #[test]
 fn packs_with_more_blobs_than_any_reader_takes_are_never_made() {
     let secret = secret(Class::Data);
-    let blob = PackedBlob {
-        id: BlobId::new([0; 32]),
-        kind: BlobKind::Chunk,
-        base: None,
-        bytes: 0,
-    };
+    let blob = PackedBlob { id: BlobId::new([0; 32]), kind: BlobKind::Chunk, base: None, bytes: 0 };
     let blobs = vec![blob; PACK_BLOBS_MAX / 2 + 1];
     let group = GroupPayload {
         payload: &[],
@@ -417,9 +292,6 @@ fn packs_with_more_blobs_than_any_reader_takes_are_never_made() {
         }
     };
     for join in [false, true] {
-        assert!(
-            std::panic::catch_unwind(|| overfull(join)).is_err(),
-            "join: {join}"
-        );
+        assert!(std::panic::catch_unwind(|| overfull(join)).is_err(), "join: {join}");
     }
 }

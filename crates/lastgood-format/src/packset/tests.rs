@@ -34,10 +34,6 @@ fn packs_out_of_order_or_too_long_are_refused() {
     ] {
         let mut bytes = vec![0];
         PackSetCodec::encode(&packs, &mut bytes);
-        assert_eq!(
-            decode::<PackSetCodec>(&bytes, None).is_ok(),
-            fits,
-            "{packs:?}"
-        );
+        assert_eq!(decode::<PackSetCodec>(&bytes, None).is_ok(), fits, "{packs:?}");
     }
 }

@@ -16,33 +16,16 @@ use crate::tree::TreeCodec;
 
 /// An item whose boundary hash can be chosen, and that reads back with its number.
 fn item(inode: u64, boundary: u64) -> HintItem {
-    HintItem {
-        hint: Hint {
-            inode,
-            ..Hint::default()
-        },
-        children: None,
-        boundary,
-    }
+    HintItem { hint: Hint { inode, ..Hint::default() }, children: None, boundary }
 }
 
 fn check_list(boundaries: impl IntoIterator<Item = u64>) -> PageStore {
-    let items: Vec<_> = boundaries
-        .into_iter()
-        .enumerate()
-        .map(|(n, b)| item(n as u64, b))
-        .collect();
+    let items: Vec<_> =
+        boundaries.into_iter().enumerate().map(|(n, b)| item(n as u64, b)).collect();
     let mut store = PageStore::default();
     let root = store.write::<HintsCodec>(items.iter().copied());
-    let read: Vec<_> = store
-        .read::<HintsCodec>(root)
-        .iter()
-        .map(|item| item.hint.inode)
-        .collect();
-    assert!(
-        read.iter().copied().eq(0..items.len() as u64),
-        "items are lost or out of order"
-    );
+    let read: Vec<_> = store.read::<HintsCodec>(root).iter().map(|item| item.hint.inode).collect();
+    assert!(read.iter().copied().eq(0..items.len() as u64), "items are lost or out of order");
     for bytes in store.pages.values() {
         assert!(check_canonical::<HintsCodec>(bytes));
     }
@@ -100,11 +83,7 @@ fn lists_of_every_awkward_length_read_back() {
 
 #[test]
 fn pages_too_deep_or_of_no_items_are_refused() {
-    let child = Child {
-        page: BlobId::new([1; 32]),
-        measure: 1,
-        last_key: [].into(),
-    };
+    let child = Child { page: BlobId::new([1; 32]), measure: 1, last_key: [].into() };
     let mut bytes = encode::<TreeCodec>(PAGE_LEVEL_MAX, &Page::Interior(vec![child]));
     assert!(decode::<TreeCodec>(&bytes, None).is_ok());
     bytes[0] += 1;
@@ -118,11 +97,7 @@ fn pages_too_deep_or_of_no_items_are_refused() {
 fn pages_that_repeat_are_refused_by_the_walk() {
     let mut store = PageStore::default();
     let leaf = store.write::<TreeCodec>((0..10).map(numbered_file));
-    let child = Child {
-        page: leaf,
-        measure: 10,
-        last_key: numbered_file(9).name,
-    };
+    let child = Child { page: leaf, measure: 10, last_key: numbered_file(9).name };
     let bytes = encode::<TreeCodec>(1, &Page::Interior(vec![child; 2]));
     let root = BlobId::new(*blake3::hash(&bytes).as_bytes());
     store.pages.insert(root, bytes);
@@ -141,9 +116,7 @@ fn pages_that_repeat_are_refused_by_the_walk() {
 fn heavy_entries_make_short_pages() {
     let target = vec![b't'; 4095];
     let symlinks = (0..9000).map(|number| Entry {
-        node: Node::Symlink {
-            target: target.clone().into(),
-        },
+        node: Node::Symlink { target: target.clone().into() },
         ..numbered_file(number)
     });
     // The longest sets that are allowed, all different, and all the same.
@@ -168,37 +141,20 @@ fn heavy_entries_make_short_pages() {
 
     let path = |number: u64| {
         let name = format!("{}-{number:05}", "d".repeat(240));
-        [&*"directory/".repeat(5000), &*name]
-            .concat()
-            .into_bytes()
-            .into_boxed_slice()
+        [&*"directory/".repeat(5000), &*name].concat().into_bytes().into_boxed_slice()
     };
     let leader: Box<[u8]> = b"a".to_vec().into();
-    let links = (0..300).map(|number| Link {
-        path: path(number),
-        leader: leader.clone(),
-    });
+    let links = (0..300).map(|number| Link { path: path(number), leader: leader.clone() });
     let root = store.write::<LinksCodec>(links);
     assert_eq!(store.read::<LinksCodec>(root).len(), 300);
-    assert!(
-        store
-            .pages
-            .values()
-            .all(|page| page.len() <= BLOB_BYTES_MAX)
-    );
+    assert!(store.pages.values().all(|page| page.len() <= BLOB_BYTES_MAX));
 }
 
 fn touched(number: u64) -> Entry {
     let file = numbered_file(number);
     Entry {
-        mtime: Timestamp {
-            seconds: 1_800_000_000,
-            nanos: 1,
-        },
-        node: Node::File {
-            size: 77,
-            content: Content::Chunk(numbered_id(!number)),
-        },
+        mtime: Timestamp { seconds: 1_800_000_000, nanos: 1 },
+        node: Node::File { size: 77, content: Content::Chunk(numbered_id(!number)) },
         ..file
     }
 }
@@ -208,20 +164,11 @@ fn one_changed_entry_of_a_million_rewrites_three_pages() {
     const COUNT: u64 = 1_000_000;
     let (root, before) = page_lengths::<TreeCodec>((0..COUNT).map(numbered_file));
     for changed in [777_777, COUNT - 1] {
-        let entries = (0..COUNT).map(|n| {
-            if n == changed {
-                touched(n)
-            } else {
-                numbered_file(n)
-            }
-        });
+        let entries = (0..COUNT).map(|n| if n == changed { touched(n) } else { numbered_file(n) });
         let (other, after) = page_lengths::<TreeCodec>(entries);
         assert_ne!(root, other);
         let (pages, bytes) = rewritten(&before, &after);
-        assert!(
-            (1..=3).contains(&pages),
-            "entry {changed} rewrites {pages} pages"
-        );
+        assert!((1..=3).contains(&pages), "entry {changed} rewrites {pages} pages");
         assert!(bytes <= 512 << 10, "entry {changed} rewrites {bytes} bytes");
     }
 }
@@ -234,13 +181,8 @@ fn insertion_and_removal_stay_local() {
         let (_, removed) =
             page_lengths::<TreeCodec>((0..COUNT).filter(|&n| n != at).map(numbered_file));
         let inserted = (0..COUNT).flat_map(|n| {
-            let new = Entry {
-                name: format!("file-{n:07}.txt~").into_bytes().into(),
-                ..touched(n)
-            };
-            [Some(numbered_file(n)), (n == at).then_some(new)]
-                .into_iter()
-                .flatten()
+            let new = Entry { name: format!("file-{n:07}.txt~").into_bytes().into(), ..touched(n) };
+            [Some(numbered_file(n)), (n == at).then_some(new)].into_iter().flatten()
         });
         let (_, inserted) = page_lengths::<TreeCodec>(inserted);
         for after in [removed, inserted] {
@@ -283,10 +225,7 @@ const IMAGE_BLOCKS: u64 = (4 << 40) / IMAGE_BLOCK_BYTES;
 const IMAGE_BLOCK_BYTES: u64 = 64 << 10;
 
 fn block(id: u64) -> Part {
-    Part::Chunk {
-        id: numbered_id(id),
-        bytes: IMAGE_BLOCK_BYTES as u32,
-    }
+    Part::Chunk { id: numbered_id(id), bytes: IMAGE_BLOCK_BYTES as u32 }
 }
 
 /// Runs of 1 to 64 mapped blocks, as first block, length, and length of the hole that follows:
@@ -307,12 +246,8 @@ fn extents() -> impl Iterator<Item = (u64, u64, u64)> {
 fn sparse_image(changed: u64) -> impl Iterator<Item = Part> {
     extents().flat_map(move |(start, blocks, hole)| {
         let id = move |number: u64| if number == changed { !number } else { number };
-        let hole = (hole > 0).then_some(Part::Hole {
-            bytes: hole * IMAGE_BLOCK_BYTES,
-        });
-        (start..start + blocks)
-            .map(move |number| block(id(number)))
-            .chain(hole)
+        let hole = (hole > 0).then_some(Part::Hole { bytes: hole * IMAGE_BLOCK_BYTES });
+        (start..start + blocks).map(move |number| block(id(number))).chain(hole)
     })
 }
 
@@ -327,14 +262,8 @@ fn one_changed_block_of_a_4_tib_sparse_image_rewrites_three_pages() {
         let (other, after) = page_lengths::<RecipeCodec>(sparse_image(start + blocks / 2));
         assert_ne!(root, other);
         let (pages, bytes) = rewritten(&before, &after);
-        assert!(
-            (1..=3).contains(&pages),
-            "a block of extent {extent} rewrites {pages} pages"
-        );
-        assert!(
-            bytes <= 512 << 10,
-            "a block of extent {extent} rewrites {bytes} bytes"
-        );
+        assert!((1..=3).contains(&pages), "a block of extent {extent} rewrites {pages} pages");
+        assert!(bytes <= 512 << 10, "a block of extent {extent} rewrites {bytes} bytes");
     }
 }
 

@@ -58,26 +58,11 @@ fn parts_that_must_not_be_are_refused() {
     let id = BlobId::new([1; 32]);
     for part in [
         Part::Chunk { id, bytes: 0 },
-        Part::Chunk {
-            id,
-            bytes: BLOB_BYTES_MAX as u32 + 1,
-        },
+        Part::Chunk { id, bytes: BLOB_BYTES_MAX as u32 + 1 },
         Part::Hole { bytes: 0 },
-        Part::Repeat {
-            id,
-            bytes: 1,
-            count: 0,
-        },
-        Part::Repeat {
-            id,
-            bytes: 1,
-            count: 1,
-        },
-        Part::Repeat {
-            id,
-            bytes: 0,
-            count: 2,
-        },
+        Part::Repeat { id, bytes: 1, count: 0 },
+        Part::Repeat { id, bytes: 1, count: 1 },
+        Part::Repeat { id, bytes: 0, count: 2 },
     ] {
         let mut bytes = vec![0];
         RecipeCodec::encode(&[part], &mut bytes);
@@ -92,10 +77,6 @@ fn parts_that_must_not_be_are_refused() {
 
 #[test]
 fn lengths_past_64_bits_saturate() {
-    let repeat = Part::Repeat {
-        id: BlobId::new([1; 32]),
-        bytes: 4096,
-        count: u64::MAX,
-    };
+    let repeat = Part::Repeat { id: BlobId::new([1; 32]), bytes: 4096, count: u64::MAX };
     assert_eq!(repeat.file_bytes(), u64::MAX);
 }

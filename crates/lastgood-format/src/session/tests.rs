@@ -41,29 +41,16 @@ proptest! {
 fn damaged_sessions_and_outcomes_are_refused() {
     let keys = keys();
     let (writer, maintenance) = (keys.writer(&WRITER), keys.maintenance());
-    let session = Session {
-        id: SESSION,
-        round: 3,
-        started: 4,
-        writer: writer.writer_id(),
-    };
+    let session = Session { id: SESSION, round: 3, started: 4, writer: writer.writer_id() };
     let bytes = session.encode(&keys, &writer);
-    refuses_damage(&bytes, |bytes| {
-        Session::decode(&keys, SESSION, bytes).is_ok()
-    });
-    for (outcome, signer) in [
-        (Outcome::Commit(SnapshotId::new([1; 32])), &writer),
-        (Outcome::Fenced, &maintenance),
-    ] {
+    refuses_damage(&bytes, |bytes| Session::decode(&keys, SESSION, bytes).is_ok());
+    for (outcome, signer) in
+        [(Outcome::Commit(SnapshotId::new([1; 32])), &writer), (Outcome::Fenced, &maintenance)]
+    {
         let bytes = outcome.encode(&keys, signer, SESSION);
-        refuses_damage(&bytes, |bytes| {
-            Outcome::decode(&keys, SESSION, bytes).is_ok()
-        });
+        refuses_damage(&bytes, |bytes| Outcome::decode(&keys, SESSION, bytes).is_ok());
     }
     // Only a writer announces.
     let forged = session.encode(&keys, &maintenance);
-    assert_eq!(
-        Session::decode(&keys, SESSION, &forged),
-        Err(KeyError::Signature)
-    );
+    assert_eq!(Session::decode(&keys, SESSION, &forged), Err(KeyError::Signature));
 }

@@ -54,72 +54,29 @@ fn a_passphrase_opens_its_slot_and_no_other_does() {
     let keys = keys();
     let repository = keys.repository();
     let create = |work| {
-        KeySlot::create(
-            repository,
-            keys.root(),
-            &passphrase("correct"),
-            work,
-            0,
-            "",
-            [1; 32],
-        )
+        KeySlot::create(repository, keys.root(), &passphrase("correct"), work, 0, "", [1; 32])
     };
     let slot = KeySlot::decode(&create(WorkFactors::FLOOR).unwrap().encode()).unwrap();
-    assert_eq!(
-        slot.open(repository, &passphrase("correct")).as_ref(),
-        Ok(keys.root())
-    );
-    assert_eq!(
-        slot.open(repository, &passphrase("Correct")),
-        Err(KeyError::WrongKey)
-    );
-    assert_eq!(
-        slot.open(repository, &Credential::KeyFile(KEY_FILE)),
-        Err(KeyError::WrongKey)
-    );
+    assert_eq!(slot.open(repository, &passphrase("correct")).as_ref(), Ok(keys.root()));
+    assert_eq!(slot.open(repository, &passphrase("Correct")), Err(KeyError::WrongKey));
+    assert_eq!(slot.open(repository, &Credential::KeyFile(KEY_FILE)), Err(KeyError::WrongKey));
     assert_eq!(
         slot.open(other_keys().repository(), &passphrase("correct")),
         Err(KeyError::WrongKey)
     );
 
-    let weak = WorkFactors {
-        memory_kib: WorkFactors::FLOOR.memory_kib - 1,
-        ..WorkFactors::FLOOR
-    };
-    let hasty = WorkFactors {
-        passes: WorkFactors::FLOOR.passes - 1,
-        ..WorkFactors::FLOOR
-    };
-    let huge = WorkFactors {
-        memory_kib: WorkFactors::CEILING.memory_kib + 1,
-        ..WorkFactors::FLOOR
-    };
-    let endless = WorkFactors {
-        passes: WorkFactors::CEILING.passes + 1,
-        ..WorkFactors::FLOOR
-    };
-    let wide = WorkFactors {
-        lanes: WorkFactors::CEILING.lanes + 1,
-        ..WorkFactors::FLOOR
-    };
-    let none = WorkFactors {
-        lanes: 0,
-        ..WorkFactors::FLOOR
-    };
+    let weak = WorkFactors { memory_kib: WorkFactors::FLOOR.memory_kib - 1, ..WorkFactors::FLOOR };
+    let hasty = WorkFactors { passes: WorkFactors::FLOOR.passes - 1, ..WorkFactors::FLOOR };
+    let huge =
+        WorkFactors { memory_kib: WorkFactors::CEILING.memory_kib + 1, ..WorkFactors::FLOOR };
+    let endless = WorkFactors { passes: WorkFactors::CEILING.passes + 1, ..WorkFactors::FLOOR };
+    let wide = WorkFactors { lanes: WorkFactors::CEILING.lanes + 1, ..WorkFactors::FLOOR };
+    let none = WorkFactors { lanes: 0, ..WorkFactors::FLOOR };
     for work in [weak, hasty, huge, endless, wide, none] {
+        assert!(matches!(create(work), Err(KeyError::WorkFactors(_))), "{work:?}");
+        let stored = KeySlot { kind: SlotKind::Passphrase(work), ..slot.clone() };
         assert!(
-            matches!(create(work), Err(KeyError::WorkFactors(_))),
-            "{work:?}"
-        );
-        let stored = KeySlot {
-            kind: SlotKind::Passphrase(work),
-            ..slot.clone()
-        };
-        assert!(
-            matches!(
-                KeySlot::decode(&stored.encode()),
-                Err(KeyError::WorkFactors(_))
-            ),
+            matches!(KeySlot::decode(&stored.encode()), Err(KeyError::WorkFactors(_))),
             "{work:?}"
         );
         assert!(
@@ -154,31 +111,18 @@ fn slots_of_others_are_refused() {
     let (keys, other) = (keys(), other_keys());
     let slot = key_file_slot(1, "", [3; 32]);
     let root = keys.root_signer().public();
-    assert_eq!(
-        slot.verify(other.repository(), &root),
-        Err(KeyError::Signature)
-    );
+    assert_eq!(slot.verify(other.repository(), &root), Err(KeyError::Signature));
     assert_eq!(
         slot.verify(keys.repository(), &other.root_signer().public()),
         Err(KeyError::Signature)
     );
     let key_file = |byte| Credential::KeyFile(Secret::new([byte; 32]));
-    assert_eq!(
-        slot.open(other.repository(), &key_file(42)),
-        Err(KeyError::WrongKey)
-    );
-    assert_eq!(
-        slot.open(keys.repository(), &key_file(43)),
-        Err(KeyError::WrongKey)
-    );
+    assert_eq!(slot.open(other.repository(), &key_file(42)), Err(KeyError::WrongKey));
+    assert_eq!(slot.open(keys.repository(), &key_file(43)), Err(KeyError::WrongKey));
 
     let mut later = slot.encode();
     later[6] = 2;
-    let too_new = DecodeError::TooNew {
-        what: "key slot",
-        version: 2,
-        known: 1,
-    };
+    let too_new = DecodeError::TooNew { what: "key slot", version: 2, known: 1 };
     assert_eq!(KeySlot::decode(&later), Err(KeyError::Decode(too_new)));
 }
 
@@ -186,11 +130,8 @@ fn slots_of_others_are_refused() {
 fn a_stuck_random_source_never_seals_two_slots_with_one_key() {
     let (keys, salt) = (keys(), [0; 32]);
     let credential = Credential::KeyFile(KEY_FILE);
-    let slots = [
-        key_file_slot(1, "a", salt),
-        key_file_slot(2, "a", salt),
-        key_file_slot(1, "b", salt),
-    ];
+    let slots =
+        [key_file_slot(1, "a", salt), key_file_slot(2, "a", salt), key_file_slot(1, "b", salt)];
     let mut salts: Vec<_> = slots
         .iter()
         .map(|slot| *slot.key(keys.repository(), &credential).unwrap().expose())
@@ -205,18 +146,11 @@ fn every_wrong_digit_of_a_recovery_code_is_noticed() {
     let root = Secret::new(std::array::from_fn(|index| index as u8 * 7));
     let code = recovery_code(&root);
     for at in (0..code.len()).filter(|&at| code.as_bytes()[at] != b'-') {
-        for &digit in ALPHABET
-            .iter()
-            .filter(|&&digit| digit != code.as_bytes()[at])
-        {
+        for &digit in ALPHABET.iter().filter(|&&digit| digit != code.as_bytes()[at]) {
             let mut wrong = code.as_bytes().to_vec();
             wrong[at] = digit;
             let wrong = String::from_utf8(wrong).unwrap();
-            assert_eq!(
-                parse_recovery_code(&wrong),
-                Err(KeyError::WrongKey),
-                "{wrong}"
-            );
+            assert_eq!(parse_recovery_code(&wrong), Err(KeyError::WrongKey), "{wrong}");
         }
     }
     // Neighbours that change places.
@@ -228,10 +162,6 @@ fn every_wrong_digit_of_a_recovery_code_is_noticed() {
         assert_eq!(parse_recovery_code(&wrong).is_ok(), same, "{wrong}");
     }
     for wrong in ["", "U", &code[1..], &format!("{}0", *code), "é"] {
-        assert_eq!(
-            parse_recovery_code(wrong),
-            Err(KeyError::WrongKey),
-            "{wrong}"
-        );
+        assert_eq!(parse_recovery_code(wrong), Err(KeyError::WrongKey), "{wrong}");
     }
 }

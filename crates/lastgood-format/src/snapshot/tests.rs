@@ -13,14 +13,8 @@ pub(crate) fn sample() -> Snapshot {
     let id = |byte| BlobId::new([byte; 32]);
     Snapshot {
         session: SESSION,
-        started: Timestamp {
-            seconds: 1_795_000_000,
-            nanos: 5,
-        },
-        finished: Timestamp {
-            seconds: 1_795_000_009,
-            nanos: 999_999_999,
-        },
+        started: Timestamp { seconds: 1_795_000_000, nanos: 5 },
+        finished: Timestamp { seconds: 1_795_000_009, nanos: 999_999_999 },
         tree: id(1),
         hints: id(2),
         links: id(3),
@@ -31,10 +25,7 @@ pub(crate) fn sample() -> Snapshot {
         host_id: [9; 16],
         user: "ada".into(),
         tags: vec!["weekly".into()],
-        owners: OwnerNames {
-            users: vec![(0, "root".into())],
-            groups: vec![(100, "users".into())],
-        },
+        owners: OwnerNames { users: vec![(0, "root".into())], groups: vec![(100, "users".into())] },
         chunker: ChunkerParams::Fixed { block: 65_536 },
         chain: Chain {
             writer: keys().writer(&WRITER).writer_id(),
@@ -48,12 +39,7 @@ pub(crate) fn sample() -> Snapshot {
                 snapshot: SnapshotId::new([7; 32]),
             }],
         },
-        totals: Totals {
-            files: 1,
-            bytes: 2,
-            errors: 3,
-            ..Totals::default()
-        },
+        totals: Totals { files: 1, bytes: 2, errors: 3, ..Totals::default() },
         flags: SnapshotFlags::INCOMPLETE,
         program: "lastgood 0.1.0".into(),
         original: Some(SnapshotId::new([8; 32])),
@@ -110,9 +96,7 @@ proptest! {
 
 #[test]
 fn damaged_snapshots_are_refused() {
-    refuses_damage(&encode(&sample()), |bytes| {
-        Snapshot::decode(&keys(), bytes).is_ok()
-    });
+    refuses_damage(&encode(&sample()), |bytes| Snapshot::decode(&keys(), bytes).is_ok());
 }
 
 #[test]
@@ -121,21 +105,15 @@ fn snapshots_signed_by_those_who_may_not_are_refused() {
     let meta = secret(Class::Meta);
     let writer = keys.writer(&WRITER);
     // The maintenance key, another writer in this one's name, another repository's writer.
-    for signer in [
-        keys.maintenance(),
-        keys.writer(b"another writer!!"),
-        other_keys().writer(&WRITER),
-    ] {
+    for signer in
+        [keys.maintenance(), keys.writer(b"another writer!!"), other_keys().writer(&WRITER)]
+    {
         let forged = sample().encode(&keys, &signer, &meta, &[0; 32]);
         assert_eq!(Snapshot::decode(&keys, &forged), Err(KeyError::Signature));
     }
     for class in [Class::Data, Class::Refs] {
         let forged = sample().encode(&keys, &writer, &secret(class), &[0; 32]);
-        assert_eq!(
-            Snapshot::decode(&keys, &forged),
-            Err(KeyError::Forged),
-            "{class:?}"
-        );
+        assert_eq!(Snapshot::decode(&keys, &forged), Err(KeyError::Forged), "{class:?}");
     }
 }
 
@@ -143,9 +121,7 @@ fn snapshots_signed_by_those_who_may_not_are_refused() {
 #[test]
 fn snapshots_of_very_many_sources_and_owners_read_back() {
     let snapshot = Snapshot {
-        sources: (0..200_000)
-            .map(|n| format!("/source/{n:06}").into_bytes())
-            .collect(),
+        sources: (0..200_000).map(|n| format!("/source/{n:06}").into_bytes()).collect(),
         tags: vec!["x".repeat(10_000)],
         owners: OwnerNames {
             users: (0..100_000).map(|n| (n, format!("user{n}"))).collect(),
@@ -165,14 +141,7 @@ fn records_with_fields_of_a_later_release_read_as_before() {
 
 #[test]
 fn times_past_a_second_are_refused() {
-    let finished = Timestamp {
-        seconds: 0,
-        nanos: 1_000_000_000,
-    };
-    let record = Snapshot {
-        finished,
-        ..sample()
-    }
-    .encode_record();
+    let finished = Timestamp { seconds: 0, nanos: 1_000_000_000 };
+    let record = Snapshot { finished, ..sample() }.encode_record();
     assert!(Snapshot::decode_record(&record).is_err());
 }

@@ -14,10 +14,7 @@ proptest! {
 
 fn refused(bytes: &[u8], why: &str) {
     let error = decode::<TreeCodec>(bytes, Some(0)).unwrap_err();
-    assert!(
-        error.to_string().contains(why),
-        "{why:?} is refused for another reason: {error}"
-    );
+    assert!(error.to_string().contains(why), "{why:?} is refused for another reason: {error}");
 }
 
 fn bytes(entries: &[Entry]) -> Vec<u8> {
@@ -30,92 +27,45 @@ fn bytes(entries: &[Entry]) -> Vec<u8> {
 #[test]
 fn entries_that_must_not_be_are_refused() {
     let file = numbered_file(1);
-    let named = |name: &[u8]| Entry {
-        name: name.into(),
-        ..file.clone()
-    };
+    let named = |name: &[u8]| Entry { name: name.into(), ..file.clone() };
     for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'x'; 256]] {
-        assert!(
-            decode::<TreeCodec>(&bytes(&[named(name)]), None).is_err(),
-            "{name:?}"
-        );
+        assert!(decode::<TreeCodec>(&bytes(&[named(name)]), None).is_err(), "{name:?}");
     }
     refused(&bytes(&[named(b"b"), named(b"a")]), "order");
     refused(&bytes(&[named(b"a"), named(b"a")]), "order");
-    let late = Timestamp {
-        seconds: 0,
-        nanos: 1_000_000_000,
-    };
-    refused(
-        &bytes(&[Entry {
-            mtime: late,
-            ..file.clone()
-        }]),
-        "second",
-    );
-    refused(
-        &bytes(&[Entry {
-            mode: 0o10_000,
-            ..file.clone()
-        }]),
-        "mode",
-    );
-    let link = |target: &[u8]| Entry {
-        node: Node::Symlink {
-            target: target.into(),
-        },
-        ..file.clone()
-    };
+    let late = Timestamp { seconds: 0, nanos: 1_000_000_000 };
+    refused(&bytes(&[Entry { mtime: late, ..file.clone() }]), "second");
+    refused(&bytes(&[Entry { mode: 0o10_000, ..file.clone() }]), "mode");
+    let link =
+        |target: &[u8]| Entry { node: Node::Symlink { target: target.into() }, ..file.clone() };
     refused(&bytes(&[link(b"")]), "target");
     refused(&bytes(&[link(b"a\0b")]), "NUL");
     assert!(decode::<TreeCodec>(&bytes(&[link(&[b'a'; 4096])]), None).is_err());
     let content = Content::Chunk(BlobId::new([1; 32]));
     refused(
-        &bytes(&[Entry {
-            node: Node::File { size: 0, content },
-            ..file.clone()
-        }]),
+        &bytes(&[Entry { node: Node::File { size: 0, content }, ..file.clone() }]),
         "empty file",
     );
 
-    let xattr = |name: &[u8], bytes: usize| Xattr {
-        name: name.into(),
-        value: vec![1; bytes].into(),
-    };
-    let with = |set: Vec<Xattr>| {
-        bytes(&[Entry {
-            xattrs: Some(set.into()),
-            ..file.clone()
-        }])
-    };
+    let xattr =
+        |name: &[u8], bytes: usize| Xattr { name: name.into(), value: vec![1; bytes].into() };
+    let with = |set: Vec<Xattr>| bytes(&[Entry { xattrs: Some(set.into()), ..file.clone() }]);
     refused(&with(vec![]), "cut short");
-    refused(
-        &with(vec![xattr(b"b", 1), xattr(b"a", 1)]),
-        "attribute name",
-    );
-    refused(
-        &with(vec![xattr(b"a", 1), xattr(b"a", 1)]),
-        "attribute name",
-    );
+    refused(&with(vec![xattr(b"b", 1), xattr(b"a", 1)]), "attribute name");
+    refused(&with(vec![xattr(b"a", 1), xattr(b"a", 1)]), "attribute name");
     refused(&with(vec![xattr(b"", 1)]), "attribute name");
     refused(&with(vec![xattr(b"a\0", 1)]), "attribute name");
     refused(&with(vec![xattr(&[b'a'; 256], 1)]), "limit");
     refused(&with(vec![xattr(b"a", XATTR_BYTES_MAX + 1)]), "limit");
-    let many = (100..170)
-        .map(|n: u8| xattr(&[n], XATTR_BYTES_MAX))
-        .collect();
+    let many = (100..170).map(|n: u8| xattr(&[n], XATTR_BYTES_MAX)).collect();
     refused(&with(many), "exceeds its limit");
 }
 
 /// Each way in which a page could say the same in other bytes.
 #[test]
 fn second_forms_are_refused() {
-    let entries: Vec<_> = ["ab", "ac"]
-        .map(|name| Entry {
-            name: name.as_bytes().into(),
-            ..numbered_file(1)
-        })
-        .into();
+    let entries: Vec<_> =
+        ["ab", "ac"].map(|name| Entry { name: name.as_bytes().into(), ..numbered_file(1) }).into();
     let good = encode::<TreeCodec>(0, &Page::Leaf(entries.clone()));
     // level, count, (0, 2, "ab"), (1, 1, "c")
     assert_eq!(good[..9], [0, 2, 0, 2, b'a', b'b', 1, 1, b'c']);
@@ -123,18 +73,9 @@ fn second_forms_are_refused() {
     refused(&unshared, "shortest form");
 
     // The same set of attributes twice.
-    let set: Box<[Xattr]> = [Xattr {
-        name: b"u".to_vec().into(),
-        value: [].into(),
-    }]
-    .into();
-    let both: Vec<_> = entries
-        .iter()
-        .map(|entry| Entry {
-            xattrs: Some(set.clone()),
-            ..entry.clone()
-        })
-        .collect();
+    let set: Box<[Xattr]> = [Xattr { name: b"u".to_vec().into(), value: [].into() }].into();
+    let both: Vec<_> =
+        entries.iter().map(|entry| Entry { xattrs: Some(set.clone()), ..entry.clone() }).collect();
     let good = encode::<TreeCodec>(0, &Page::Leaf(both));
     // One set of one attribute "u" without a value, used twice.
     let (front, back) = good.split_at(good.len() - 7);
@@ -155,16 +96,9 @@ fn second_forms_are_refused() {
 #[test]
 fn shared_attributes_are_bounded_where_they_expand() {
     let value: Box<[u8]> = vec![0; XATTR_BYTES_MAX].into();
-    let set: Box<[Xattr]> = [Xattr {
-        name: b"u".to_vec().into(),
-        value,
-    }]
-    .into();
+    let set: Box<[Xattr]> = [Xattr { name: b"u".to_vec().into(), value }].into();
     let entries: Vec<_> = (0..1000)
-        .map(|number| Entry {
-            xattrs: Some(set.clone()),
-            ..numbered_file(number)
-        })
+        .map(|number| Entry { xattrs: Some(set.clone()), ..numbered_file(number) })
         .collect();
     refused(&bytes(&entries), "limit");
     assert!(decode::<TreeCodec>(&bytes(&entries[..17]), None).is_ok());

@@ -60,10 +60,7 @@ pub const DECODERS: &[(&str, Check)] = &[
 #[allow(dead_code, reason = "for the fuzz targets")]
 pub fn run(name: &str, bytes: &[u8]) {
     static WORLD: std::sync::LazyLock<World> = std::sync::LazyLock::new(World::new);
-    let (_, check) = DECODERS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .expect("a known decoder");
+    let (_, check) = DECODERS.iter().find(|(known, _)| *known == name).expect("a known decoder");
     check(&WORLD, bytes);
 }
 
@@ -98,17 +95,10 @@ impl World {
         bytes: &[u8],
         check: &dyn Fn(&[u8]) -> bool,
     ) -> bool {
-        let signer = if role == Role::Writer {
-            &self.writer
-        } else {
-            &self.maintenance
-        };
+        let signer = if role == Role::Writer { &self.writer } else { &self.maintenance };
         // The body of an envelope lies between its 28 bytes of header and 161 of certificate and
         // signature; bytes too short for that are taken as a body.
-        let inner = bytes
-            .len()
-            .checked_sub(161)
-            .and_then(|end| bytes.get(28..end));
+        let inner = bytes.len().checked_sub(161).and_then(|end| bytes.get(28..end));
         let body = inner.unwrap_or(bytes);
         let signed = sign(kind, self.keys.repository(), signer, body);
         check(bytes) | check(&signed)
@@ -116,10 +106,7 @@ impl World {
 }
 
 fn same(what: &str, again: &[u8], bytes: &[u8]) -> bool {
-    assert!(
-        again == bytes,
-        "{what} has two forms:\n{bytes:02x?}\n{again:02x?}"
-    );
+    assert!(again == bytes, "{what} has two forms:\n{bytes:02x?}\n{again:02x?}");
     true
 }
 
@@ -127,10 +114,7 @@ fn config(world: &World, bytes: &[u8]) -> bool {
     Config::decode(bytes).is_ok_and(|config| {
         // Fields of a later release are ignored, so the bytes may be longer, never different.
         let again = config.encode(&world.keys);
-        assert_eq!(
-            Config::decode(&again).ok(),
-            Some(config).filter(|c| c.belongs_to(&world.keys))
-        );
+        assert_eq!(Config::decode(&again).ok(), Some(config).filter(|c| c.belongs_to(&world.keys)));
         true
     })
 }
@@ -169,11 +153,7 @@ fn outcome(world: &World, bytes: &[u8]) -> bool {
                 Outcome::Commit(_) => &world.writer,
                 Outcome::Fenced => &world.maintenance,
             };
-            same(
-                "outcome",
-                &outcome.encode(&world.keys, signer, SESSION),
-                bytes,
-            )
+            same("outcome", &outcome.encode(&world.keys, signer, SESSION), bytes)
         })
     };
     world.signed(ObjectKind::Outcome, Role::Writer, bytes, &check)
@@ -222,10 +202,7 @@ fn read_session(world: &World, bytes: &[u8]) -> bool {
     world.signed(ObjectKind::ReadSession, Role::Writer, bytes, &|bytes| {
         ReadSession::decode(&world.keys, SESSION, bytes).is_ok_and(|session| {
             let again = session.encode(&world.keys, &world.writer);
-            assert_eq!(
-                ReadSession::decode(&world.keys, SESSION, &again),
-                Ok(session)
-            );
+            assert_eq!(ReadSession::decode(&world.keys, SESSION, &again), Ok(session));
             true
         })
     })
@@ -234,11 +211,7 @@ fn read_session(world: &World, bytes: &[u8]) -> bool {
 fn signed_object(world: &World, bytes: &[u8]) -> bool {
     let kind = ObjectKind::Session;
     verify(kind, &world.keys, Role::Writer, bytes).is_ok_and(|(body, _)| {
-        same(
-            "envelope",
-            &sign(kind, world.keys.repository(), &world.writer, body),
-            bytes,
-        )
+        same("envelope", &sign(kind, world.keys.repository(), &world.writer, body), bytes)
     })
 }
 
@@ -266,13 +239,7 @@ fn snapshot_record(_: &World, bytes: &[u8]) -> bool {
 
 fn index(world: &World, bytes: &[u8]) -> bool {
     let under = SealedUnder::Index(world.keys.index(), SESSION);
-    let sealed = seal(
-        ObjectKind::Index,
-        world.keys.repository(),
-        under,
-        &[0; 32],
-        bytes,
-    );
+    let sealed = seal(ObjectKind::Index, world.keys.repository(), under, &[0; 32], bytes);
     IndexSegment::decode(&world.keys, bytes).is_ok()
         | IndexSegment::decode(&world.keys, &sealed).is_ok()
 }
@@ -281,11 +248,7 @@ fn index_body(world: &World, bytes: &[u8]) -> bool {
     IndexSegment::decode_body(bytes).is_ok_and(|segment| {
         let sealed = segment.encode(&world.keys, SESSION, &[0; 32]);
         let limit = bytes.len();
-        same(
-            "segment",
-            &open(ObjectKind::Index, &world.keys, limit, &sealed).unwrap(),
-            bytes,
-        )
+        same("segment", &open(ObjectKind::Index, &world.keys, limit, &sealed).unwrap(), bytes)
     })
 }
 
@@ -310,23 +273,9 @@ fn pack(world: &World, bytes: &[u8]) -> bool {
         let (size, stored) = (opened.header.frame_size, group.stored_bytes as usize);
         let (mut payload, mut raw) = (Vec::new(), Vec::new());
         let frames = &mut frames.to_vec();
-        if open_frames(
-            &opened.secret,
-            group.salt,
-            size,
-            frames,
-            stored,
-            &mut payload,
-        )
-        .is_ok()
-        {
+        if open_frames(&opened.secret, group.salt, size, frames, stored, &mut payload).is_ok() {
             GroupDecompressor::default()
-                .decompress(
-                    group.compression,
-                    &payload,
-                    group.raw_bytes as usize,
-                    &mut raw,
-                )
+                .decompress(group.compression, &payload, group.raw_bytes as usize, &mut raw)
                 .unwrap();
         }
     }

@@ -30,19 +30,10 @@ pub(crate) enum Handle<'a> {
 pub(crate) fn apply(handle: Handle<'_>, wanted: &Metadata<'_>, policy: ApplyPolicy) -> Vec<Unset> {
     let current = sys::stat_open(handle.fd()).map(|raw| Stat::from_statx(&raw));
     let Ok(Some(current)) = current else {
-        return vec![Unset::refused(
-            Aspect::Mode,
-            current.err().unwrap_or(Errno::OPNOTSUPP),
-        )];
+        return vec![Unset::refused(Aspect::Mode, current.err().unwrap_or(Errno::OPNOTSUPP))];
     };
-    let mut run = Apply {
-        handle,
-        place: handle.place(),
-        current,
-        wanted,
-        policy,
-        unset: Vec::new(),
-    };
+    let mut run =
+        Apply { handle, place: handle.place(), current, wanted, policy, unset: Vec::new() };
     run.unlock();
     let names = run.names();
     run.xattrs(&names, |name| name.starts_with(b"user."));
@@ -101,18 +92,12 @@ impl Apply<'_> {
 
     fn xattr(&mut self, xattr: &Xattr, is_there: bool) {
         if !self.policy.special && gives_power(&xattr.name) {
-            self.unset.push(Unset {
-                aspect: Aspect::of_xattr(&xattr.name),
-                reason: Reason::Withheld,
-            });
+            self.unset
+                .push(Unset { aspect: Aspect::of_xattr(&xattr.name), reason: Reason::Withheld });
             return;
         }
         // Setting the mode has rewritten the mask of an ACL; capabilities went with the owner.
-        if is_there
-            && self
-                .place
-                .get(&xattr.name)
-                .is_ok_and(|now| now == Some(xattr.value.clone()))
+        if is_there && self.place.get(&xattr.name).is_ok_and(|now| now == Some(xattr.value.clone()))
         {
             return;
         }
@@ -199,10 +184,7 @@ impl Apply<'_> {
         for (bit, is_owned, aspect) in checks {
             if mode & bit != 0 && !(self.policy.special && is_owned) {
                 mode &= !bit;
-                self.unset.push(Unset {
-                    aspect,
-                    reason: Reason::Withheld,
-                });
+                self.unset.push(Unset { aspect, reason: Reason::Withheld });
             }
         }
         mode
@@ -237,10 +219,7 @@ impl Apply<'_> {
 
 impl Unset {
     fn refused(aspect: Aspect, errno: Errno) -> Self {
-        Self {
-            aspect,
-            reason: Reason::Refused(errno.into()),
-        }
+        Self { aspect, reason: Reason::Refused(errno.into()) }
     }
 }
 
@@ -291,14 +270,8 @@ impl<'a> Handle<'a> {
             return Err(Errno::INVAL);
         }
         let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: mtime.seconds,
-                tv_nsec: mtime.nanos.into(),
-            },
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
         };
         match self {
             Self::Open(fd) => fs::futimens(fd, &times),

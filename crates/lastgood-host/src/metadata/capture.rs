@@ -45,9 +45,7 @@ pub(crate) fn capture_name(
             details.read_flags(fd.as_fd(), path);
         }
         Err(errno) => {
-            details
-                .unread
-                .push(HostError::new("read the inode flags of", path(), errno));
+            details.unread.push(HostError::new("read the inode flags of", path(), errno));
             details.read_xattrs(&Place::name(directory, name), path);
         }
     }
@@ -63,11 +61,7 @@ fn open_again(
 ) -> Result<std::os::fd::OwnedFd, Errno> {
     let fd = sys::open_name(directory, name, flags)?;
     let now = Stat::from_statx(&sys::stat_open(fd.as_fd())?).map(|stat| stat.kind);
-    if now == Some(kind) {
-        Ok(fd)
-    } else {
-        Err(Errno::STALE)
-    }
+    if now == Some(kind) { Ok(fd) } else { Err(Errno::STALE) }
 }
 
 impl Details {

@@ -81,18 +81,11 @@ pub(crate) fn change(fd: BorrowedFd<'_>, wanted: u32, mask: u32) -> Result<(), (
         return Ok(());
     };
     let mut now = current;
-    for bit in (0..32)
-        .map(|shift| 1 << shift)
-        .filter(|bit| (current ^ goal) & bit != 0)
-    {
+    for bit in (0..32).map(|shift| 1 << shift).filter(|bit| (current ^ goal) & bit != 0) {
         match write(fd, now ^ bit) {
             Ok(()) => now ^= bit,
             Err(errno) => reason = errno,
         }
     }
-    if now == goal {
-        Ok(())
-    } else {
-        Err((now ^ goal, reason))
-    }
+    if now == goal { Ok(()) } else { Err((now ^ goal, reason)) }
 }

@@ -45,9 +45,7 @@ impl Place<'_> {
             }
             Err(errno) => return Err(errno),
         };
-        let names = list
-            .split(|&byte| byte == 0)
-            .filter(|name| !name.is_empty());
+        let names = list.split(|&byte| byte == 0).filter(|name| !name.is_empty());
         let mut names: Vec<Box<[u8]>> = names.map(Box::from).collect();
         names.sort_unstable();
         Ok(names)

@@ -63,11 +63,7 @@ impl Root {
         let parent = Directory::from_parts(fd, parent.into());
         let stat = parent.stat(name)?;
         if stat.kind != Kind::Directory {
-            return Ok(Self::Entry(RootEntry {
-                parent,
-                name: name.into(),
-                stat,
-            }));
+            return Ok(Self::Entry(RootEntry { parent, name: name.into(), stat }));
         }
         let mut directory = parent.open_child(name)?;
         directory.path = path.into();
@@ -82,9 +78,7 @@ fn split(path: &Path) -> Option<(&Path, &[u8])> {
         return None;
     }
     let name = path.file_name()?.as_bytes();
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     Some((parent.unwrap_or(Path::new(".")), name))
 }
 
@@ -165,11 +159,7 @@ impl Directory {
     /// An incomplete listing is never returned: a name that was not listed would look deleted.
     pub fn list(&self, buffer: &mut ListBuffer) -> Result<Listing, HostError> {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = if *listed {
-            fs::seek(&self.fd, fs::SeekFrom::Start(0))
-        } else {
-            Ok(0)
-        };
+        let start = if *listed { fs::seek(&self.fd, fs::SeekFrom::Start(0)) } else { Ok(0) };
         *listed = true;
         start
             .and_then(|_| Listing::read(self.fd(), buffer))
@@ -189,11 +179,7 @@ impl Directory {
     #[must_use]
     pub fn scan_range<'a>(&'a self, listing: &'a Listing, range: Range<usize>) -> Scan<'a> {
         assert!(range.end <= listing.len(), "scan past the end of a listing");
-        Scan {
-            directory: self,
-            listing,
-            range,
-        }
+        Scan { directory: self, listing, range }
     }
 
     /// Metadata of one name, which is not followed.
@@ -227,11 +213,7 @@ impl Directory {
     }
 
     pub(crate) const fn from_parts(fd: OwnedFd, path: PathBuf) -> Self {
-        Self {
-            fd,
-            path,
-            listed: Mutex::new(false),
-        }
+        Self { fd, path, listed: Mutex::new(false) }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -279,10 +261,7 @@ impl<'a> Iterator for Scan<'a> {
         let name = self.listing.name(index);
         // The kernel refuses to list names with a `/`, so only the length is in question.
         let stat = if name.len() <= NAME_BYTES_MAX {
-            known(sys::stat_name(
-                self.directory.fd(),
-                self.listing.c_name(index),
-            ))
+            known(sys::stat_name(self.directory.fd(), self.listing.c_name(index)))
         } else {
             Err(Errno::NAMETOOLONG)
         };

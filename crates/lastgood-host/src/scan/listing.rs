@@ -22,9 +22,7 @@ impl ListBuffer {
     /// Allocates 64 KiB.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            bytes: Box::new_uninit_slice(LIST_BUFFER_BYTES),
-        }
+        Self { bytes: Box::new_uninit_slice(LIST_BUFFER_BYTES) }
     }
 }
 
@@ -94,13 +92,10 @@ impl Listing {
     fn sort(&mut self) {
         let names = &self.names;
         self.slots.sort_unstable_by(|a, b| {
-            a.prefix
-                .cmp(&b.prefix)
-                .then_with(|| a.name(names).cmp(b.name(names)))
+            a.prefix.cmp(&b.prefix).then_with(|| a.name(names).cmp(b.name(names)))
         });
         // A directory that is renamed in while it is read may show a name twice.
-        self.slots
-            .dedup_by(|a, b| a.prefix == b.prefix && a.name(names) == b.name(names));
+        self.slots.dedup_by(|a, b| a.prefix == b.prefix && a.name(names) == b.name(names));
     }
 
     /// Number of names.
@@ -137,9 +132,7 @@ impl Listing {
     /// Index of `name`, if it is there.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<usize> {
-        self.slots
-            .binary_search_by(|slot| slot.name(&self.names).cmp(name))
-            .ok()
+        self.slots.binary_search_by(|slot| slot.name(&self.names).cmp(name)).ok()
     }
 
     /// All names, ascending.

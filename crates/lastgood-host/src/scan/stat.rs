@@ -54,10 +54,7 @@ pub struct Stat {
 impl Stat {
     /// `None` for a kind no Linux file system has.
     pub(crate) fn from_statx(raw: &Statx) -> Option<Self> {
-        let device_number = DeviceNumber {
-            major: raw.stx_rdev_major,
-            minor: raw.stx_rdev_minor,
-        };
+        let device_number = DeviceNumber { major: raw.stx_rdev_major, minor: raw.stx_rdev_minor };
         Some(Self {
             kind: Kind::from_file_type(FileType::from_raw_mode(raw.stx_mode.into()))?,
             mode: raw.stx_mode & 0o7777,
@@ -84,12 +81,8 @@ impl Stat {
         match self.kind {
             Kind::Fifo => Some(Node::Fifo),
             Kind::Socket => Some(Node::Socket),
-            Kind::CharDevice => Some(Node::CharDevice {
-                device: self.device_number,
-            }),
-            Kind::BlockDevice => Some(Node::BlockDevice {
-                device: self.device_number,
-            }),
+            Kind::CharDevice => Some(Node::CharDevice { device: self.device_number }),
+            Kind::BlockDevice => Some(Node::BlockDevice { device: self.device_number }),
             Kind::File | Kind::Directory | Kind::Symlink => None,
         }
     }
@@ -168,6 +161,7 @@ impl Kind {
 const fn timestamp(raw: StatxTimestamp) -> Timestamp {
     Timestamp {
         seconds: raw.tv_sec,
-        nanos: raw.tv_nsec,
+        // A damaged inode may say anything.
+        nanos: if raw.tv_nsec < 1_000_000_000 { raw.tv_nsec } else { 999_999_999 },
     }
 }

@@ -49,12 +49,7 @@ fn check_names(names: &BTreeSet<Vec<u8>>) {
 fn names_are_any_bytes() {
     let bytes = (1..=255u8).filter(|&byte| byte != b'/');
     let mut names: BTreeSet<Vec<u8>> = bytes.clone().map(|byte| vec![b'n', byte]).collect();
-    names.extend(
-        bytes
-            .clone()
-            .filter(|&byte| byte != b'.')
-            .map(|byte| vec![byte]),
-    );
+    names.extend(bytes.clone().filter(|&byte| byte != b'.').map(|byte| vec![byte]));
     names.extend(bytes.map(|byte| [b"same prefix ".as_slice(), &[byte]].concat()));
     check_names(&names);
 }
@@ -80,10 +75,7 @@ fn a_directory_of_100_000_entries_is_listed_whole_and_shared() {
     let dir = tempfile::tempdir().unwrap();
     let target = Target::open(dir.path()).unwrap();
     for number in 0..100_000u32 {
-        let _file = target
-            .root()
-            .create_file(format!("entry {number:06}").as_bytes())
-            .unwrap();
+        let _file = target.root().create_file(format!("entry {number:06}").as_bytes()).unwrap();
     }
     let directory = Directory::open_root(dir.path()).unwrap();
     let listing = listing(&directory);
@@ -104,12 +96,7 @@ fn a_directory_of_100_000_entries_is_listed_whole_and_shared() {
 fn two_threads_listing_one_handle_both_see_everything() {
     let dir = tempfile::tempdir().unwrap();
     for number in 0..3000 {
-        fs::write(
-            dir.path()
-                .join(format!("a name to fill the buffer with {number}")),
-            "",
-        )
-        .unwrap();
+        fs::write(dir.path().join(format!("a name to fill the buffer with {number}")), "").unwrap();
     }
     let directory = Directory::open_root(dir.path()).unwrap();
     std::thread::scope(|scope| {
@@ -137,14 +124,9 @@ fn every_kind_is_told_and_none_followed() {
         ("socket", Kind::Socket),
     ];
     if is_root() {
-        let device = DeviceNumber {
-            major: 7,
-            minor: 300,
-        };
-        root.create_special(b"block", &Node::BlockDevice { device })
-            .unwrap();
-        root.create_special(b"char", &Node::CharDevice { device })
-            .unwrap();
+        let device = DeviceNumber { major: 7, minor: 300 };
+        root.create_special(b"block", &Node::BlockDevice { device }).unwrap();
+        root.create_special(b"char", &Node::CharDevice { device }).unwrap();
         wanted.insert(0, ("block", Kind::BlockDevice));
         wanted.insert(1, ("char", Kind::CharDevice));
         let block = fs::symlink_metadata(dir.path().join("block")).unwrap();
@@ -156,34 +138,14 @@ fn every_kind_is_told_and_none_followed() {
     let listing = listing(&directory);
     let seen: Vec<_> = directory
         .scan(&listing)
-        .map(|scanned| {
-            (
-                std::str::from_utf8(scanned.name).unwrap(),
-                stat_of(scanned).kind,
-            )
-        })
+        .map(|scanned| (std::str::from_utf8(scanned.name).unwrap(), stat_of(scanned).kind))
         .collect();
     assert_eq!(seen, wanted);
 
     assert_eq!(&*directory.read_link(b"link").unwrap(), b"directory");
-    assert!(
-        directory
-            .open_child(b"link")
-            .unwrap_err()
-            .is_not_directory()
-    );
-    assert!(
-        directory
-            .open_child(b"file")
-            .unwrap_err()
-            .is_not_directory()
-    );
-    assert!(
-        directory
-            .open_child(b"fifo")
-            .unwrap_err()
-            .is_not_directory()
-    );
+    assert!(directory.open_child(b"link").unwrap_err().is_not_directory());
+    assert!(directory.open_child(b"file").unwrap_err().is_not_directory());
+    assert!(directory.open_child(b"fifo").unwrap_err().is_not_directory());
     assert!(directory.open_child(b"nothing").unwrap_err().is_not_found());
 }
 
@@ -201,22 +163,9 @@ fn a_stat_becomes_an_entry() {
     assert!(stat.same_file_system(&directory.own_stat().unwrap()));
     fs::hard_link(&path, dir.path().join("other")).unwrap();
     assert_eq!(directory.stat(b"other").unwrap().file_id(), stat.file_id());
-    let entry = stat.entry(
-        b"file",
-        Node::Fifo,
-        Details {
-            flags: 64,
-            ..Details::default()
-        },
-    );
-    assert_eq!(
-        (&*entry.name, entry.mode, entry.flags),
-        (&b"file"[..], 0o4751, 64)
-    );
-    assert_eq!(
-        (entry.uid, entry.gid, entry.mtime),
-        (stat.uid, stat.gid, stat.mtime)
-    );
+    let entry = stat.entry(b"file", Node::Fifo, Details { flags: 64, ..Details::default() });
+    assert_eq!((&*entry.name, entry.mode, entry.flags), (&b"file"[..], 0o4751, 64));
+    assert_eq!((entry.uid, entry.gid, entry.mtime), (stat.uid, stat.gid, stat.mtime));
 }
 
 #[test]
@@ -228,14 +177,8 @@ fn a_name_removed_after_the_listing_has_vanished() {
     let directory = Directory::open_root(dir.path()).unwrap();
     let listing = listing(&directory);
     fs::remove_file(dir.path().join("b")).unwrap();
-    let seen: Vec<_> = directory
-        .scan(&listing)
-        .map(|scanned| scanned.seen)
-        .collect();
-    assert!(
-        matches!(seen[..], [Seen::Stat(_), Seen::Vanished, Seen::Stat(_)]),
-        "{seen:?}"
-    );
+    let seen: Vec<_> = directory.scan(&listing).map(|scanned| scanned.seen).collect();
+    assert!(matches!(seen[..], [Seen::Stat(_), Seen::Vanished, Seen::Stat(_)]), "{seen:?}");
 }
 
 #[test]
@@ -251,13 +194,8 @@ fn what_may_not_be_examined_is_reported_with_its_path() {
     let directory = Directory::open_root(&locked).unwrap();
     let listing = listing(&directory);
     let scanned = directory.scan(&listing).next().unwrap();
-    let Seen::Unreadable(error) = scanned.seen else {
-        panic!("{:?}", scanned.seen)
-    };
-    assert!(
-        error.is_denied() && error.path == locked.join("file"),
-        "{error}"
-    );
+    let Seen::Unreadable(error) = scanned.seen else { panic!("{:?}", scanned.seen) };
+    assert!(error.is_denied() && error.path == locked.join("file"), "{error}");
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     assert!(Directory::open_root(&locked).unwrap_err().is_denied());
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o700)).unwrap();
@@ -273,11 +211,7 @@ fn a_path_longer_than_the_system_allows_is_reached() {
     for _ in 0..LEVELS {
         deepest = deepest.create_directory(&name).unwrap();
     }
-    deepest
-        .create_file(b"file")
-        .unwrap()
-        .write_at(b"deep", 0)
-        .unwrap();
+    deepest.create_file(b"file").unwrap().write_at(b"deep", 0).unwrap();
 
     let root = Directory::open_root(dir.path()).unwrap();
     let relative = [&name[..]; LEVELS].join(&b'/');
@@ -294,21 +228,10 @@ fn a_path_longer_than_the_system_allows_is_reached() {
     let file = crate::source::SourceFile::open(&directory, b"file").unwrap();
     let mut bytes = [0; 8];
     assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 4);
-    assert_eq!(
-        target
-            .directory(&relative)
-            .unwrap()
-            .source()
-            .stat(b"file")
-            .unwrap()
-            .size,
-        4
-    );
+    assert_eq!(target.directory(&relative).unwrap().source().stat(b"file").unwrap().size, 4);
 
     let mut removed_problem = None;
-    let removed = target
-        .root()
-        .remove_tree(&name, &mut |error| removed_problem = Some(error));
+    let removed = target.root().remove_tree(&name, &mut |error| removed_problem = Some(error));
     assert!(removed_problem.is_none(), "{removed_problem:?}");
     assert_eq!(removed, LEVELS as u64 + 1);
     assert!(listing(&root).is_empty());

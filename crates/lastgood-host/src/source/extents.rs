@@ -27,13 +27,7 @@ pub struct Extents<'a> {
 
 impl<'a> Extents<'a> {
     pub(super) const fn new(fd: BorrowedFd<'a>, path: &'a Path, stat: &Stat, offset: u64) -> Self {
-        Self {
-            fd,
-            path,
-            position: offset,
-            size: stat.size,
-            sparse: stat.is_sparse(),
-        }
+        Self { fd, path, position: offset, size: stat.size, sparse: stat.is_sparse() }
     }
 
     fn rest(&mut self) -> Range<u64> {
@@ -81,11 +75,7 @@ impl Iterator for Extents<'_> {
             Ok(range) => range.map(Ok),
             Err(errno) => {
                 self.position = self.size;
-                Some(Err(HostError::new(
-                    "find the holes of",
-                    self.path.into(),
-                    errno,
-                )))
+                Some(Err(HostError::new("find the holes of", self.path.into(), errno)))
             }
         }
     }

@@ -35,17 +35,12 @@ fn check_extents(file_system: &str, length: u64, pages: &[u64]) {
     file.set_len(length).unwrap();
     let source = open(dir.path(), "sparse").unwrap();
     let extents: Vec<Range<u64>> = source.extents().map(Result::unwrap).collect();
-    let wanted: Vec<Range<u64>> = pages
-        .iter()
-        .map(|&page| page..(page + PAGE).min(length))
-        .collect();
+    let wanted: Vec<Range<u64>> =
+        pages.iter().map(|&page| page..(page + PAGE).min(length)).collect();
     assert_eq!(extents, wanted, "{file_system}, {length} bytes");
     let mut buffer = [1; 16];
     let last = length.saturating_sub(16);
-    assert_eq!(
-        source.read_at(&mut buffer, last).unwrap() as u64,
-        length.min(16)
-    );
+    assert_eq!(source.read_at(&mut buffer, last).unwrap() as u64, length.min(16));
     assert_eq!(source.finish().unwrap(), Stability::Stable);
 }
 
@@ -71,11 +66,7 @@ fn a_file_without_holes_is_one_range() {
     fs::write(dir.path().join("full"), [7; 100_000]).unwrap();
     fs::write(dir.path().join("empty"), []).unwrap();
     let extents = |name| -> Vec<_> {
-        open(dir.path(), name)
-            .unwrap()
-            .extents()
-            .map(Result::unwrap)
-            .collect::<Vec<_>>()
+        open(dir.path(), name).unwrap().extents().map(Result::unwrap).collect::<Vec<_>>()
     };
     let whole = 0..100_000;
     assert_eq!(extents("full"), [whole]);
@@ -104,18 +95,13 @@ fn a_map_of_a_file_that_is_cut_meanwhile_ends() {
 #[test]
 fn reading_fills_the_buffer() {
     let dir = tempfile::tempdir().unwrap();
-    let bytes: Vec<u8> = (0..3_000_000u32)
-        .map(|number| ((number * 7) >> 3) as u8)
-        .collect();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|number| ((number * 7) >> 3) as u8).collect();
     fs::write(dir.path().join("file"), &bytes).unwrap();
     let source = open(dir.path(), "file").unwrap();
     let mut buffer = vec![0; 1_000_000];
-    for (offset, wanted) in [
-        (0, 1_000_000),
-        (2_500_000, 500_000),
-        (3_000_000, 0),
-        (u64::MAX / 4, 0),
-    ] {
+    for (offset, wanted) in
+        [(0, 1_000_000), (2_500_000, 500_000), (3_000_000, 0), (u64::MAX / 4, 0)]
+    {
         assert_eq!(source.read_at(&mut buffer, offset).unwrap(), wanted);
         let from = (offset as usize).min(bytes.len());
         assert!(buffer[..wanted] == bytes[from..from + wanted]);
@@ -133,12 +119,7 @@ fn a_writer_is_noticed() {
         ("same size, other bytes, mtime set back", |path| {
             let mtime = fs::metadata(path).unwrap().modified().unwrap();
             fs::write(path, "54321").unwrap();
-            fs::File::options()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_modified(mtime)
-                .unwrap();
+            fs::File::options().write(true).open(path).unwrap().set_modified(mtime).unwrap();
         }),
         ("other mode", |path| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -151,19 +132,11 @@ fn a_writer_is_noticed() {
         fs::write(&path, "12345").unwrap();
         // Older than any tick of the clock that time stamps come from.
         let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
-        fs::File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         wait_for_a_later_ctime(dir.path(), &path);
         let source = open(dir.path(), "file").unwrap();
         change(&path);
-        assert!(
-            matches!(source.finish().unwrap(), Stability::Changed(_)),
-            "{what}"
-        );
+        assert!(matches!(source.finish().unwrap(), Stability::Changed(_)), "{what}");
     }
 }
 
@@ -207,10 +180,7 @@ fn what_became_something_else_is_neither_waited_for_nor_followed() {
         }
     }
     match open(Path::new("/dev"), "null") {
-        Err(SourceError::ChangedKind {
-            now: Some(Kind::CharDevice),
-            ..
-        }) => {}
+        Err(SourceError::ChangedKind { now: Some(Kind::CharDevice), .. }) => {}
         other => panic!("{other:?}"),
     }
     match open(dir.path(), "nothing") {

@@ -362,11 +362,7 @@ pub(super) fn clear_locks(directory: &Directory, name: &[u8]) -> Result<(), Errn
 /// Refuses when something else was put in the place of what was examined.
 fn same_inode(one: &Statx, other: &Statx) -> Result<(), Errno> {
     let id = |raw: &Statx| (raw.stx_ino, raw.stx_dev_major, raw.stx_dev_minor);
-    if id(one) == id(other) {
-        Ok(())
-    } else {
-        Err(Errno::STALE)
-    }
+    if id(one) == id(other) { Ok(()) } else { Err(Errno::STALE) }
 }
 
 fn unlock_open(handle: Handle<'_>) -> Result<(), Errno> {
@@ -382,9 +378,5 @@ fn permit_owner(handle: Handle<'_>, mode: u16, permissions: Mode) -> Result<(), 
     let mode = mode & 0o7777;
     let wanted = Mode::from_raw_mode(mode.into()) | permissions;
     let wanted = u16::try_from(wanted.as_raw_mode()).map_err(|_| Errno::INVAL)?;
-    if wanted == mode {
-        Ok(())
-    } else {
-        handle.set_mode(wanted)
-    }
+    if wanted == mode { Ok(()) } else { handle.set_mode(wanted) }
 }

@@ -116,12 +116,7 @@ impl Removal<'_> {
         unlock_name(directory, name).ok();
         let child = directory.open_child(name)?;
         let listing = child.list(&mut self.buffer)?;
-        self.levels.push(Level {
-            name: name.into(),
-            directory: Some(child),
-            listing,
-            next: 0,
-        });
+        self.levels.push(Level { name: name.into(), directory: Some(child), listing, next: 0 });
         if let Some(above) = self.levels.len().checked_sub(OPEN_MAX + 1) {
             self.levels[above].directory = None;
         }
@@ -131,21 +126,14 @@ impl Removal<'_> {
     /// The deepest open directory; those below it were just left.
     fn deepest(&self) -> &Directory {
         self.levels.last().map_or(self.top, |level| {
-            level
-                .directory
-                .as_ref()
-                .expect("only levels above the deepest are closed")
+            level.directory.as_ref().expect("only levels above the deepest are closed")
         })
     }
 
     /// Opens the deepest level again if it was closed. If it is not the same any more, it is left
     /// with what it holds.
     fn reopen(&mut self) -> Result<(), HostError> {
-        if self
-            .levels
-            .last()
-            .is_none_or(|level| level.directory.is_some())
-        {
+        if self.levels.last().is_none_or(|level| level.directory.is_some()) {
             return Ok(());
         }
         let names: Vec<&[u8]> = self.levels.iter().map(|level| &*level.name).collect();

@@ -8,10 +8,7 @@ use super::*;
 use crate::metadata::{ApplyPolicy, Metadata};
 use lastgood_format::entry::{Node, Timestamp};
 
-const POLICY: ApplyPolicy = ApplyPolicy {
-    owner: true,
-    special: true,
-};
+const POLICY: ApplyPolicy = ApplyPolicy { owner: true, special: true };
 
 /// A target, and beside it what must never change.
 struct World {
@@ -45,20 +42,10 @@ impl World {
         let mut paths = vec![self.outside()];
         while let Some(path) = paths.pop() {
             let stat = fs::symlink_metadata(&path).unwrap();
-            let ctime = (
-                stat.ctime(),
-                stat.ctime_nsec(),
-                stat.mode(),
-                stat.nlink(),
-                stat.len(),
-            );
+            let ctime = (stat.ctime(), stat.ctime_nsec(), stat.mode(), stat.nlink(), stat.len());
             state.insert(path.clone(), format!("{ctime:?}"));
             if stat.is_dir() {
-                paths.extend(
-                    fs::read_dir(&path)
-                        .unwrap()
-                        .map(|entry| entry.unwrap().path()),
-                );
+                paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             }
         }
         state
@@ -70,10 +57,7 @@ fn metadata<'a>() -> Metadata<'a> {
         mode: 0o777,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        mtime: Timestamp {
-            seconds: 1,
-            nanos: 2,
-        },
+        mtime: Timestamp { seconds: 1, nanos: 2 },
         flags: 0,
         xattrs: &[],
     }
@@ -146,11 +130,7 @@ const OPERATIONS: [(&str, Operation); 19] = [
         target.hard_link(name, target, b"first name").ok();
     }),
     ("rename over it", |target, name| {
-        target
-            .create_file(b"new")
-            .unwrap()
-            .write_at(b"planted", 0)
-            .unwrap();
+        target.create_file(b"new").unwrap().write_at(b"planted", 0).unwrap();
         target.rename(b"new", name).ok();
         if let Ok(file) = target.open_file(name) {
             file.write_at(b"more", 0).unwrap();
@@ -172,17 +152,11 @@ const OPERATIONS: [(&str, Operation); 19] = [
 /// Links that lead out of the target, by every way out there is.
 const PLANTS: [(&str, &str); 12] = [
     ("a directory outside", "../outside"),
-    (
-        "a directory outside by way of the target",
-        "../target/../outside",
-    ),
+    ("a directory outside by way of the target", "../target/../outside"),
     ("a directory further outside", "../outside/sub"),
     ("a file outside", "../outside/secret"),
     ("nothing yet, outside", "../outside/planted"),
-    (
-        "a directory that is not there, outside",
-        "../outside/none/planted",
-    ),
+    ("a directory that is not there, outside", "../outside/none/planted"),
     ("the parent", ".."),
     ("the root", "/"),
     ("an open file of ours", "/proc/self/cwd"),
@@ -213,11 +187,7 @@ fn no_operation_follows_a_planted_link() {
                 let before = world.state();
                 let directory = world.target.directory(place.as_bytes()).unwrap();
                 run(&directory, b"name");
-                assert_eq!(
-                    world.state(),
-                    before,
-                    "{operation} at a link to {what}: {leads_to}"
-                );
+                assert_eq!(world.state(), before, "{operation} at a link to {what}: {leads_to}");
                 layouts += 1;
             }
         }
@@ -274,12 +244,7 @@ fn hostile_names_are_refused_by_every_operation() {
             fs::create_dir(world.at("a")).unwrap();
             let before = world.state();
             run(world.target.root(), name);
-            assert_eq!(
-                world.state(),
-                before,
-                "{operation} {:?}",
-                name.escape_ascii().to_string()
-            );
+            assert_eq!(world.state(), before, "{operation} {:?}", name.escape_ascii().to_string());
             assert_eq!(fs::read_dir(world.at("a")).unwrap().count(), 0);
         }
         let world = World::new();
@@ -307,12 +272,9 @@ fn a_racing_swapper_never_leads_outside() {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 // The name is now the directory, now the link; the other waits under `real`/`evil`.
-                for (from, to) in [
-                    ("name", "real"),
-                    ("evil", "name"),
-                    ("name", "evil"),
-                    ("real", "name"),
-                ] {
+                for (from, to) in
+                    [("name", "real"), ("evil", "name"), ("name", "evil"), ("real", "name")]
+                {
                     fs::rename(world.at(from), world.at(to)).unwrap();
                 }
             }
@@ -392,10 +354,7 @@ fn another_name_outside_is_told_before_it_is_written() {
     new.write_at(b"new", 0).unwrap();
     world.target.root().rename(&temporary, b"name").unwrap();
     assert_eq!(fs::read(world.at("name")).unwrap(), b"new");
-    assert_eq!(
-        fs::read(world.outside().join("secret")).unwrap(),
-        b"untouched"
-    );
+    assert_eq!(fs::read(world.outside().join("secret")).unwrap(), b"untouched");
     assert_eq!(file.stat().unwrap().links, 1);
 }
 
@@ -404,17 +363,8 @@ fn removing_a_locked_name_leaves_the_mode_of_its_other_names() {
     let world = World::new();
     fs::hard_link(world.outside().join("secret"), world.at("name")).unwrap();
     let root = world.target.root();
-    let wanted = Metadata {
-        mode: 0o444,
-        flags: crate::metadata::flags::APPEND,
-        ..metadata()
-    };
-    if !root
-        .open_file(b"name")
-        .unwrap()
-        .apply(&wanted, POLICY)
-        .is_empty()
-    {
+    let wanted = Metadata { mode: 0o444, flags: crate::metadata::flags::APPEND, ..metadata() };
+    if !root.open_file(b"name").unwrap().apply(&wanted, POLICY).is_empty() {
         return;
     }
     root.remove_entry(b"name").unwrap();
@@ -427,24 +377,13 @@ fn hard_links_share_one_file() {
     let world = World::new();
     let root = world.target.root();
     let inner = root.create_directory(b"inner").unwrap();
-    root.create_file(b"one")
-        .unwrap()
-        .write_at(b"shared", 0)
-        .unwrap();
+    root.create_file(b"one").unwrap().write_at(b"shared", 0).unwrap();
     inner.hard_link(b"two", root, b"one").unwrap();
     assert_eq!(fs::read(world.at("inner/two")).unwrap(), b"shared");
-    assert!(
-        inner
-            .hard_link(b"two", root, b"one")
-            .unwrap_err()
-            .is_exists()
-    );
+    assert!(inner.hard_link(b"two", root, b"one").unwrap_err().is_exists());
     root.create_symlink(b"link", b"one").unwrap();
     inner.hard_link(b"link", root, b"link").unwrap();
-    assert_eq!(
-        fs::read_link(world.at("inner/link")).unwrap(),
-        Path::new("one")
-    );
+    assert_eq!(fs::read_link(world.at("inner/link")).unwrap(), Path::new("one"));
     assert_eq!(root.source().stat(b"one").unwrap().links, 2);
 }
 
@@ -506,24 +445,13 @@ fn what_is_there_is_opened_only_as_what_it_is() {
     }
     assert!(root.open_file(b"nothing").unwrap_err().is_not_found());
     assert!(root.open_file(b"link").unwrap_err().is_not_directory());
-    assert!(
-        root.create_special(
-            b"x",
-            &Node::Symlink {
-                target: b"a"[..].into()
-            }
-        )
-        .is_err()
-    );
+    assert!(root.create_special(b"x", &Node::Symlink { target: b"a"[..].into() }).is_err());
     let (_, created) = root.enter_or_create(b"directory").unwrap();
     assert!(!created);
     let (_, created) = root.enter_or_create(b"another").unwrap();
     assert!(created);
     assert!(root.enter_or_create(b"link").is_err());
-    root.replace_with_directory(b"link")
-        .unwrap()
-        .create_file(b"inside")
-        .unwrap();
+    root.replace_with_directory(b"link").unwrap().create_file(b"inside").unwrap();
     assert!(root.replace_with_directory(b"directory").is_err());
     assert!(root.remove_entry(b"directory").is_err());
 }
@@ -532,19 +460,9 @@ fn what_is_there_is_opened_only_as_what_it_is() {
 fn names_move_and_are_kept() {
     let world = World::new();
     let root = world.target.root();
-    root.create_file(b"old")
-        .unwrap()
-        .write_at(b"old", 0)
-        .unwrap();
-    root.create_file(b"new")
-        .unwrap()
-        .write_at(b"new", 0)
-        .unwrap();
-    assert!(
-        root.rename_no_replace(b"new", b"old")
-            .unwrap_err()
-            .is_exists()
-    );
+    root.create_file(b"old").unwrap().write_at(b"old", 0).unwrap();
+    root.create_file(b"new").unwrap().write_at(b"new", 0).unwrap();
+    assert!(root.rename_no_replace(b"new", b"old").unwrap_err().is_exists());
     root.rename(b"new", b"old").unwrap();
     assert_eq!(fs::read(world.at("old")).unwrap(), b"new");
     root.rename_no_replace(b"old", b"free").unwrap();
@@ -555,10 +473,7 @@ fn names_move_and_are_kept() {
 fn a_directory_that_shuts_out_its_owner_is_unlocked() {
     let world = World::new();
     let root = world.target.root();
-    root.create_directory(b"shut")
-        .unwrap()
-        .create_file(b"inside")
-        .unwrap();
+    root.create_directory(b"shut").unwrap().create_file(b"inside").unwrap();
     for mode in [0o000, 0o300, 0o500] {
         fs::set_permissions(world.at("shut"), fs::Permissions::from_mode(mode)).unwrap();
         root.unlock_entry(b"shut").unwrap();
@@ -574,10 +489,7 @@ fn a_directory_that_shuts_out_its_owner_is_unlocked() {
         directory.unlock().unwrap();
     }
     fs::set_permissions(world.at("shut"), fs::Permissions::from_mode(0o000)).unwrap();
-    assert_eq!(
-        root.remove_tree(b"shut", &mut |error| panic!("{error:?}")),
-        2
-    );
+    assert_eq!(root.remove_tree(b"shut", &mut |error| panic!("{error:?}")), 2);
 }
 
 #[test]
@@ -590,22 +502,13 @@ fn a_tree_is_removed_whole_and_nothing_beside_it() {
     }
     let before = world.state();
     let root = world.target.root();
-    assert_eq!(
-        root.remove_tree(b"tree", &mut |error| panic!("{error:?}")),
-        12
-    );
+    assert_eq!(root.remove_tree(b"tree", &mut |error| panic!("{error:?}")), 12);
     assert!(!world.at("tree").exists());
     assert!(world.at("beside/tree/file").exists());
     assert_eq!(world.state(), before);
-    assert_eq!(
-        root.remove_tree(b"nothing", &mut |error| panic!("{error:?}")),
-        0
-    );
+    assert_eq!(root.remove_tree(b"nothing", &mut |error| panic!("{error:?}")), 0);
     root.create_file(b"file").unwrap();
-    assert_eq!(
-        root.remove_tree(b"file", &mut |error| panic!("{error:?}")),
-        1
-    );
+    assert_eq!(root.remove_tree(b"file", &mut |error| panic!("{error:?}")), 1);
 }
 
 #[test]
@@ -615,25 +518,15 @@ fn a_wide_and_deep_tree_is_removed_with_few_open_files() {
     let mut directory = root.create_directory(b"d").unwrap();
     for _ in 0..100 {
         for name in [b"a", b"z"] {
-            directory
-                .create_directory(name)
-                .unwrap()
-                .create_file(b"file")
-                .unwrap();
+            directory.create_directory(name).unwrap().create_file(b"file").unwrap();
         }
         directory = directory.create_directory(b"d").unwrap();
     }
     let mut open_files = 0;
     let counted = fs::read_dir("/proc/self/fd").unwrap().count();
-    assert_eq!(
-        root.remove_tree(b"d", &mut |error| panic!("{error:?}")),
-        100 * 5 + 1
-    );
+    assert_eq!(root.remove_tree(b"d", &mut |error| panic!("{error:?}")), 100 * 5 + 1);
     open_files += fs::read_dir("/proc/self/fd").unwrap().count();
-    assert!(
-        open_files <= counted + 200,
-        "tests run beside each other, so this is rough"
-    );
+    assert!(open_files <= counted + 200, "tests run beside each other, so this is rough");
     assert_eq!(fs::read_dir(world.at("")).unwrap().count(), 0);
 }
 
@@ -646,11 +539,7 @@ fn a_target_is_made_with_all_above_it() {
     assert_eq!(target.root().path(), path);
     // The user's own links are the user's business.
     symlink(&path, dir.path().join("link")).unwrap();
-    Target::open(&dir.path().join("link"))
-        .unwrap()
-        .root()
-        .create_file(b"file")
-        .unwrap();
+    Target::open(&dir.path().join("link")).unwrap().root().create_file(b"file").unwrap();
     assert!(path.join("file").exists());
     fs::write(dir.path().join("file"), "").unwrap();
     assert_eq!(
@@ -664,12 +553,7 @@ fn temporary_names_are_known_again() {
     let names = [0, 1, 0x0123_4567_89ab_cdef, u64::MAX].map(temporary_name);
     assert!(names.iter().all(|name| is_temporary_name(name)));
     assert_eq!(&*names[2], b".lastgood-0123456789abcdef.part");
-    for name in [
-        ".lastgood-.part",
-        ".lastgood-0123456789ABCDEF.part",
-        "x.part",
-        ".lastgood",
-    ] {
+    for name in [".lastgood-.part", ".lastgood-0123456789ABCDEF.part", "x.part", ".lastgood"] {
         assert!(!is_temporary_name(name.as_bytes()), "{name}");
     }
 }

@@ -150,10 +150,7 @@ impl RunFile {
 }
 
 /// Opens the runs in `folder` that are made of `segments` alone and removes all others.
-pub(super) fn open_all(
-    folder: &Path,
-    segments: &HashSet<ObjectId>,
-) -> Result<Vec<Run>, RepoError> {
+pub(super) fn open_all(folder: &Path, segments: &HashSet<ObjectId>) -> Result<Vec<Run>, RepoError> {
     let mut runs: Vec<Run> = Vec::new();
     let Ok(entries) = fs::read_dir(folder) else { return Ok(runs) };
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -276,7 +273,8 @@ struct RunWriter {
 
 impl RunWriter {
     fn create(path: &Path) -> io::Result<Self> {
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         Ok(Self {
             out: BufWriter::with_capacity(1 << 18, file),
             block: Vec::with_capacity(BLOCK_BYTES),
@@ -372,7 +370,8 @@ fn decode_head(head: &[u8], file: File, path: &Path) -> Result<Run, DecodeError>
         return Err(reader.invalid("it is of another version"));
     }
     let count = reader.count(usize::MAX, 32)?;
-    let sources = (0..count).map(|_| Ok(ObjectId::new(reader.array()?))).collect::<Result<_, _>>()?;
+    let sources =
+        (0..count).map(|_| Ok(ObjectId::new(reader.array()?))).collect::<Result<_, _>>()?;
     let count = reader.count(usize::MAX, 50)?;
     let packs = (0..count).map(|_| PackRef::decode(&mut reader)).collect::<Result<_, _>>()?;
     let entry_count = reader.varint_max(usize::MAX)?;

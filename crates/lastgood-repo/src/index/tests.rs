@@ -10,7 +10,12 @@ use super::*;
 fn entry(number: u64) -> IndexEntry {
     let hash = blake3::hash(&number.to_le_bytes());
     let prefix = *hash.as_bytes().first_chunk().unwrap();
-    IndexEntry { blob: BlobPrefix(prefix), pack: (number % 3) as u32, ordinal: number as u32, bytes: 7 }
+    IndexEntry {
+        blob: BlobPrefix(prefix),
+        pack: (number % 3) as u32,
+        ordinal: number as u32,
+        bytes: 7,
+    }
 }
 
 fn blob(number: u64) -> BlobPrefix {

@@ -16,9 +16,7 @@ use lastgood_repo::format::page::boundary_hash;
 
 use super::baseline::{BaselineDirectory, BaselineEntry, BaselineRef};
 use super::content::FileRead;
-use super::engine::{
-    DirectoryNode, DirectoryState, DirectoryTask, Engine, Opening, Stop, Worker,
-};
+use super::engine::{DirectoryNode, DirectoryState, DirectoryTask, Engine, Opening, Stop, Worker};
 use super::sources::SourceNode;
 use crate::job::{Action, Severity};
 use crate::select::{Decision, Facts, Reason, Scope};
@@ -75,11 +73,13 @@ impl<'a> Worker<'a> {
             let opened = match child.source {
                 Some(_) => Root::open(&child_path),
                 None => Directory::stat_path(&child_path).and_then(|stat| {
-                    let entry = |parent| Root::Entry(lastgood_host::scan::RootEntry {
-                        parent,
-                        name: name.clone(),
-                        stat,
-                    });
+                    let entry = |parent| {
+                        Root::Entry(lastgood_host::scan::RootEntry {
+                            parent,
+                            name: name.clone(),
+                            stat,
+                        })
+                    };
                     Directory::open_root(Path::new("/")).map(entry)
                 }),
             };
@@ -383,9 +383,7 @@ impl<'a> Worker<'a> {
     ) -> Result<(), Stop> {
         let engine = self.engine;
         let is_linked = stat.links > 1;
-        if is_linked
-            && let Some(mut entry) = engine.links.meet(&stat, node.path_of(name))
-        {
+        if is_linked && let Some(mut entry) = engine.links.meet(&stat, node.path_of(name)) {
             entry.name = name.into();
             engine.counts.bytes.fetch_add(stat.size, Ordering::Relaxed);
             engine.control.add_done(1, stat.size);
@@ -455,8 +453,7 @@ impl<'a> Worker<'a> {
     ) {
         let hint = hint_item(&entry.name, stat);
         let is_same_entry = base.as_ref().is_some_and(|base| base.entry == entry);
-        let is_same_hint =
-            base.and_then(|base| base.hint).is_some_and(|was| was.hint == hint.hint);
+        let is_same_hint = base.and_then(|base| base.hint).is_some_and(|was| was.hint == hint.hint);
         building.push(entry, hint, is_same_entry, is_same_hint);
     }
 
@@ -473,7 +470,9 @@ impl<'a> Worker<'a> {
         engine.counts.directories.fetch_add(1, Ordering::Relaxed);
         self.report_unread(&details);
         let tree = match &base {
-            Some(BaselineEntry { entry: Entry { node: Node::Directory { tree }, .. }, .. }) => *tree,
+            Some(BaselineEntry { entry: Entry { node: Node::Directory { tree }, .. }, .. }) => {
+                *tree
+            }
             _ => BlobId::new([0; 32]),
         };
         let entry = stat.entry(name, Node::Directory { tree }, details);
@@ -523,12 +522,7 @@ impl<'a> Worker<'a> {
     }
 
     /// An entry that cannot be examined or read: what the baseline has of it is kept.
-    fn unreadable(
-        &self,
-        building: &mut Building,
-        base: Option<BaselineEntry>,
-        error: &HostError,
-    ) {
+    fn unreadable(&self, building: &mut Building, base: Option<BaselineEntry>, error: &HostError) {
         self.engine.host_problem(error, Severity::Error);
         keep(building, base);
     }
@@ -566,11 +560,7 @@ impl<'a> Worker<'a> {
 fn keep(building: &mut Building, base: Option<BaselineEntry>) {
     let Some(mut base) = base else { return };
     base.entry.marks = base.entry.marks.with(Marks::KEPT);
-    let hint = base.hint.unwrap_or(HintItem {
-        hint: Hint::default(),
-        children: None,
-        boundary: 0,
-    });
+    let hint = base.hint.unwrap_or(HintItem { hint: Hint::default(), children: None, boundary: 0 });
     let hint = HintItem { boundary: boundary_hash(&base.entry.name), ..hint };
     building.push(base.entry, hint, false, false);
 }
@@ -637,9 +627,9 @@ pub(super) fn estimate(engine: &Engine<'_>) {
             };
             let Ok(directory) = directory.map(Arc::new) else { continue };
             let Ok(listing) = directory.list(&mut names) else { continue };
-            let mut scope = engine.selection.enter(source, &below, |name, n| {
-                head(&directory, &listing, name, n)
-            });
+            let mut scope = engine
+                .selection
+                .enter(source, &below, |name, n| head(&directory, &listing, name, n));
             let (mut files, mut bytes) = (0, 0);
             for scanned in directory.scan(&listing) {
                 let Seen::Stat(stat) = scanned.seen else { continue };

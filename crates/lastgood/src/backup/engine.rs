@@ -19,13 +19,15 @@ use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page;
 use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::format::tree::TreeCodec;
-use lastgood_repo::{BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, WriteSession};
+use lastgood_repo::{
+    BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, WriteSession,
+};
 
 use super::BackupOptions;
 use super::baseline::BaselineRef;
 use super::content::{Batch, Window};
-use super::links::LinkTable;
 use super::directory::estimate;
+use super::links::LinkTable;
 use super::sources::Sources;
 use crate::error::{Error, ErrorKind};
 use crate::job::{Action, Control, Item, Problem, Problems, Severity};
@@ -328,9 +330,8 @@ impl<'a> Engine<'a> {
             }
             let mut first = self.worker();
             let planted = first.plant(self.sources.root(), Path::new("/"), &root);
-            let others: Vec<_> = (1..self.threads)
-                .map(|_| scope.spawn(|| self.work_alone()))
-                .collect();
+            let others: Vec<_> =
+                (1..self.threads).map(|_| scope.spawn(|| self.work_alone())).collect();
             let mut result = planted.and_then(|()| first.work());
             if result.is_err() {
                 self.stop();

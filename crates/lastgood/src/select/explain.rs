@@ -62,10 +62,7 @@ impl Verdict<'_> {
     /// Whether the path is backed up.
     #[must_use]
     pub const fn is_included(&self) -> bool {
-        matches!(
-            self,
-            Self::Included | Self::IncludedBy(_) | Self::ContentExcluded(_)
-        )
+        matches!(self, Self::Included | Self::IncludedBy(_) | Self::ContentExcluded(_))
     }
 }
 
@@ -99,23 +96,13 @@ impl Selection {
         let mut facts = probe.facts(top).unwrap_or(Facts::absent(true, 0));
         let root_device = facts.file_id.0;
         let parent_excluded = |parent: &Path, reason| {
-            let kind = found
-                .unwrap_or(Facts::absent(is_directory, root_device))
-                .kind;
+            let kind = found.unwrap_or(Facts::absent(is_directory, root_device)).kind;
             let overruled = self.negation(root, below, kind);
-            Verdict::ParentExcluded {
-                parent: parent.into(),
-                reason,
-                overruled,
-            }
+            Verdict::ParentExcluded { parent: parent.into(), reason, overruled }
         };
         if let Decision::Exclude(reason) = self.source(root, &facts) {
             let is_asked = below.as_os_str().is_empty();
-            return if is_asked {
-                Verdict::Excluded(reason)
-            } else {
-                parent_excluded(top, reason)
-            };
+            return if is_asked { Verdict::Excluded(reason) } else { parent_excluded(top, reason) };
         }
         let mut verdict = Verdict::Included;
         let mut names = below.iter().peekable();
@@ -159,9 +146,7 @@ impl Selection {
     }
 
     fn look_into(&self, root: usize, directory: &Path, probe: &mut impl Probe) -> Scope<'_> {
-        let below = directory
-            .strip_prefix(&self.roots[root].path)
-            .unwrap_or(Path::new(""));
+        let below = directory.strip_prefix(&self.roots[root].path).unwrap_or(Path::new(""));
         self.enter(root, below.as_os_str().as_bytes(), |name, bytes_max| {
             probe.head(&directory.join(OsStr::from_bytes(name)), bytes_max)
         })
@@ -181,27 +166,15 @@ impl Selection {
 
 impl Facts {
     const fn absent(is_directory: bool, device: u64) -> Self {
-        let kind = if is_directory {
-            Kind::Directory
-        } else {
-            Kind::File
-        };
-        Self {
-            kind,
-            size: 0,
-            file_id: (device, 0),
-        }
+        let kind = if is_directory { Kind::Directory } else { Kind::File };
+        Self { kind, size: 0, file_id: (device, 0) }
     }
 }
 
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        let state = if self.verdict.is_included() {
-            "included"
-        } else {
-            "excluded"
-        };
+        let state = if self.verdict.is_included() { "included" } else { "excluded" };
         write!(f, "{path} is {state}")?;
         match &self.verdict {
             Verdict::Included => f.write_str(": no rule excludes it")?,
@@ -210,11 +183,7 @@ impl fmt::Display for Explanation<'_> {
                 write!(f, ", but its content is excluded by {reason}")?;
             }
             Verdict::Excluded(reason) => write!(f, " by {reason}")?,
-            Verdict::ParentExcluded {
-                parent,
-                reason,
-                overruled,
-            } => {
+            Verdict::ParentExcluded { parent, reason, overruled } => {
                 let parent = parent.display();
                 write!(f, " because its parent {parent} is excluded by {reason}")?;
                 if let Some(reason) = overruled {
@@ -223,10 +192,6 @@ impl fmt::Display for Explanation<'_> {
             }
             Verdict::Outside => f.write_str(": no source holds it")?,
         }
-        if self.exists {
-            Ok(())
-        } else {
-            f.write_str(" (there is no such path now)")
-        }
+        if self.exists { Ok(()) } else { f.write_str(" (there is no such path now)") }
     }
 }

@@ -16,9 +16,7 @@ impl FileSystems {
     #[must_use]
     pub fn parse(mountinfo: &[u8]) -> Self {
         let lines = mountinfo.split(|&byte| byte == b'\n');
-        Self {
-            pseudo: lines.filter_map(parse_line).collect(),
-        }
+        Self { pseudo: lines.filter_map(parse_line).collect() }
     }
 
     /// Why the content of this device is left out, if it is.

@@ -104,12 +104,7 @@ impl Pattern {
         }
         components
             .dedup_by(|one, other| *one == Component::AnyDepth && *other == Component::AnyDepth);
-        Ok(Self {
-            negated,
-            only_directories,
-            rooted,
-            components,
-        })
+        Ok(Self { negated, only_directories, rooted, components })
     }
 
     /// The pattern as seen from a source root, given by the names on its absolute path.
@@ -134,11 +129,7 @@ impl Pattern {
         }
         let is_whole = |position| position == self.components.len();
         let seen = |position| {
-            if is_whole(position) {
-                Seen::Root
-            } else {
-                Seen::Below(position)
-            }
+            if is_whole(position) { Seen::Root } else { Seen::Below(position) }
         };
         positions.into_iter().map(seen).collect()
     }
@@ -190,8 +181,7 @@ pub(super) enum Seen {
 }
 
 fn strip(text: &str, first: char) -> (bool, &str) {
-    text.strip_prefix(first)
-        .map_or((false, text), |rest| (true, rest))
+    text.strip_prefix(first).map_or((false, text), |rest| (true, rest))
 }
 
 /// Cuts spaces off the end, but none that is escaped.
@@ -217,10 +207,7 @@ fn parse_components(text: &str) -> Result<Vec<Component>, PatternError> {
     loop {
         match chars.next() {
             next @ (None | Some('/')) => {
-                components.push(Component::new(
-                    std::mem::take(&mut tokens),
-                    has_double_star,
-                )?);
+                components.push(Component::new(std::mem::take(&mut tokens), has_double_star)?);
                 has_double_star = false;
                 if next.is_none() {
                     return Ok(components);
@@ -229,9 +216,7 @@ fn parse_components(text: &str) -> Result<Vec<Component>, PatternError> {
             // To git an escaped slash is a slash.
             Some('\\') if chars.peek() == Some(&'/') => {}
             Some('\\') => {
-                tokens.push(Token::Literal(
-                    chars.next().ok_or(PatternError::DanglingEscape)?,
-                ));
+                tokens.push(Token::Literal(chars.next().ok_or(PatternError::DanglingEscape)?));
             }
             Some('?') => tokens.push(Token::AnyByte),
             Some('*') => {
@@ -260,9 +245,7 @@ impl Component {
     fn is_literal(&self) -> bool {
         match self {
             Self::AnyDepth => false,
-            Self::Name(tokens) => tokens
-                .iter()
-                .all(|token| matches!(token, Token::Literal(_))),
+            Self::Name(tokens) => tokens.iter().all(|token| matches!(token, Token::Literal(_))),
         }
     }
 
@@ -327,13 +310,9 @@ pub(super) fn build<'a>(
     let unsupported = |error: ignore::Error| PatternError::Unsupported(error.to_string());
     let mut builder = GitignoreBuilder::new("");
     for (index, (line, case_insensitive)) in lines.into_iter().enumerate() {
-        builder
-            .case_insensitive(case_insensitive)
-            .map_err(unsupported)?;
+        builder.case_insensitive(case_insensitive).map_err(unsupported)?;
         // The file a line came from is ours to fill: it carries the index.
-        builder
-            .add_line(Some(index.to_string().into()), line)
-            .map_err(unsupported)?;
+        builder.add_line(Some(index.to_string().into()), line).map_err(unsupported)?;
     }
     builder.build().map_err(unsupported)
 }
@@ -350,9 +329,6 @@ pub(super) fn name_matcher(text: &str) -> Result<Gitignore, PatternError> {
 
 /// Index of the line that matched.
 pub(super) fn line_index(glob: &Glob) -> usize {
-    let index = glob
-        .from()
-        .and_then(|path| path.to_str())
-        .and_then(|text| text.parse().ok());
+    let index = glob.from().and_then(|path| path.to_str()).and_then(|text| text.parse().ok());
     index.expect("every line was added with its index")
 }

@@ -74,17 +74,10 @@ impl fmt::Display for Reason {
         match self {
             Self::Pattern { text, origin } => write!(f, "pattern {text} ({origin})"),
             Self::Marker { name, origin } => {
-                write!(
-                    f,
-                    "the file {} beside it ({origin})",
-                    String::from_utf8_lossy(name)
-                )
+                write!(f, "the file {} beside it ({origin})", String::from_utf8_lossy(name))
             }
             Self::LargerThan { bytes } => {
-                write!(
-                    f,
-                    "its size of more than {bytes} bytes (--exclude-larger-than)"
-                )
+                write!(f, "its size of more than {bytes} bytes (--exclude-larger-than)")
             }
             Self::OtherFileSystem => {
                 f.write_str("lying on another file system (--one-file-system)")
@@ -92,16 +85,10 @@ impl fmt::Display for Reason {
             Self::PseudoFileSystem { fs_type } => {
                 write!(f, "being a pseudo file system of type {fs_type}")
             }
-            Self::Own {
-                path,
-                holds: OwnContent::Repository,
-            } => {
+            Self::Own { path, holds: OwnContent::Repository } => {
                 write!(f, "being the repository {} itself", path.display())
             }
-            Self::Own {
-                path,
-                holds: OwnContent::Cache,
-            } => {
+            Self::Own { path, holds: OwnContent::Cache } => {
                 write!(f, "being the cache {} of lastgood", path.display())
             }
         }

@@ -29,9 +29,7 @@ impl FromStr for ByteSize {
         let malformed = || ByteSizeError::Malformed(text.into());
         let too_large = || ByteSizeError::TooLarge(text.into());
         let is_number = |character: char| character.is_ascii_digit() || character == '.';
-        let split = text
-            .find(|character| !is_number(character))
-            .unwrap_or(text.len());
+        let split = text.find(|character| !is_number(character)).unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
         let shift = match &*unit.to_ascii_lowercase() {
             "" | "b" => 0,

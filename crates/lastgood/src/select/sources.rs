@@ -67,10 +67,8 @@ impl SourceList {
     /// # Errors
     /// When it cannot be read, or an entry is none; the message names file and line.
     pub fn read(kind: ListKind, file: &Path) -> Result<Self, SelectError> {
-        let content = std::fs::read(file).map_err(|source| SelectError::Read {
-            path: file.into(),
-            source,
-        })?;
+        let content = std::fs::read(file)
+            .map_err(|source| SelectError::Read { path: file.into(), source })?;
         Self::parse(kind, file, &content)
     }
 
@@ -88,11 +86,7 @@ impl SourceList {
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         for (line, number) in content.split(|&byte| byte == b'\n').zip(1..) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let entry = if kind == ListKind::Patterns {
-                line.trim_ascii()
-            } else {
-                line
-            };
+            let entry = if kind == ListKind::Patterns { line.trim_ascii() } else { line };
             let is_comment = kind == ListKind::Patterns && entry.starts_with(b"#");
             if entry.is_empty() || is_comment {
                 continue;
@@ -101,9 +95,8 @@ impl SourceList {
                 let problem = "holds a NUL; lists with NUL between names go to --files-from-raw";
                 return Err(bad_entry(file, "line", number, problem.into()));
             }
-            let is_pattern = entry
-                .iter()
-                .any(|&byte| PATTERN_CHARACTERS.contains(&char::from(byte)));
+            let is_pattern =
+                entry.iter().any(|&byte| PATTERN_CHARACTERS.contains(&char::from(byte)));
             if kind == ListKind::Verbatim || !is_pattern {
                 list.add_path(kind, file, number, entry);
             } else {
@@ -169,11 +162,7 @@ impl SourceList {
 
     fn unmatched(&mut self, file: &Path, line: u64, entry: &[u8]) {
         let pattern = String::from_utf8_lossy(entry).into_owned();
-        self.problems.push(ListProblem::Unmatched {
-            pattern,
-            file: file.into(),
-            line,
-        });
+        self.problems.push(ListProblem::Unmatched { pattern, file: file.into(), line });
     }
 }
 
@@ -201,11 +190,7 @@ impl<'a> Part<'a> {
             }
             Self::Pattern(matcher) => matcher,
         };
-        let here = if directory.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            directory
-        };
+        let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         let mut names = Vec::new();
         for entry in std::fs::read_dir(here)? {
             names.push(entry?.file_name());
@@ -223,10 +208,7 @@ fn parse_raw(file: &Path, content: &[u8]) -> Result<Vec<PathBuf>, SelectError> {
     let bad = |number, problem: &str| Err(bad_entry(file, "name", number, problem.into()));
     let Some(content) = content.strip_suffix(&[0]) else {
         let number = content.split(|&byte| byte == 0).count() as u64;
-        return bad(
-            number,
-            "the NUL at its end is missing: the list may be cut short",
-        );
+        return bad(number, "the NUL at its end is missing: the list may be cut short");
     };
     let mut sources = Vec::new();
     for (name, number) in content.split(|&byte| byte == 0).zip(1..) {
@@ -239,12 +221,7 @@ fn parse_raw(file: &Path, content: &[u8]) -> Result<Vec<PathBuf>, SelectError> {
 }
 
 fn bad_entry(file: &Path, unit: &'static str, number: u64, problem: String) -> SelectError {
-    SelectError::List {
-        file: file.into(),
-        unit,
-        number,
-        problem,
-    }
+    SelectError::List { file: file.into(), unit, number, problem }
 }
 
 const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', '\\'];

@@ -88,9 +88,12 @@ fn a_damaged_pack_loses_its_files_and_no_others() {
 
     let report = check(&place);
     assert!(!report.damage.is_empty());
-    assert!(report.affected.iter().any(|(id, path)| {
-        *id == snapshot.id && path.ends_with(b"/first")
-    }));
+    assert!(
+        report
+            .affected
+            .iter()
+            .any(|(id, path)| { *id == snapshot.id && path.ends_with(b"/first") })
+    );
     assert!(!report.affected.iter().any(|(_, path)| path.ends_with(b"/second")));
 
     let target = place.path("target");
@@ -155,15 +158,20 @@ fn check_damage(
     snapshot: &lastgood::SnapshotRecord,
     expected: &Tree,
 ) {
-    let opened =
-        lastgood::opening::open_default(&place.home, lastgood::system::world(), "test");
+    let opened = lastgood::opening::open_default(&place.home, lastgood::system::world(), "test");
     match opened {
         Err(error) => {
             assert!(matches!(kind, "config" | "keys"), "{kind}: {error}");
-            assert!(matches!(
-                error.kind(),
-                ErrorKind::Damaged | ErrorKind::TooNew | ErrorKind::WrongKey | ErrorKind::Invalid
-            ), "{kind}: {error:?}");
+            assert!(
+                matches!(
+                    error.kind(),
+                    ErrorKind::Damaged
+                        | ErrorKind::TooNew
+                        | ErrorKind::WrongKey
+                        | ErrorKind::Invalid
+                ),
+                "{kind}: {error:?}"
+            );
             return;
         }
         Ok(opened) => place.repo = opened.repo,

@@ -81,7 +81,11 @@ impl Place {
     }
 
     /// Restores a snapshot into a new folder and compares it with `expected`.
-    pub(crate) fn check_restores(&self, snapshot: &SnapshotRecord, expected: &Tree) -> RestoreReport {
+    pub(crate) fn check_restores(
+        &self,
+        snapshot: &SnapshotRecord,
+        expected: &Tree,
+    ) -> RestoreReport {
         let target = self.path("target");
         let (report, tree) = self.restore(snapshot, &target);
         assert_eq!(&tree, expected, "the restored tree");
@@ -89,11 +93,14 @@ impl Place {
         report
     }
 
-    pub(crate) fn restore(&self, snapshot: &SnapshotRecord, target: &Path) -> (RestoreReport, Tree) {
+    pub(crate) fn restore(
+        &self,
+        snapshot: &SnapshotRecord,
+        target: &Path,
+    ) -> (RestoreReport, Tree) {
         let mut options = RestoreOptions::new(snapshot.clone(), target.to_owned());
         options.host_id = [7; 16];
-        let report =
-            lastgood::restore::start(self.repo.clone(), options).wait(|_| {}).unwrap();
+        let report = lastgood::restore::start(self.repo.clone(), options).wait(|_| {}).unwrap();
         assert_eq!(report.problems.listed, [], "problems of a restore");
         (report, Tree::of(target))
     }

@@ -44,10 +44,7 @@ impl World {
         };
         let options = OpenOptions::default();
         let repo = Repository::create(Arc::new(backend), system::world(), &init, options).unwrap();
-        Self {
-            folder,
-            repo: Arc::new(repo),
-        }
+        Self { folder, repo: Arc::new(repo) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -98,9 +95,7 @@ impl World {
             state: self.path("state"),
             program: "test".to_owned(),
         };
-        let report = lastgood::backup::start(self.repo.clone(), options)
-            .wait(drop)
-            .unwrap();
+        let report = lastgood::backup::start(self.repo.clone(), options).wait(drop).unwrap();
         assert_eq!(report.problems.errors, 0, "{:?}", report.problems);
         report.snapshot.unwrap()
     }
@@ -137,23 +132,14 @@ impl World {
         let session =
             WriteSession::begin(&self.repo, lastgood::Settings::default(), &[3; 16]).unwrap();
         let mut writer = session.writer();
-        let mut hand = Hand {
-            writer: &mut writer,
-        };
+        let mut hand = Hand { writer: &mut writer };
         let entries = make(&mut hand);
         let tree = hand.tree(entries);
         let hints = hand.page::<lastgood_format::hints::HintsCodec>(Vec::new(), BlobKind::Hints);
         let links = hand.page::<LinksCodec>(links, BlobKind::Links);
         writer.finish().unwrap();
-        let chain = self
-            .repo
-            .snapshots()
-            .unwrap()
-            .next_in_chain(session.writer_id(), &[]);
-        let now = Timestamp {
-            seconds: 1,
-            nanos: 0,
-        };
+        let chain = self.repo.snapshots().unwrap().next_in_chain(session.writer_id(), &[]);
+        let now = Timestamp { seconds: 1, nanos: 0 };
         session
             .finish(Finish {
                 started: now,
@@ -197,21 +183,12 @@ impl Hand<'_> {
 
     fn file(&mut self, name: &str, bytes: &[u8]) -> Entry {
         let id = self.writer.add(BlobKind::Chunk, bytes).unwrap();
-        entry(
-            name,
-            Node::File {
-                size: bytes.len() as u64,
-                content: Content::Chunk(id),
-            },
-        )
+        entry(name, Node::File { size: bytes.len() as u64, content: Content::Chunk(id) })
     }
 
     fn directory(&mut self, name: &str, entries: Vec<Entry>) -> Entry {
         let tree = self.tree(entries);
-        Entry {
-            mode: 0o755,
-            ..entry(name, Node::Directory { tree })
-        }
+        Entry { mode: 0o755, ..entry(name, Node::Directory { tree }) }
     }
 }
 
@@ -222,10 +199,7 @@ fn entry(name: &str, node: Node) -> Entry {
         mode: 0o644,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        mtime: Timestamp {
-            seconds: 1_000_000,
-            nanos: 5,
-        },
+        mtime: Timestamp { seconds: 1_000_000, nanos: 5 },
         flags: 0,
         marks: Marks::NONE,
         xattrs: None,
@@ -264,19 +238,16 @@ fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
             meta.mtime_nsec()
         );
         if kind.is_dir() {
-            let mut children: Vec<_> = fs::read_dir(&path)
-                .unwrap()
-                .map(|child| child.unwrap().file_name())
-                .collect();
+            let mut children: Vec<_> =
+                fs::read_dir(&path).unwrap().map(|child| child.unwrap().file_name()).collect();
             children.sort();
             left.extend(children.into_iter().rev().map(|name| relative.join(name)));
         } else if kind.is_symlink() {
             what += &format!(" to {:?}", fs::read_link(&path).unwrap());
         } else if kind.is_file() {
             let bytes = fs::read(&path).unwrap();
-            let sum: u64 = bytes
-                .iter()
-                .fold(7, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
+            let sum: u64 =
+                bytes.iter().fold(7, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
             what += &format!(" {} {sum:x}", bytes.len());
         } else {
             what += &format!(" device {}", meta.rdev());
@@ -287,10 +258,8 @@ fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
         }
         let mut buffer = vec![0; 4096];
         let length = rustix::fs::llistxattr(&path, &mut buffer).unwrap_or(0);
-        let mut attributes: Vec<&[u8]> = buffer[..length]
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-            .collect();
+        let mut attributes: Vec<&[u8]> =
+            buffer[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
         attributes.sort();
         for name in attributes {
             let mut value = vec![0; 4096];
@@ -340,19 +309,9 @@ fn fill(world: &World) {
     )
     .unwrap();
     let small = world.path("source/small");
-    rustix::fs::setxattr(
-        &small,
-        "user.mark",
-        b"value",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .unwrap();
+    rustix::fs::setxattr(&small, "user.mark", b"value", rustix::fs::XattrFlags::empty()).unwrap();
     fs::set_permissions(&small, fs::Permissions::from_mode(0o444)).unwrap();
-    fs::set_permissions(
-        world.path("source/deep/er"),
-        fs::Permissions::from_mode(0o555),
-    )
-    .unwrap();
+    fs::set_permissions(world.path("source/deep/er"), fs::Permissions::from_mode(0o555)).unwrap();
     set_mtime(&world.path("source/deep/er"), 1_234_567);
 }
 
@@ -381,19 +340,11 @@ fn what_is_there_is_left_alone() {
     let report = world.check(world.options(&snapshot));
     let counts = report.counts;
     assert_eq!(
-        (
-            counts.created,
-            counts.updated,
-            counts.deleted,
-            counts.bytes_written
-        ),
+        (counts.created, counts.updated, counts.deleted, counts.bytes_written),
         (0, 0, 0, 0)
     );
     let after = fs::metadata(world.path("target/large")).unwrap();
-    assert_eq!(
-        (before.ctime(), before.ctime_nsec()),
-        (after.ctime(), after.ctime_nsec())
-    );
+    assert_eq!((before.ctime(), before.ctime_nsec()), (after.ctime(), after.ctime_nsec()));
 }
 
 #[test]
@@ -414,12 +365,7 @@ fn in_place_only_what_differs_is_written() {
 
     // Longer, shorter, and full where there is a hole.
     for length in [2 << 20, 5_000] {
-        fs::OpenOptions::new()
-            .write(true)
-            .open(&target)
-            .unwrap()
-            .set_len(length)
-            .unwrap();
+        fs::OpenOptions::new().write(true).open(&target).unwrap().set_len(length).unwrap();
         world.check(world.options(&snapshot));
     }
 }
@@ -444,11 +390,8 @@ fn another_name_of_a_file_is_not_changed_with_it() {
     world.write("source/large", noise(2, 200_000));
     world.write("source/mode", "mode");
     let snapshot = world.backup();
-    let outside = [
-        ("small", b"SMALL".to_vec()),
-        ("large", noise(9, 200_000)),
-        ("mode", b"mode".to_vec()),
-    ];
+    let outside =
+        [("small", b"SMALL".to_vec()), ("large", noise(9, 200_000)), ("mode", b"mode".to_vec())];
     for (name, bytes) in &outside {
         let path = world.write(&format!("outside/{name}"), bytes);
         fs::create_dir_all(world.path("target")).unwrap();
@@ -462,11 +405,7 @@ fn another_name_of_a_file_is_not_changed_with_it() {
         assert_eq!(&fs::read(world.path("outside").join(name)).unwrap(), bytes);
         // But for the number of names.
         let strip = |seen: &BTreeMap<PathBuf, String>| {
-            seen[Path::new(name)]
-                .split(" is ")
-                .next()
-                .unwrap()
-                .to_owned()
+            seen[Path::new(name)].split(" is ").next().unwrap().to_owned()
         };
         assert_eq!(strip(&before), strip(&after));
     }
@@ -509,10 +448,7 @@ fn a_full_directory_gives_way_only_with_delete() {
     let report = world.restore(world.options(&snapshot));
     assert_eq!(report.problems.errors, 1);
     assert!(world.path("target/name/precious").exists());
-    world.check(RestoreOptions {
-        delete: true,
-        ..world.options(&snapshot)
-    });
+    world.check(RestoreOptions { delete: true, ..world.options(&snapshot) });
 }
 
 #[test]
@@ -524,17 +460,10 @@ fn delete_removes_what_the_snapshot_has_not() {
     world.write("target/surplus/deep/file", "x");
     world.write("target/keep/surplus", "x");
     symlink("/", world.path("target/keep/link")).unwrap();
-    let dry = RestoreOptions {
-        delete: true,
-        dry_run: true,
-        ..world.options(&snapshot)
-    };
+    let dry = RestoreOptions { delete: true, dry_run: true, ..world.options(&snapshot) };
     assert_eq!(world.restore(dry).counts.deleted, 3);
     assert!(world.path("target/surplus/deep/file").exists());
-    world.check(RestoreOptions {
-        delete: true,
-        ..world.options(&snapshot)
-    });
+    world.check(RestoreOptions { delete: true, ..world.options(&snapshot) });
 }
 
 #[test]
@@ -546,11 +475,7 @@ fn delete_spares_the_neighbours_of_sources() {
     world.write("home/three/file", "3");
     world.write("home/one/surplus", "x");
     let target = world.path("home");
-    let options = RestoreOptions {
-        delete: true,
-        target,
-        ..world.options(&snapshot)
-    };
+    let options = RestoreOptions { delete: true, target, ..world.options(&snapshot) };
     let report = world.restore(options);
     assert_eq!(report.counts.deleted, 1);
     assert!(world.path("home/three/file").exists());
@@ -566,10 +491,7 @@ fn overwrite_is_obeyed() {
     let check = |overwrite, mtime: u64, text: &str, expected: &str| {
         let target = world.write("target/file", text);
         set_mtime(&target, mtime);
-        let report = world.restore(RestoreOptions {
-            overwrite,
-            ..world.options(&snapshot)
-        });
+        let report = world.restore(RestoreOptions { overwrite, ..world.options(&snapshot) });
         let found = fs::read_to_string(target).unwrap();
         assert_eq!(found, expected, "{overwrite:?} {mtime} {:?}", report.counts);
     };
@@ -587,61 +509,28 @@ fn a_part_is_restored_with_links_among_it() {
     world.write("source/a/leader", noise(1, 50_000));
     fs::create_dir_all(world.path("source/b")).unwrap();
     for name in ["one", "two"] {
-        fs::hard_link(
-            world.path("source/a/leader"),
-            world.path("source/b").join(name),
-        )
-        .unwrap();
+        fs::hard_link(world.path("source/a/leader"), world.path("source/b").join(name)).unwrap();
     }
     let snapshot = world.backup();
-    let report = world.restore(RestoreOptions {
-        subpath: b"b".to_vec(),
-        ..world.options(&snapshot)
-    });
+    let report =
+        world.restore(RestoreOptions { subpath: b"b".to_vec(), ..world.options(&snapshot) });
     assert_eq!(report.problems.errors, 0);
     let inode = |name: &str| fs::metadata(world.path("target").join(name)).unwrap().ino();
     assert_eq!(inode("one"), inode("two"));
-    assert_eq!(
-        fs::read(world.path("target/one")).unwrap(),
-        noise(1, 50_000)
-    );
+    assert_eq!(fs::read(world.path("target/one")).unwrap(), noise(1, 50_000));
 
-    let absolute = world
-        .path("source/a/leader")
-        .into_os_string()
-        .into_encoded_bytes();
+    let absolute = world.path("source/a/leader").into_os_string().into_encoded_bytes();
     let target = world.path("single");
-    world.restore(RestoreOptions {
-        subpath: absolute,
-        target,
-        ..world.options(&snapshot)
-    });
-    assert_eq!(
-        fs::read(world.path("single/leader")).unwrap(),
-        noise(1, 50_000)
-    );
+    world.restore(RestoreOptions { subpath: absolute, target, ..world.options(&snapshot) });
+    assert_eq!(fs::read(world.path("single/leader")).unwrap(), noise(1, 50_000));
 
     let target = world.path("full");
-    world.restore(RestoreOptions {
-        full_paths: true,
-        target,
-        ..world.options(&snapshot)
-    });
-    let inside = world
-        .path("source")
-        .strip_prefix("/")
-        .unwrap()
-        .to_path_buf();
+    world.restore(RestoreOptions { full_paths: true, target, ..world.options(&snapshot) });
+    let inside = world.path("source").strip_prefix("/").unwrap().to_path_buf();
     assert_same(&world.path("source"), &world.path("full").join(inside));
 
-    let missing = RestoreOptions {
-        subpath: b"none".to_vec(),
-        ..world.options(&snapshot)
-    };
-    assert_eq!(
-        world.try_restore(missing).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    let missing = RestoreOptions { subpath: b"none".to_vec(), ..world.options(&snapshot) };
+    assert_eq!(world.try_restore(missing).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
@@ -656,16 +545,10 @@ fn what_is_chosen_is_restored() {
         false if path.ends_with(b"take") => Choice::Restore,
         false => Choice::Skip,
     };
-    world.restore(RestoreOptions {
-        choose: Some(Arc::new(choose)),
-        ..world.options(&snapshot)
-    });
+    world.restore(RestoreOptions { choose: Some(Arc::new(choose)), ..world.options(&snapshot) });
     assert!(world.path("target/a/take").exists());
     assert!(!world.path("target/a/leave").exists());
-    assert!(
-        !world.path("target/b").exists(),
-        "only made for what is in it"
-    );
+    assert!(!world.path("target/b").exists(), "only made for what is in it");
     let mode = |name: &str| fs::metadata(world.path(name)).unwrap().mtime();
     assert_eq!(mode("source/a"), mode("target/a"));
 }
@@ -688,10 +571,7 @@ fn damage_costs_only_what_is_damaged() {
     let snapshot = world.backup();
     let packs: Vec<PathBuf> = files(&world.path("repository/packs"));
     // The largest pack holds the data.
-    let pack = packs
-        .iter()
-        .max_by_key(|path| fs::metadata(path).unwrap().len())
-        .unwrap();
+    let pack = packs.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let file = fs::OpenOptions::new().write(true).open(pack);
     let file = file.unwrap_or_else(|_| {
         fs::set_permissions(pack, fs::Permissions::from_mode(0o600)).unwrap();
@@ -702,31 +582,18 @@ fn damage_costs_only_what_is_damaged() {
     world.write("source/later", noise(2, 100_000));
     world.reopen();
     let report = world.restore(world.options(&snapshot));
-    assert!(
-        report.problems.errors >= 1 && report.counts.failed == 1,
-        "{:?}",
-        report.counts
-    );
+    assert!(report.problems.errors >= 1 && report.counts.failed == 1, "{:?}", report.counts);
     assert!(!report.damaged.is_empty());
     let restored = fs::read(world.path("target/victim")).unwrap();
     let original = noise(1, 3 << 20);
     assert_eq!(restored.len(), original.len());
-    let is_damaged = |at: usize| {
-        report
-            .damaged
-            .iter()
-            .any(|d| d.range.contains(&(at as u64)))
-    };
+    let is_damaged = |at: usize| report.damaged.iter().any(|d| d.range.contains(&(at as u64)));
     let differ = (0..original.len()).find(|&at| restored[at] != original[at] && !is_damaged(at));
     assert_eq!(differ, None, "what is not reported is whole");
     let whole = (0..original.len()).filter(|&at| !is_damaged(at)).count();
     assert!(whole >= 1 << 20, "{whole} bytes are whole");
     let time = |name: &str| fs::metadata(world.path(name)).unwrap().mtime_nsec();
-    assert_ne!(
-        time("target/victim"),
-        time("source/victim"),
-        "only what is whole has its time"
-    );
+    assert_ne!(time("target/victim"), time("source/victim"), "only what is whole has its time");
 }
 
 #[test]
@@ -739,10 +606,7 @@ fn links_in_the_way_are_not_followed() {
     symlink(world.path("outside"), world.path("target/dir")).unwrap();
     let report = world.restore(world.options(&snapshot));
     assert_eq!(report.problems.errors, 0);
-    assert_eq!(
-        fs::read_to_string(world.path("outside/file")).unwrap(),
-        "outside"
-    );
+    assert_eq!(fs::read_to_string(world.path("outside/file")).unwrap(), "outside");
     assert_same(&world.path("source"), &world.path("target"));
 }
 
@@ -763,13 +627,8 @@ fn hostile_links_are_harmless() {
     ];
     let snapshot = world.commit(
         |hand| {
-            let symlink = Node::Symlink {
-                target: secret.into(),
-            };
-            let setuid = Entry {
-                mode: 0o4755,
-                ..hand.file("setuid", b"power")
-            };
+            let symlink = Node::Symlink { target: secret.into() };
+            let setuid = Entry { mode: 0o4755, ..hand.file("setuid", b"power") };
             let device = Node::CharDevice {
                 device: lastgood_format::entry::DeviceNumber { major: 1, minor: 3 },
             };
@@ -790,34 +649,18 @@ fn hostile_links_are_harmless() {
     let report = world.restore(world.options(&snapshot));
     assert_eq!(report.problems.errors, 0, "{:?}", report.problems);
     for (name, text) in [("file", "file"), ("other", "other"), ("third", "third")] {
-        assert_eq!(
-            fs::read_to_string(world.path("target").join(name)).unwrap(),
-            text
-        );
+        assert_eq!(fs::read_to_string(world.path("target").join(name)).unwrap(), text);
     }
-    assert_eq!(
-        fs::read_to_string(world.path("target/zzz")).unwrap(),
-        "another content"
-    );
+    assert_eq!(fs::read_to_string(world.path("target/zzz")).unwrap(), "another content");
     assert_eq!(fs::read_to_string(world.path("secret")).unwrap(), "secret");
     assert!(!world.path("target/device").exists());
-    assert_eq!(
-        fs::metadata(world.path("target/setuid")).unwrap().mode() & 0o7777,
-        0o755
-    );
+    assert_eq!(fs::metadata(world.path("target/setuid")).unwrap().mode() & 0o7777, 0o755);
     let withheld: Vec<&str> = report.withheld.iter().map(|kind| &*kind.what).collect();
     assert_eq!(withheld, ["device", "setuid bit"]);
 
     let target = world.path("special");
-    world.restore(RestoreOptions {
-        special: true,
-        target,
-        ..world.options(&snapshot)
-    });
-    assert_eq!(
-        fs::metadata(world.path("special/setuid")).unwrap().mode() & 0o7777,
-        0o4755
-    );
+    world.restore(RestoreOptions { special: true, target, ..world.options(&snapshot) });
+    assert_eq!(fs::metadata(world.path("special/setuid")).unwrap().mode() & 0o7777, 0o4755);
 }
 
 #[test]
@@ -836,10 +679,7 @@ fn a_lying_length_is_damage() {
     let report = world.restore(world.options(&snapshot));
     assert_eq!(report.damaged.len(), 1);
     assert!(!world.path("target/file").exists());
-    assert_eq!(
-        fs::read_to_string(world.path("target/good")).unwrap(),
-        "good"
-    );
+    assert_eq!(fs::read_to_string(world.path("target/good")).unwrap(), "good");
 }
 
 #[test]
@@ -857,26 +697,13 @@ fn deep_trees_come_back() {
         Vec::new(),
     );
     let report = world.restore(world.options(&snapshot));
-    assert_eq!(
-        report.problems.errors,
-        0,
-        "{:?}",
-        report.problems.listed.first()
-    );
+    assert_eq!(report.problems.errors, 0, "{:?}", report.problems.listed.first());
     assert_eq!(report.counts.created, depth + 1);
     let again = world.restore(world.options(&snapshot));
-    assert_eq!(
-        (again.counts.created, again.counts.updated),
-        (0, 0),
-        "{:?}",
-        again.counts
-    );
+    assert_eq!((again.counts.created, again.counts.updated), (0, 0), "{:?}", again.counts);
     // The standard library removes trees of any depth, and so does a restore.
     let empty = world.commit(|_| Vec::new(), Vec::new());
-    let report = world.restore(RestoreOptions {
-        delete: true,
-        ..world.options(&empty)
-    });
+    let report = world.restore(RestoreOptions { delete: true, ..world.options(&empty) });
     assert_eq!(report.counts.deleted, depth + 1);
 }
 
@@ -907,10 +734,7 @@ fn stored_zeros_become_holes_when_asked_for() {
     bytes[100_000..900_000].fill(0);
     world.write("source/zeros", &bytes);
     let snapshot = world.backup();
-    world.check(RestoreOptions {
-        sparse: true,
-        ..world.options(&snapshot)
-    });
+    world.check(RestoreOptions { sparse: true, ..world.options(&snapshot) });
     let blocks = fs::metadata(world.path("target/zeros")).unwrap().blocks();
     assert!(blocks * 512 < 400_000, "{blocks}");
 }
@@ -922,13 +746,7 @@ fn cancelled_it_leaves_nothing_that_passes_for_whole() {
         world.write(&format!("source/{number:02}"), noise(number, 300_000));
     }
     let snapshot = world.backup();
-    let job = start(
-        world.repo.clone(),
-        RestoreOptions {
-            items: true,
-            ..world.options(&snapshot)
-        },
-    );
+    let job = start(world.repo.clone(), RestoreOptions { items: true, ..world.options(&snapshot) });
     let control = job.control();
     let mut seen = 0;
     let result = job.wait(|_| {
@@ -962,16 +780,9 @@ fn leftovers_are_gone_on_with() {
     // As a cut run leaves it: half of it, under the name it has until it is whole.
     let hash = page::boundary_hash(b"large");
     let part = lastgood_host::target::temporary_name(hash);
-    let part = world
-        .path("target")
-        .join(std::ffi::OsStr::from_bytes(&part));
+    let part = world.path("target").join(std::ffi::OsStr::from_bytes(&part));
     fs::rename(world.path("target/large"), &part).unwrap();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&part)
-        .unwrap()
-        .set_len(1 << 19)
-        .unwrap();
+    fs::OpenOptions::new().write(true).open(&part).unwrap().set_len(1 << 19).unwrap();
     let report = world.check(world.options(&snapshot));
     assert_eq!(report.counts.bytes_written, 1 << 19);
     assert!(!part.exists());
@@ -984,10 +795,7 @@ fn the_repository_is_no_target() {
     let snapshot = world.backup();
     for target in ["repository", "repository/new/deeper"] {
         let target = world.path(target);
-        let error = world.try_restore(RestoreOptions {
-            target,
-            ..world.options(&snapshot)
-        });
+        let error = world.try_restore(RestoreOptions { target, ..world.options(&snapshot) });
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid);
     }
     assert!(!world.path("repository/new").exists());
@@ -1002,10 +810,7 @@ fn an_existing_target_keeps_its_own_metadata() {
     world.write("target/other", "other");
     fs::set_permissions(world.path("target"), fs::Permissions::from_mode(0o751)).unwrap();
     world.restore(world.options(&snapshot));
-    assert_eq!(
-        fs::metadata(world.path("target")).unwrap().mode() & 0o7777,
-        0o751
-    );
+    assert_eq!(fs::metadata(world.path("target")).unwrap().mode() & 0o7777, 0o751);
 }
 
 #[test]
@@ -1014,48 +819,26 @@ fn verify_names_every_difference() {
     fill(&world);
     let snapshot = world.backup();
     let verify = || {
-        let options = VerifyOptions {
-            host_id: HOST,
-            ..VerifyOptions::new(snapshot.clone())
-        };
-        lastgood::verify::start(world.repo.clone(), options)
-            .wait(drop)
-            .unwrap()
+        let options = VerifyOptions { host_id: HOST, ..VerifyOptions::new(snapshot.clone()) };
+        lastgood::verify::start(world.repo.clone(), options).wait(drop).unwrap()
     };
     let report = verify();
-    assert_eq!(
-        (report.different, report.problems.errors),
-        (0, 0),
-        "{:?}",
-        report.differences
-    );
+    assert_eq!((report.different, report.problems.errors), (0, 0), "{:?}", report.differences);
     assert!(report.bytes > 2_000_000);
 
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(world.path("source/repeats"))
-        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(world.path("source/repeats")).unwrap();
     let times = file.metadata().unwrap().modified().unwrap();
     file.write_all_at(b"y", 999_999).unwrap();
     file.set_modified(times).unwrap();
     fs::remove_file(world.path("source/pipe")).unwrap();
-    fs::set_permissions(
-        world.path("source/empty"),
-        fs::Permissions::from_mode(0o600),
-    )
-    .unwrap();
+    fs::set_permissions(world.path("source/empty"), fs::Permissions::from_mode(0o600)).unwrap();
     world.write("source/zzz", "new");
     let report = verify();
     let mut found: Vec<(String, Change)> = report
         .differences
         .iter()
         .map(|difference| {
-            let name = difference
-                .path
-                .file_name()
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
+            let name = difference.path.file_name().unwrap().to_string_lossy().into_owned();
             (name, difference.change)
         })
         .collect();
@@ -1067,10 +850,8 @@ fn verify_names_every_difference() {
         ("source", Change::Metadata),
         ("zzz", Change::Deleted),
     ];
-    let expected: Vec<(String, Change)> = expected
-        .iter()
-        .map(|(name, change)| ((*name).to_owned(), *change))
-        .collect();
+    let expected: Vec<(String, Change)> =
+        expected.iter().map(|(name, change)| ((*name).to_owned(), *change)).collect();
     assert_eq!(found, expected);
 }
 

@@ -17,14 +17,8 @@ pub(super) struct Class {
 impl Class {
     /// Takes what follows `[`, up to and with its `]`.
     pub(super) fn parse(chars: &mut Peekable<Chars<'_>>) -> Result<Self, PatternError> {
-        let negated = chars
-            .next_if(|&first| first == '!' || first == '^')
-            .is_some();
-        let mut class = Self {
-            negated,
-            ascii: [false; 128],
-            wide: Vec::new(),
-        };
+        let negated = chars.next_if(|&first| first == '!' || first == '^').is_some();
+        let mut class = Self { negated, ascii: [false; 128], wide: Vec::new() };
         let mut range_start = None;
         let mut is_first = true;
         loop {
@@ -124,11 +118,7 @@ impl Class {
 }
 
 fn unescape(member: char, chars: &mut Peekable<Chars<'_>>) -> Result<char, PatternError> {
-    if member == '\\' {
-        chars.next().ok_or(PatternError::UnclosedClass)
-    } else {
-        Ok(member)
-    }
+    if member == '\\' { chars.next().ok_or(PatternError::UnclosedClass) } else { Ok(member) }
 }
 
 fn named(name: &str) -> Option<fn(&u8) -> bool> {

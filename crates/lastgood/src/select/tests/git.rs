@@ -20,21 +20,14 @@ struct Git {
 impl Git {
     fn new(paths: &[String]) -> Option<Self> {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let git = Command::new("git")
-            .args(["init", "-q"])
-            .current_dir(&directory)
-            .output();
+        let git = Command::new("git").args(["init", "-q"]).current_dir(&directory).output();
         if !git.is_ok_and(|output| output.status.success()) {
             return None;
         }
         for path in paths {
             let path = directory.path().join(path);
             let is_directory = path.as_os_str().as_bytes().ends_with(b"/");
-            let parent = if is_directory {
-                Some(&*path)
-            } else {
-                path.parent()
-            };
+            let parent = if is_directory { Some(&*path) } else { path.parent() };
             std::fs::create_dir_all(parent.expect("a parent")).expect("directory is made");
             if !is_directory {
                 std::fs::write(path, "").expect("file is written");
@@ -55,15 +48,11 @@ impl Git {
             .stdout(Stdio::piped())
             .spawn()
             .expect("git starts");
-        let names: Vec<String> = paths
-            .iter()
-            .map(|path| path.trim_end_matches('/').to_owned() + "\0")
-            .collect();
+        let names: Vec<String> =
+            paths.iter().map(|path| path.trim_end_matches('/').to_owned() + "\0").collect();
         let mut input = git.stdin.take().expect("a pipe");
         let writer = std::thread::spawn(move || {
-            input
-                .write_all(names.concat().as_bytes())
-                .expect("git reads");
+            input.write_all(names.concat().as_bytes()).expect("git reads");
         });
         let output = git.wait_with_output().expect("git ends");
         writer.join().expect("the writer ends");
@@ -71,9 +60,7 @@ impl Git {
         let fields: Vec<&[u8]> = output.stdout.split(|&byte| byte == 0).collect();
         let answers = fields.chunks_exact(4);
         assert_eq!(answers.len(), paths.len(), "one answer per path");
-        answers
-            .map(|answer| !answer[2].is_empty() && !answer[2].starts_with(b"!"))
-            .collect()
+        answers.map(|answer| !answer[2].is_empty() && !answer[2].starts_with(b"!")).collect()
     }
 }
 
@@ -83,15 +70,11 @@ fn compare(git: &Git, patterns: &[String], paths: &[String]) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let file = directory.path().join("rules");
     std::fs::write(&file, &rules).expect("rules are written");
-    let options = SelectOptions {
-        exclude_files: vec![file],
-        ..SelectOptions::default()
-    };
+    let options = SelectOptions { exclude_files: vec![file], ..SelectOptions::default() };
     let ours = match Selection::compile(&options, &["/source/root".into()]) {
-        Ok(selection) => paths
-            .iter()
-            .map(|path| is_excluded(&selection, path.as_bytes()))
-            .collect(),
+        Ok(selection) => {
+            paths.iter().map(|path| is_excluded(&selection, path.as_bytes())).collect()
+        }
         Err(_) if patterns.len() == 1 => vec![false; paths.len()],
         Err(_) => return,
     };
@@ -102,18 +85,15 @@ fn compare(git: &Git, patterns: &[String], paths: &[String]) {
 }
 
 fn paths() -> Vec<String> {
-    let names = [
-        "a", "b", "ab", "a.b", ".a", "a b", "a ", "[a]", "é", "aéb", "A", "b-",
-    ];
+    let names = ["a", "b", "ab", "a.b", ".a", "a b", "a ", "[a]", "é", "aéb", "A", "b-"];
     let mut paths: Vec<String> = names.iter().map(|&name| name.into()).collect();
     for top in ["d", "e.f", "f", "d d"] {
         paths.extend(names.iter().map(|name| format!("{top}/{name}")));
         paths.push(format!("{top}/x/"));
         paths.extend(["a", "b", "d/a"].map(|name| format!("{top}/x/y/{name}")));
     }
-    let odd = [
-        "{a,b}", "\\", "a\\b", "#a", "!a", "a*", "]", "^", "-", "!", "\t", "a\t", "..a", "a..",
-    ];
+    let odd =
+        ["{a,b}", "\\", "a\\b", "#a", "!a", "a*", "]", "^", "-", "!", "\t", "a\t", "..a", "a.."];
     paths.extend(odd.map(String::from));
     paths.extend(["x/", "x/a/", "y/d/", "y/e.f/a"].map(String::from));
     paths
@@ -318,10 +298,7 @@ fn pattern() -> impl Strategy<Value = String> {
     (prefix, path, suffix)
         .prop_map(|(prefix, path, suffix)| format!("{prefix}{path}{suffix}"))
         .prop_filter("git reads it its own way", |pattern| {
-            let mut text = pattern
-                .trim_start_matches('!')
-                .replace("/**", "/")
-                .replace("**/", "/");
+            let mut text = pattern.trim_start_matches('!').replace("/**", "/").replace("**/", "/");
             if text == "**" {
                 text.clear();
             }

@@ -13,10 +13,7 @@ fn refused(kind: ListKind, content: &[u8]) -> String {
 
 #[test]
 fn verbatim_lines_are_taken_as_they_are() {
-    let list = parse(
-        ListKind::Verbatim,
-        b"/a b \n\n#no comment\r\n  /x*\n\xff\xfe",
-    );
+    let list = parse(ListKind::Verbatim, b"/a b \n\n#no comment\r\n  /x*\n\xff\xfe");
     let expected: Vec<PathBuf> = [&b"/a b "[..], b"#no comment", b"  /x*", b"\xff\xfe"]
         .iter()
         .map(|name| OsString::from_vec(name.to_vec()).into())
@@ -31,14 +28,8 @@ fn raw_names_end_in_nul() {
     assert_eq!(list.sources, ["/a\nb", "#c", " "].map(PathBuf::from));
     assert!(parse(ListKind::Raw, b"").sources.is_empty());
     let cut = refused(ListKind::Raw, b"/a\0/b");
-    assert!(
-        cut.starts_with("bad entry in list, name 2: the NUL at its end is missing"),
-        "{cut}"
-    );
-    assert_eq!(
-        refused(ListKind::Raw, b"/a\0\0"),
-        "bad entry in list, name 2: the name is empty"
-    );
+    assert!(cut.starts_with("bad entry in list, name 2: the NUL at its end is missing"), "{cut}");
+    assert_eq!(refused(ListKind::Raw, b"/a\0\0"), "bad entry in list, name 2: the name is empty");
 }
 
 #[test]
@@ -71,27 +62,15 @@ fn patterns_are_expanded_and_comments_skipped() {
 #[test]
 fn bad_lines_are_named() {
     let bad = refused(ListKind::Patterns, b"/a\n/b[\n");
-    assert!(
-        bad.starts_with("bad entry in list, line 2: the class is not closed"),
-        "{bad}"
-    );
+    assert!(bad.starts_with("bad entry in list, line 2: the class is not closed"), "{bad}");
     let bad = refused(ListKind::Verbatim, b"/a\0/b\0");
-    assert!(
-        bad.starts_with("bad entry in list, line 1: holds a NUL"),
-        "{bad}"
-    );
+    assert!(bad.starts_with("bad entry in list, line 1: holds a NUL"), "{bad}");
     let bad = refused(ListKind::Patterns, b"/\xff*");
-    assert!(
-        bad.starts_with("bad entry in list, line 1: a pattern must be UTF-8"),
-        "{bad}"
-    );
+    assert!(bad.starts_with("bad entry in list, line 1: a pattern must be UTF-8"), "{bad}");
 }
 
 #[test]
 fn a_list_that_cannot_be_read_is_named() {
     let error = SourceList::read(ListKind::Raw, Path::new("/nonexistent/list"));
-    assert_eq!(
-        error.expect_err("no such file").to_string(),
-        "cannot read /nonexistent/list"
-    );
+    assert_eq!(error.expect_err("no such file").to_string(), "cannot read /nonexistent/list");
 }

@@ -21,46 +21,22 @@ fn relative_patterns() {
 
 #[test]
 fn the_last_pattern_decides_and_a_parent_that_is_out_stays_out() {
-    check(
-        &["*.log", "!keep.log"],
-        &["keep.log", "x/keep.log"],
-        &["a.log"],
-    );
+    check(&["*.log", "!keep.log"], &["keep.log", "x/keep.log"], &["a.log"]);
     check(&["!keep.log", "*.log"], &[], &["keep.log"]);
     check(&["/x/", "!/x/keep"], &[], &["x/", "x/keep"]);
     check(&["/x/*", "!/x/keep"], &["x/", "x/keep"], &["x/other"]);
-    check(
-        &["/*", "!/keep"],
-        &["keep/", "keep/a"],
-        &["other", "other/keep"],
-    );
+    check(&["/*", "!/keep"], &["keep/", "keep/a"], &["other", "other/keep"]);
 }
 
 #[test]
 fn syntax_that_git_and_the_matcher_read_differently() {
     check(&["{a,b}"], &["a", "b"], &["{a,b}"]);
     check(&["a[!b]c"], &["a/c", "abc"], &["axc"]);
-    check(
-        &["[[:digit:]]x", "[\\]]y", "[\\\\]"],
-        &["ax"],
-        &["1x", "]y", "\\"],
-    );
-    check(
-        &["a b ", "#x", "\\!y"],
-        &["a b", "y"],
-        &["a b ", "#x", "!y"],
-    );
-    check(
-        &["[!^-]z", "[-!^]"],
-        &["-z", "^z", "!z^", "z"],
-        &["az", "-", "!", "^"],
-    );
+    check(&["[[:digit:]]x", "[\\]]y", "[\\\\]"], &["ax"], &["1x", "]y", "\\"]);
+    check(&["a b ", "#x", "\\!y"], &["a b", "y"], &["a b ", "#x", "!y"]);
+    check(&["[!^-]z", "[-!^]"], &["-z", "^z", "!z^", "z"], &["az", "-", "!", "^"]);
     check(&["[!!]q", "[\\!^]"], &["!q"], &["aq", "!", "^"]);
-    check(
-        &["t\t", "n\u{a0}", "back\\\\/"],
-        &["t", "n", "back\\"],
-        &["t\t", "n\u{a0}", "back\\/"],
-    );
+    check(&["t\t", "n\u{a0}", "back\\\\/"], &["t", "n", "back\\"], &["t\t", "n\u{a0}", "back\\/"]);
     check(&["a?b"], &["aéb"], &["axb"]);
     check(&["a??b"], &["axb"], &["aéb"]);
 }
@@ -75,17 +51,9 @@ fn patterns_match_bytes_that_are_no_text() {
 
 #[test]
 fn absolute_patterns_go_on_from_the_source() {
-    check(
-        &["/home/me/tmp"],
-        &["x/tmp", "home/me/tmp"],
-        &["tmp", "tmp/x"],
-    );
+    check(&["/home/me/tmp"], &["x/tmp", "home/me/tmp"], &["tmp", "tmp/x"]);
     check(&["/home/me/tmp", "!/home/me/tmp/"], &["tmp/"], &["tmp"]);
-    check(
-        &["/home/*/.cache"],
-        &["x/.cache", "home/x/.cache"],
-        &[".cache"],
-    );
+    check(&["/home/*/.cache"], &["x/.cache", "home/x/.cache"], &[".cache"]);
     check(&["/home/**/x/y"], &["y"], &["x/y", "a/x/y"]);
     check(&["/home/me/**"], &[], &["a", "b/c"]);
     check(&["/home/you/tmp"], &["tmp"], &["home/you/tmp"]);
@@ -102,11 +70,7 @@ fn a_source_is_out_only_by_a_pattern_that_names_it() {
         let is_out = selection.source(0, &facts(kind)) != Decision::Include;
         assert_eq!(is_out, expected, "{patterns:?}");
     };
-    check(
-        &["me", "*", "/*", "/home", "/home/me/**", "/home/me/*"],
-        DIRECTORY,
-        false,
-    );
+    check(&["me", "*", "/*", "/home", "/home/me/**", "/home/me/*"], DIRECTORY, false);
     check(&["/home/me"], DIRECTORY, true);
     check(&["/home/m?"], FILE, true);
     check(&["/home/m?/"], FILE, false);
@@ -149,10 +113,7 @@ fn exclude_files_come_first_and_give_line_numbers() {
     let file = directory.path().join("rules");
     let lines = "\u{feff}# comment\r\n\r\n*.log  \r\n!keep.log\n\\#x\nsp\\ \n/home/me/abs\n";
     std::fs::write(&file, lines).expect("rules are written");
-    let options = SelectOptions {
-        exclude_files: vec![file.clone()],
-        ..excludes(&["!again.log"])
-    };
+    let options = SelectOptions { exclude_files: vec![file.clone()], ..excludes(&["!again.log"]) };
     let selection = compile(&options, "/home/me");
     for path in ["a.log", "#x", "sp ", "abs"] {
         assert!(is_excluded(&selection, path.as_bytes()), "{path}");
@@ -172,19 +133,13 @@ fn exclude_files_come_first_and_give_line_numbers() {
 fn bad_rules_name_their_place() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let file = directory.path().join("rules");
-    let in_file = SelectOptions {
-        exclude_files: vec![file.clone()],
-        ..SelectOptions::default()
-    };
+    let in_file = SelectOptions { exclude_files: vec![file.clone()], ..SelectOptions::default() };
     let place = file.display();
     let expected = format!("cannot read {place}: No such file or directory (os error 2)");
     assert_eq!(error(&in_file), expected);
     std::fs::write(&file, b"ok\n\ncaf\xe9\n").expect("rules are written");
     let message = error(&in_file);
-    assert!(
-        message.contains(&format!("({place}:3): not UTF-8")),
-        "{message}"
-    );
+    assert!(message.contains(&format!("({place}:3): not UTF-8")), "{message}");
 
     let cases = [
         ("", "nothing to match"),
@@ -197,20 +152,15 @@ fn bad_rules_name_their_place() {
         ("[[:word:]]", "there is no class [:word:]"),
         ("[/]", "the class matches nothing"),
         ("[à-é]", "only ASCII characters can bound a range"),
-        (
-            "a\\",
-            "a backslash at the end escapes nothing; write \\\\ for a backslash",
-        ),
+        ("a\\", "a backslash at the end escapes nothing; write \\\\ for a backslash"),
     ];
     for (pattern, problem) in cases {
         let expected = format!("bad pattern {pattern:?} (--exclude): {problem}");
         assert_eq!(error(&excludes(&[pattern])), expected);
     }
     for spec in [&b""[..], b":x", b"a/b", b".."] {
-        let options = SelectOptions {
-            exclude_if_present: vec![spec.into()],
-            ..SelectOptions::default()
-        };
+        let options =
+            SelectOptions { exclude_if_present: vec![spec.into()], ..SelectOptions::default() };
         assert!(error(&options).starts_with("bad --exclude-if-present"));
     }
 }
@@ -218,23 +168,12 @@ fn bad_rules_name_their_place() {
 #[test]
 fn large_files_are_out_and_nothing_else_that_is_large() {
     let limit = Some(ByteSize(100));
-    let selection = compile(
-        &SelectOptions {
-            exclude_larger_than: limit,
-            ..SelectOptions::default()
-        },
-        "/src",
-    );
+    let selection =
+        compile(&SelectOptions { exclude_larger_than: limit, ..SelectOptions::default() }, "/src");
     let mut scope = selection.enter(0, b"", |_, _| None);
-    let sized = |kind, size| Facts {
-        size,
-        ..facts(kind)
-    };
+    let sized = |kind, size| Facts { size, ..facts(kind) };
     assert_eq!(scope.decide(b"a", &sized(FILE, 100)), Decision::Include);
-    assert_eq!(
-        scope.decide(b"a", &sized(DIRECTORY, 101)),
-        Decision::Include
-    );
+    assert_eq!(scope.decide(b"a", &sized(DIRECTORY, 101)), Decision::Include);
     assert!(matches!(
         scope.decide(b"a", &sized(FILE, 101)),
         Decision::Exclude(Reason::LargerThan { bytes: 100 })
@@ -257,16 +196,9 @@ fn markers_keep_directory_and_marker_only() {
         let is_out = scope.decide(b"other", &facts(FILE)) != Decision::Include;
         assert_eq!(is_out, expected, "{present} {content:?}");
         assert_eq!(scope.content_excluded().is_some(), expected);
-        assert_eq!(
-            scope.decide(present.as_bytes(), &facts(FILE)),
-            Decision::Include
-        );
+        assert_eq!(scope.decide(present.as_bytes(), &facts(FILE)), Decision::Include);
     };
-    check(
-        "CACHEDIR.TAG",
-        &[CACHE_TAG_HEADER, b"\n# made by"].concat(),
-        true,
-    );
+    check("CACHEDIR.TAG", &[CACHE_TAG_HEADER, b"\n# made by"].concat(), true);
     check("CACHEDIR.TAG", b"Signature: 8a477f597d28d17", false);
     check("CACHEDIR.TAG", b"", false);
     check(".nobackup", b"", true);
@@ -281,10 +213,7 @@ fn what_cannot_be_examined_is_left_out_by_name_only() {
     let selection = compile(&excludes(&["x", "y/", "z*", "!z*/"]), "/src");
     let mut scope = selection.enter(0, b"", |_, _| None);
     let mut is_out = |name: &str| scope.decide_unseen(name.as_bytes()) != Decision::Include;
-    assert_eq!(
-        ["x", "y", "z", "a"].map(&mut is_out),
-        [true, false, false, false]
-    );
+    assert_eq!(["x", "y", "z", "a"].map(&mut is_out), [true, false, false, false]);
 }
 
 const MOUNTS: &[u8] = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
@@ -300,10 +229,7 @@ fn device(major: u64, minor: u64) -> u64 {
 #[test]
 fn other_file_systems() {
     let file_systems = FileSystems::parse(MOUNTS);
-    let options = SelectOptions {
-        file_systems,
-        ..SelectOptions::default()
-    };
+    let options = SelectOptions { file_systems, ..SelectOptions::default() };
     let crossing = compile(&options, "/");
     let root = device(8, 1);
     let fs_type = |decision| match decision {
@@ -314,58 +240,32 @@ fn other_file_systems() {
     let types = [(8, 1), (0, 21), (0, 5), (0, 30), (0, 40), (9, 9)]
         .map(|(major, minor)| fs_type(crossing.descend(root, device(major, minor))));
     assert_eq!(types, ["", "proc", "devtmpfs", "", "fuse.portal", ""]);
-    assert_eq!(
-        crossing.descend(device(0, 21), device(0, 21)),
-        Decision::Include
-    );
+    assert_eq!(crossing.descend(device(0, 21), device(0, 21)), Decision::Include);
 
     let staying = compile(
-        &SelectOptions {
-            one_file_system: true,
-            named_devices: vec![device(9, 9)],
-            ..options
-        },
+        &SelectOptions { one_file_system: true, named_devices: vec![device(9, 9)], ..options },
         "/",
     );
     assert_eq!(staying.descend(root, root), Decision::Include);
     assert_eq!(staying.descend(root, device(9, 9)), Decision::Include);
-    assert_eq!(
-        staying.descend(root, device(0, 30)),
-        Decision::Exclude(&Reason::OtherFileSystem)
-    );
-    assert_eq!(
-        staying.descend(device(0, 30), device(0, 30)),
-        Decision::Include
-    );
+    assert_eq!(staying.descend(root, device(0, 30)), Decision::Exclude(&Reason::OtherFileSystem));
+    assert_eq!(staying.descend(device(0, 30), device(0, 30)), Decision::Include);
 }
 
 #[test]
 fn own_directories_are_out_even_as_a_source() {
-    let own = OwnDirectory {
-        path: "/src/repo".into(),
-        file_id: (7, 42),
-        holds: OwnContent::Repository,
-    };
-    let options = SelectOptions {
-        own_directories: vec![own],
-        ..excludes(&["!repo"])
-    };
+    let own =
+        OwnDirectory { path: "/src/repo".into(), file_id: (7, 42), holds: OwnContent::Repository };
+    let options = SelectOptions { own_directories: vec![own], ..excludes(&["!repo"]) };
     let selection = compile(&options, "/src");
-    let own = Facts {
-        kind: DIRECTORY,
-        size: 0,
-        file_id: (7, 42),
-    };
+    let own = Facts { kind: DIRECTORY, size: 0, file_id: (7, 42) };
     let mut scope = selection.enter(0, b"", |_, _| None);
     let Decision::Exclude(reason) = scope.decide(b"bind-mounted", &own) else {
         panic!("the repository is in");
     };
     assert_eq!(reason.to_string(), "being the repository /src/repo itself");
     assert_eq!(selection.source(0, &own), Decision::Exclude(reason));
-    let elsewhere = Facts {
-        file_id: (8, 42),
-        ..own
-    };
+    let elsewhere = Facts { file_id: (8, 42), ..own };
     assert_eq!(scope.decide(b"repo", &elsewhere), Decision::Include);
 }
 
@@ -402,14 +302,8 @@ fn explanations() {
     let cases = [
         ("/home/me/fine", "included: no rule excludes it".into()),
         ("/home/me", "included: no rule excludes it".into()),
-        (
-            "/home/me/a.log",
-            format!("excluded by pattern *.log ({rules}:1)"),
-        ),
-        (
-            "/home/me/keep.log",
-            format!("included again by pattern !keep.log ({rules}:3)"),
-        ),
+        ("/home/me/a.log", format!("excluded by pattern *.log ({rules}:1)")),
+        ("/home/me/keep.log", format!("included again by pattern !keep.log ({rules}:3)")),
         (
             "/home/me/tmp/keep.log",
             format!(
@@ -423,10 +317,7 @@ fn explanations() {
              (--exclude-caches)"
                 .into(),
         ),
-        (
-            "/home/me/cache/CACHEDIR.TAG",
-            "included: no rule excludes it".into(),
-        ),
+        ("/home/me/cache/CACHEDIR.TAG", "included: no rule excludes it".into()),
         (
             "/home/me/cache/x",
             "excluded because its parent /home/me/cache is excluded by the file CACHEDIR.TAG \
@@ -448,14 +339,8 @@ fn explanations() {
              of type proc"
                 .into(),
         ),
-        (
-            "/etc",
-            "excluded: no source holds it (there is no such path now)".into(),
-        ),
-        (
-            "/home/me/new/",
-            "included: no rule excludes it (there is no such path now)".into(),
-        ),
+        ("/etc", "excluded: no source holds it (there is no such path now)".into()),
+        ("/home/me/new/", "included: no rule excludes it (there is no such path now)".into()),
         (
             "/home/me/secret/x",
             "excluded because its parent /home/me/secret is excluded by pattern /home/me/secret \
