@@ -3,7 +3,7 @@
 //! A *group* is the plaintext of many blobs, one after the other, compressed as a whole. Its stored
 //! bytes are cut into *frames* of one size and each frame is sealed with its number as nonce under
 //! a key of the group's own. The store sees frames of one size and no blob boundary.
-//! Spec: `docs/format/pack.md`, sections 2 and 3.
+//! Spec: `docs/format/pack.md`, sections 2 to 4.
 
 use aws_lc_rs::aead::Aad;
 use zstd::bulk::{Compressor, Decompressor};

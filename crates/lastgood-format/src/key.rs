@@ -319,7 +319,7 @@ impl RepositoryKeys {
     /// Wraps a session secret so that the root can unwrap it.
     ///
     /// The key it is sealed with depends on the secret itself, so a stuck random source cannot
-    /// make one key seal two secrets. Spec: `docs/format/keys.md`, section 4.
+    /// make one key seal two secrets. Spec: `docs/format/keys.md`, section 6.
     #[must_use]
     pub fn wrap(&self, class: Class, session: SessionId, secret: &Secret) -> Vec<u8> {
         let key = self.wrap_key(class);

@@ -831,7 +831,7 @@ pub enum PackError {
     Shard(usize),
 }
 
-/// Spec: pack §5. The bulk of the pack takes part by tags and checksums only.
+/// Spec: pack §7. The bulk of the pack takes part by tags and checksums only.
 fn pack_id<'a>(header: &[u8], tags: impl Iterator<Item = &'a [u8]>, checksums: &[u8]) -> PackId {
     let mut hasher = blake3::Hasher::new_derive_key("lastgood 2026-11 v1 pack id");
     hasher.update(header);
