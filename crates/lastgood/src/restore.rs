@@ -119,12 +119,7 @@ impl RestoreOptions {
 
 impl std::fmt::Debug for RestoreOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "RestoreOptions({} to {})",
-            self.snapshot.id,
-            self.target.display()
-        )
+        write!(f, "RestoreOptions({} to {})", self.snapshot.id, self.target.display())
     }
 }
 
@@ -164,10 +159,7 @@ fn restore(
         overwrite: options.overwrite,
         delete: options.delete,
         sparse: options.sparse,
-        policy: ApplyPolicy {
-            owner: true,
-            special: options.special || is_own,
-        },
+        policy: ApplyPolicy { owner: true, special: options.special || is_own },
         items: options.items,
         list_differences: false,
         threads: options.threads,
@@ -234,11 +226,7 @@ fn verify_written(
         control.problem(&problem);
         report.problems.push(problem);
     }
-    inner
-        .problems
-        .listed
-        .into_iter()
-        .for_each(|problem| report.problems.push(problem));
+    inner.problems.listed.into_iter().for_each(|problem| report.problems.push(problem));
     report.verified = Some(verified);
     Ok(())
 }
@@ -252,10 +240,7 @@ pub(crate) fn reader(
     let reader = BlobReader::new(repo.clone());
     if let Err(error) = reader.add_snapshot(&record.snapshot) {
         // The index may still know everything.
-        control.note(format!(
-            "the list of the snapshot's packs cannot be read: {}",
-            chain(&error)
-        ));
+        control.note(format!("the list of the snapshot's packs cannot be read: {}", chain(&error)));
     }
     Ok(reader)
 }
@@ -280,18 +265,12 @@ fn open_target(options: &RestoreOptions, scope: &Scope) -> Result<(Option<Target
     if !is_there && options.dry_run {
         return Ok((None, true));
     }
-    let target = if options.dry_run {
-        Target::open_existing(path)
-    } else {
-        Target::open(path)
-    };
+    let target = if options.dry_run { Target::open_existing(path) } else { Target::open(path) };
     let target = target?;
     let listing = target.root().source().list(&mut ListBuffer::new());
     let is_empty = listing.is_ok_and(|listing| listing.is_empty());
     let original = [b"/", &scope.path[..]].concat();
-    let is_original = path
-        .canonicalize()
-        .is_ok_and(|path| path.as_os_str().as_bytes() == original);
+    let is_original = path.canonicalize().is_ok_and(|path| path.as_os_str().as_bytes() == original);
     Ok((Some(target), !is_there || is_empty || is_original))
 }
 
@@ -302,9 +281,7 @@ fn refuse_repository(repo: &Repository, target: &Path) -> Result<(), Error> {
         return Ok(());
     };
     let absolute = std::path::absolute(target).unwrap_or_else(|_| target.to_path_buf());
-    let existing = absolute
-        .ancestors()
-        .find_map(|path| path.canonicalize().ok());
+    let existing = absolute.ancestors().find_map(|path| path.canonicalize().ok());
     if existing.is_some_and(|path| path.starts_with(&location)) {
         let message = format!(
             "the target {} is inside the repository {}",

@@ -114,10 +114,7 @@ pub(crate) struct OpenRing<T> {
 
 impl<T> OpenRing<T> {
     pub(crate) fn new(max: usize) -> Self {
-        Self {
-            ring: Mutex::default(),
-            max,
-        }
+        Self { ring: Mutex::default(), max }
     }
 
     /// Notes that `slot` was filled. The caller may hold it locked.

@@ -76,17 +76,11 @@ impl EntryTask {
     pub(crate) fn leave(self, ctx: &Context<'_>, outcome: Option<Outcome>) {
         if let Some(group) = &self.group {
             let is_same_file = !ctx.writes
-                || matches!(
-                    outcome,
-                    Some(Outcome::Equal | Outcome::Changed(Change::Metadata))
-                );
+                || matches!(outcome, Some(Outcome::Equal | Outcome::Changed(Change::Metadata)));
             let leader = outcome.map(|_| Leader {
                 directory: self.folder.relative_path(b""),
                 name: self.entry.name.clone(),
-                file_id: self
-                    .existing
-                    .filter(|_| is_same_file)
-                    .map(|stat| stat.file_id()),
+                file_id: self.existing.filter(|_| is_same_file).map(|stat| stat.file_id()),
             });
             group.settle(ctx, leader);
         }
@@ -113,10 +107,8 @@ impl EntryTask {
                 return self.settle_metadata(ctx, existing);
             }
         }
-        let is_device = matches!(
-            self.entry.node,
-            Node::CharDevice { .. } | Node::BlockDevice { .. }
-        );
+        let is_device =
+            matches!(self.entry.node, Node::CharDevice { .. } | Node::BlockDevice { .. });
         if is_device && !ctx.policy.special {
             ctx.record.withheld_device(|| self.path(ctx));
             return Ok(Outcome::Skipped);
@@ -232,12 +224,10 @@ impl EntryTask {
             } else if is_file && details().flags != wanted.flags {
                 directory.unlock_entry(name)?;
                 let file = directory.open_file(name)?;
-                ctx.record
-                    .unset(file.apply(&wanted, ctx.policy), || self.path(ctx));
+                ctx.record.unset(file.apply(&wanted, ctx.policy), || self.path(ctx));
             } else {
                 let node = directory.open_node(name)?;
-                ctx.record
-                    .unset(node.apply(&wanted, ctx.policy), || self.path(ctx));
+                ctx.record.unset(node.apply(&wanted, ctx.policy), || self.path(ctx));
             }
         }
         Ok(Outcome::Changed(Change::Metadata))
@@ -262,13 +252,7 @@ impl Made {
 
 /// Whether a file has content that is stored.
 pub(crate) const fn has_content(node: &Node) -> bool {
-    matches!(
-        node,
-        Node::File {
-            content: Content::Chunk(_) | Content::Recipe(_),
-            ..
-        }
-    )
+    matches!(node, Node::File { content: Content::Chunk(_) | Content::Recipe(_), .. })
 }
 
 /// See [`EntryTask::part_name`].

@@ -159,10 +159,7 @@ impl Folder {
         // One that was never opened was never needed.
         let is_there = self.exists.load(Ordering::Relaxed);
         let is_changed = self.is_changed.load(Ordering::Relaxed);
-        let Some(wanted) = self
-            .wanted
-            .as_ref()
-            .filter(|_| ctx.writes && is_there && is_changed)
+        let Some(wanted) = self.wanted.as_ref().filter(|_| ctx.writes && is_there && is_changed)
         else {
             return;
         };

@@ -63,14 +63,7 @@ impl LargeFile {
         };
         let part = task.part_name();
         let (reader, writer) = (Slot::default(), Slot::default());
-        Arc::new(Self {
-            task,
-            form,
-            part,
-            reader,
-            writer,
-            state: Mutex::default(),
-        })
+        Arc::new(Self { task, form, part, reader, writer, state: Mutex::default() })
     }
 
     /// Whether there is something that it may be equal to.
@@ -85,11 +78,7 @@ impl LargeFile {
             return Ok(reader.clone());
         }
         let directory = self.task.folder.open(ctx)?;
-        let name = if self.form == Form::Resumed {
-            &self.part
-        } else {
-            &self.task.entry.name
-        };
+        let name = if self.form == Form::Resumed { &self.part } else { &self.task.entry.name };
         let open = || open_source(&directory, name);
         let reader = match open() {
             Err(error) if error.is_denied() && ctx.writes => {
@@ -127,11 +116,7 @@ impl LargeFile {
                 file
             }
             form => {
-                let name = if form == Form::InPlace {
-                    name
-                } else {
-                    &self.part
-                };
+                let name = if form == Form::InPlace { name } else { &self.part };
                 match directory.open_file(name) {
                     Err(error) if error.is_denied() => {
                         directory.unlock_entry(name)?;
@@ -174,11 +159,7 @@ impl LargeFile {
             }
             let stroke = if tiled.is_empty() { 1 } else { tiles.min(left) };
             let stroke_bytes = stroke as usize * bytes.len();
-            let piece = if tiled.is_empty() {
-                bytes
-            } else {
-                &tiled[..stroke_bytes]
-            };
+            let piece = if tiled.is_empty() { bytes } else { &tiled[..stroke_bytes] };
             write_bytes(&writer, piece, position, ctx.sparse, is_blank)?;
             ctx.record.bytes(piece.len() as u64, 0);
             ctx.control.add_done(0, piece.len() as u64);
@@ -305,8 +286,7 @@ impl LargeFile {
         if let (Plan::Replace, Some(existing)) = (self.task.plan, &self.task.existing) {
             crate::restore::entry::clear(ctx, &directory, &self.task.entry.name, existing)?;
         }
-        self.task
-            .put_in_place(ctx, &directory, name, || writer.apply(&wanted, ctx.policy))?;
+        self.task.put_in_place(ctx, &directory, name, || writer.apply(&wanted, ctx.policy))?;
         if self.form != Form::InPlace {
             self.task.folder.touch();
         }
@@ -331,10 +311,7 @@ pub(crate) fn write_bytes(
         // Blocks of the file, not of the chunk: only a whole block can be a hole.
         let is_hole = |at: usize| {
             let end = block_end(offset, at, bytes.len());
-            (
-                end - at == BLOCK_BYTES && compare::is_zero(&bytes[at..end]),
-                end,
-            )
+            (end - at == BLOCK_BYTES && compare::is_zero(&bytes[at..end]), end)
         };
         let (hole, mut end) = is_hole(done);
         while end < bytes.len() {

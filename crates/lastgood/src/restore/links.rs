@@ -131,10 +131,7 @@ impl Links {
             None if left == 0 => Role::Alone,
             None => {
                 let state = Mutex::new(State::Pending(Vec::new()));
-                let group = Arc::new(Group {
-                    node: node.clone(),
-                    state,
-                });
+                let group = Arc::new(Group { node: node.clone(), state });
                 self.met.insert(number, group.clone());
                 Role::First(group)
             }
@@ -178,12 +175,7 @@ fn follow(ctx: &Context<'_>, task: EntryTask, leader: Option<&Leader>) {
         None => {
             ctx.record.failed();
             let message = "the file that it is another name of could not be restored".to_owned();
-            ctx.record.trouble(
-                task.path(ctx),
-                ctx.verb(),
-                message,
-                crate::job::Severity::Error,
-            );
+            ctx.record.trouble(task.path(ctx), ctx.verb(), message, crate::job::Severity::Error);
         }
     }
     ctx.control.add_done(1, task.bytes());
@@ -211,9 +203,7 @@ fn link(ctx: &Context<'_>, task: &EntryTask, leader: &Leader) -> Result<Outcome,
     let directory = task.folder.open(ctx)?;
     task.folder.touch();
     match &task.existing {
-        None => with_permission(&directory, || {
-            directory.hard_link(name, &from, &leader.name)
-        })?,
+        None => with_permission(&directory, || directory.hard_link(name, &from, &leader.name))?,
         Some(existing) if existing.kind == Kind::Directory => {
             clear(ctx, &directory, name, existing)?;
             directory.hard_link(name, &from, &leader.name)?;

@@ -124,12 +124,7 @@ pub(crate) struct Inner {
 
 impl<'a> Record<'a> {
     pub(crate) fn new(control: &'a Control, items: bool, list_differences: bool) -> Self {
-        Self {
-            control,
-            items,
-            list_differences,
-            inner: Mutex::default(),
-        }
+        Self { control, items, list_differences, inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -137,9 +132,7 @@ impl<'a> Record<'a> {
     }
 
     pub(crate) fn into_inner(self) -> Inner {
-        self.inner
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An entry is done: it was as it should be, or was changed, or left alone.
@@ -165,19 +158,12 @@ impl<'a> Record<'a> {
         }
         let path = path();
         if let (Outcome::Changed(change), true) = (outcome, is_listed) {
-            inner.differences.push(Difference {
-                path: path.clone(),
-                change,
-            });
+            inner.differences.push(Difference { path: path.clone(), change });
         }
         // Sending waits for its reader, and nobody else may wait for that.
         drop(inner);
         if self.items {
-            self.control.item(|| Item {
-                path,
-                action,
-                bytes,
-            });
+            self.control.item(|| Item { path, action, bytes });
         }
     }
 
@@ -212,12 +198,7 @@ impl<'a> Record<'a> {
         message: String,
         severity: Severity,
     ) {
-        let problem = Problem {
-            path,
-            during,
-            message,
-            severity,
-        };
+        let problem = Problem { path, during, message, severity };
         self.control.problem(&problem);
         self.lock().problems.push(problem);
     }
@@ -228,10 +209,7 @@ impl<'a> Record<'a> {
         let message = format!("bytes {start} to {end} are lost: {}", chain(error));
         let mut inner = self.lock();
         if inner.damaged.len() < Problems::LISTED_MAX {
-            inner.damaged.push(Damaged {
-                path: path.clone(),
-                range,
-            });
+            inner.damaged.push(Damaged { path: path.clone(), range });
         }
         drop(inner);
         self.trouble(path, "restore", message, Severity::Error);
@@ -267,12 +245,7 @@ impl<'a> Record<'a> {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => {
                 let (_, what, why) = slot.key().clone();
-                slot.insert(NotSet {
-                    what,
-                    why,
-                    count: 0,
-                    paths: Vec::new(),
-                })
+                slot.insert(NotSet { what, why, count: 0, paths: Vec::new() })
             }
         };
         not_set.count += 1;

@@ -154,10 +154,7 @@ impl Run<'_> {
 
     /// The target as a folder, with what it is to look like.
     fn root(&self, ctx: &Context<'_>) -> Result<Arc<Folder>, HostError> {
-        let open = self
-            .target
-            .map(|target| target.directory(b""))
-            .transpose()?;
+        let open = self.target.map(|target| target.directory(b"")).transpose()?;
         let (Some(entry), Some(directory)) = (self.scope.entry.clone(), &open) else {
             return Ok(Folder::root(open, None));
         };
@@ -173,13 +170,8 @@ impl Run<'_> {
             return Ok(Folder::root(open, None));
         }
         let differs = differs(&wanted);
-        let outcome = if differs {
-            Outcome::Changed(Change::Metadata)
-        } else {
-            Outcome::Equal
-        };
-        ctx.record
-            .done(outcome, 0, || ctx.target_path.to_path_buf());
+        let outcome = if differs { Outcome::Changed(Change::Metadata) } else { Outcome::Equal };
+        ctx.record.done(outcome, 0, || ctx.target_path.to_path_buf());
         let root = Folder::root(open, Some(entry));
         if differs {
             root.touch();

@@ -42,11 +42,7 @@ impl Scope {
         if !subpath.starts_with(b"/") {
             path = common_directory(&snapshot.sources);
         }
-        path.extend(
-            subpath
-                .split(|byte| *byte == b'/')
-                .filter(|name| !name.is_empty()),
-        );
+        path.extend(subpath.split(|byte| *byte == b'/').filter(|name| !name.is_empty()));
         let (mut tree, mut entry) = (snapshot.tree, None);
         let (root, mut walked) = (snapshot.tree, Vec::new());
         for (index, name) in path.iter().enumerate() {
@@ -59,12 +55,7 @@ impl Scope {
                 }
                 _ if index + 1 == path.len() && !full_paths => {
                     let only = Some(path.join(&b'/'));
-                    return Ok(Self {
-                        tree,
-                        path: walked.join(&b'/'),
-                        entry: None,
-                        only,
-                    });
+                    return Ok(Self { tree, path: walked.join(&b'/'), entry: None, only });
                 }
                 _ if index + 1 == path.len() => {}
                 _ => return Err(not_found(&path)),
@@ -72,19 +63,9 @@ impl Scope {
         }
         if full_paths {
             let only = Some(path.join(&b'/')).filter(|only| !only.is_empty());
-            return Ok(Self {
-                tree: root,
-                path: Vec::new(),
-                entry: None,
-                only,
-            });
+            return Ok(Self { tree: root, path: Vec::new(), entry: None, only });
         }
-        Ok(Self {
-            tree,
-            path: walked.join(&b'/'),
-            entry,
-            only: None,
-        })
+        Ok(Self { tree, path: walked.join(&b'/'), entry, only: None })
     }
 
     /// Start of every path that is meant.
@@ -95,8 +76,7 @@ impl Scope {
     /// Whether the entry at `path` is meant, and what `choose` has to say of it if so.
     pub(crate) fn choice(&self, choose: Option<&Choose>, path: &[u8], directory: bool) -> Choice {
         let is_below = |path: &[u8], of: &[u8]| {
-            path.strip_prefix(of)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         match &self.only {
             Some(only) if !is_below(path, only) => {
@@ -172,19 +152,14 @@ fn child(reader: &BlobReader, tree: BlobId, name: &[u8]) -> Result<Option<Entry>
 /// The names that lead to the deepest path which is above, or is, every source.
 fn common_directory(sources: &[Vec<u8>]) -> Vec<&[u8]> {
     fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-        path.split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
+        path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
     }
     let Some((first, rest)) = sources.split_first() else {
         return Vec::new();
     };
     let mut common: Vec<&[u8]> = names(first).collect();
     for source in rest {
-        let shared = common
-            .iter()
-            .zip(names(source))
-            .take_while(|(a, b)| **a == *b)
-            .count();
+        let shared = common.iter().zip(names(source)).take_while(|(a, b)| **a == *b).count();
         common.truncate(shared);
     }
     common

@@ -110,9 +110,7 @@ impl<'a> Walk<'a> {
                     {
                         let message = "directories are nested too deeply".to_owned();
                         let at = below.folder.path(self.ctx, b"");
-                        self.ctx
-                            .record
-                            .trouble(at, self.ctx.verb(), message, Severity::Error);
+                        self.ctx.record.trouble(at, self.ctx.verb(), message, Severity::Error);
                         below.folder.release(self.ctx);
                     } else {
                         levels.extend(below);
@@ -145,9 +143,7 @@ impl<'a> Walk<'a> {
         };
         self.ctx.record.failed();
         let message = format!("some of what is in it is lost: {}", chain(&error));
-        self.ctx
-            .record
-            .trouble(path, self.ctx.verb(), message, Severity::Error);
+        self.ctx.record.trouble(path, self.ctx.verb(), message, Severity::Error);
     }
 
     /// Begins a directory. What is in the target is listed before anything is changed.
@@ -169,32 +165,16 @@ impl<'a> Walk<'a> {
             false => None,
         };
         let pages = Pages::new(self.ctx.reader, BlobKind::Tree, tree);
-        Ok(Level {
-            folder,
-            pages,
-            existing,
-            path_bytes: path.len(),
-            has_gap: false,
-        })
+        Ok(Level { folder, pages, existing, path_bytes: path.len(), has_gap: false })
     }
 
     fn list(&mut self, folder: &Arc<Folder>, path: &[u8]) -> Result<Existing, HostError> {
         let directory = folder.open(self.ctx)?;
         let listing = directory.source().list(&mut self.buffer)?;
-        let deletes = self.ctx.delete
-            && self
-                .sources
-                .iter()
-                .any(|source| is_at_or_below(path, source));
+        let deletes =
+            self.ctx.delete && self.sources.iter().any(|source| is_at_or_below(path, source));
         let has_leftovers = listing.names().any(is_temporary_name);
-        Ok(Existing {
-            directory,
-            listing,
-            next: 0,
-            deletes,
-            has_leftovers,
-            claimed: Vec::new(),
-        })
+        Ok(Existing { directory, listing, next: 0, deletes, has_leftovers, claimed: Vec::new() })
     }
 
     /// Plans what is to be done about one entry. Returns the directory it is, to be gone down into.
@@ -213,16 +193,11 @@ impl<'a> Walk<'a> {
             return None;
         }
         let name = entry.name.clone();
-        let stat = match level
-            .existing
-            .as_mut()
-            .map_or(Ok(None), |there| there.stat(&name))
-        {
+        let stat = match level.existing.as_mut().map_or(Ok(None), |there| there.stat(&name)) {
             Ok(stat) => stat,
             Err(error) => {
                 self.ctx.record.failed();
-                self.ctx
-                    .host_error(level.folder.path(self.ctx, &name), &error);
+                self.ctx.host_error(level.folder.path(self.ctx, &name), &error);
                 return None;
             }
         };
@@ -270,15 +245,9 @@ impl<'a> Walk<'a> {
                     ctx.host_error(at(), &error);
                     return None;
                 }
-                (
-                    Folder::missing(&level.folder, entry),
-                    Outcome::Changed(Change::Kind),
-                )
+                (Folder::missing(&level.folder, entry), Outcome::Changed(Change::Kind))
             }
-            None => (
-                Folder::missing(&level.folder, entry),
-                Outcome::Changed(Change::Created),
-            ),
+            None => (Folder::missing(&level.folder, entry), Outcome::Changed(Change::Created)),
         };
         let is_there = stat.is_some_and(|stat| stat.kind == Kind::Directory);
         if is_wanted {
@@ -333,11 +302,7 @@ impl<'a> Walk<'a> {
         if differs || is_unlocked {
             folder.touch();
         }
-        let outcome = if differs {
-            Outcome::Changed(Change::Metadata)
-        } else {
-            Outcome::Equal
-        };
+        let outcome = if differs { Outcome::Changed(Change::Metadata) } else { Outcome::Equal };
         Ok((folder, outcome))
     }
 
@@ -352,13 +317,7 @@ impl<'a> Walk<'a> {
         let has_leftover = leftover.is_some_and(|there| there.claim(&entry.name));
         let role = self.links.meet(path, &entry.node, plan != Plan::Skip);
         let folder = level.folder.clone();
-        let mut task = EntryTask {
-            folder,
-            entry,
-            existing: stat,
-            plan,
-            group: None,
-        };
+        let mut task = EntryTask { folder, entry, existing: stat, plan, group: None };
         match role {
             Role::Alone => {}
             Role::First(group) => task.group = Some(group),
@@ -370,14 +329,8 @@ impl<'a> Walk<'a> {
         }
         let size = task.bytes();
         match task.entry.node {
-            Node::File {
-                content: Content::Chunk(id),
-                ..
-            } => {
-                match u32::try_from(size)
-                    .ok()
-                    .filter(|&bytes| bytes as usize <= BLOB_BYTES_MAX)
-                {
+            Node::File { content: Content::Chunk(id), .. } => {
+                match u32::try_from(size).ok().filter(|&bytes| bytes as usize <= BLOB_BYTES_MAX) {
                     Some(bytes) => self.window.chunk(id, bytes, To::Whole(Box::new(task))),
                     None => {
                         ctx.record.damaged(task.path(ctx), 0..size, &WrongSize);
@@ -386,10 +339,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            Node::File {
-                content: Content::Recipe(id),
-                ..
-            } => {
+            Node::File { content: Content::Recipe(id), .. } => {
                 let file = LargeFile::new(task, has_leftover && ctx.writes);
                 self.recipe(&file, id, size);
                 file.release(ctx);
@@ -418,11 +368,7 @@ impl<'a> Walk<'a> {
             offset = end;
             match part {
                 Ok(Part::Chunk { id, bytes }) => {
-                    let to = To::Part {
-                        file: file.clone(),
-                        offset: start,
-                        count: 1,
-                    };
+                    let to = To::Part { file: file.clone(), offset: start, count: 1 };
                     self.window.chunk(id, bytes, to);
                 }
                 Ok(Part::Repeat { id, bytes, count }) => {
@@ -432,10 +378,7 @@ impl<'a> Walk<'a> {
                     ctx.control.add_done(0, length);
                     if file.may_hold() {
                         let file = file.clone();
-                        self.window.plain(Plain::Hole {
-                            file,
-                            range: start..end,
-                        });
+                        self.window.plain(Plain::Hole { file, range: start..end });
                     }
                 }
                 Err(gap) => {
@@ -449,8 +392,7 @@ impl<'a> Walk<'a> {
             }
         }
         if offset != size {
-            ctx.record
-                .damaged(file.task.path(ctx), offset..size, &WrongSize);
+            ctx.record.damaged(file.task.path(ctx), offset..size, &WrongSize);
             file.is_damaged();
         }
     }
@@ -461,11 +403,7 @@ impl<'a> Walk<'a> {
         let mut left = count;
         while left > 0 && !self.ctx.is_stopped() {
             let some = left.min((REPEAT_BYTES / u64::from(bytes)).max(1));
-            let to = To::Part {
-                file: file.clone(),
-                offset,
-                count: some,
-            };
+            let to = To::Part { file: file.clone(), offset, count: some };
             self.window.chunk(id, bytes, to);
             offset += some * u64::from(bytes);
             left -= some;
@@ -503,10 +441,7 @@ impl<'a> Walk<'a> {
             push(path, &found);
             if (self.choose)(path, is_directory) == Choice::Restore {
                 let folder = level.folder.clone();
-                self.window.plain(Plain::Delete {
-                    folder,
-                    name: found,
-                });
+                self.window.plain(Plain::Delete { folder, name: found });
             }
         }
         path.truncate(level.path_bytes);
@@ -517,17 +452,10 @@ impl<'a> Walk<'a> {
         let Some(existing) = level.existing.as_ref().filter(|there| there.deletes) else {
             return;
         };
-        for name in existing
-            .listing
-            .names()
-            .filter(|name| is_temporary_name(name))
-        {
+        for name in existing.listing.names().filter(|name| is_temporary_name(name)) {
             if !existing.claimed.iter().any(|claimed| **claimed == *name) {
                 let folder = level.folder.clone();
-                self.window.plain(Plain::Delete {
-                    folder,
-                    name: name.into(),
-                });
+                self.window.plain(Plain::Delete { folder, name: name.into() });
             }
         }
     }
@@ -578,9 +506,7 @@ fn push(path: &mut Vec<u8>, name: &[u8]) {
 fn is_at_or_below(path: &[u8], source: &[u8]) -> bool {
     let source = source.strip_prefix(b"/").unwrap_or(source);
     source.is_empty()
-        || path
-            .strip_prefix(source)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        || path.strip_prefix(source).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// Bytes of a run of equal chunks that one worker writes.

@@ -47,11 +47,7 @@ pub(crate) enum To {
     /// It is a whole file.
     Whole(Box<EntryTask>),
     /// It is in a file `count` times from `offset` on.
-    Part {
-        file: Arc<LargeFile>,
-        offset: u64,
-        count: u64,
-    },
+    Part { file: Arc<LargeFile>, offset: u64, count: u64 },
 }
 
 /// What needs nothing that is stored.
@@ -59,15 +55,9 @@ pub(crate) enum Plain {
     /// See [`EntryTask::restore_plain`].
     Entry(Box<EntryTask>),
     /// A hole in a file.
-    Hole {
-        file: Arc<LargeFile>,
-        range: Range<u64>,
-    },
+    Hole { file: Arc<LargeFile>, range: Range<u64> },
     /// Something that the snapshot does not have.
-    Delete {
-        folder: Arc<Folder>,
-        name: Box<[u8]>,
-    },
+    Delete { folder: Arc<Folder>, name: Box<[u8]> },
 }
 
 /// Bounds what is planned and not done: [`Ticket`]s for it are given out and come back when done.
@@ -86,10 +76,7 @@ pub(crate) struct Ticket {
 impl Ticket {
     fn new(gate: &Arc<Gate>, uses: usize) -> Self {
         *lock(&gate.out) += uses;
-        Self {
-            gate: gate.clone(),
-            uses,
-        }
+        Self { gate: gate.clone(), uses }
     }
 }
 
@@ -105,10 +92,7 @@ impl Gate {
     fn wait(&self, uses: usize) {
         let mut out = lock(&self.out);
         while *out > uses {
-            out = self
-                .came_back
-                .wait(out)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            out = self.came_back.wait(out).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 }
@@ -151,14 +135,8 @@ impl<'a> Window<'a> {
 
     /// Plans to bring a chunk of `bytes` bytes to where it belongs.
     pub(crate) fn chunk(&mut self, id: BlobId, bytes: u32, to: To) {
-        let mut blob = BlobEntry {
-            id,
-            kind: BlobKind::Chunk,
-            base: None,
-            group: 0,
-            offset: 0,
-            bytes,
-        };
+        let mut blob =
+            BlobEntry { id, kind: BlobKind::Chunk, base: None, group: 0, offset: 0, bytes };
         let mut pack = 0;
         if self.ctx.writes {
             match self.ctx.reader.locate(BlobKind::Chunk, id) {
@@ -167,23 +145,13 @@ impl<'a> Window<'a> {
                     pack = self.number(place.pack);
                 }
                 Err(error) => {
-                    let lost = Use {
-                        pack: 0,
-                        blob,
-                        bytes,
-                        to,
-                    };
+                    let lost = Use { pack: 0, blob, bytes, to };
                     lost.lost(self.ctx, error);
                     return;
                 }
             }
         }
-        self.uses.push(Use {
-            pack,
-            blob,
-            bytes,
-            to,
-        });
+        self.uses.push(Use { pack, blob, bytes, to });
         if self.uses.len() >= self.size {
             self.size = (self.size * 2).min(WINDOW_USES);
             self.flush();
@@ -247,19 +215,12 @@ impl<'a> Window<'a> {
 
 /// Does jobs until there are no more.
 pub(crate) fn work(ctx: &Context<'_>, jobs: &Receiver<Job>) {
-    let mut worker = Worker {
-        ctx,
-        group: GroupBuffers::default(),
-        buffer: Vec::new(),
-    };
+    let mut worker = Worker { ctx, group: GroupBuffers::default(), buffer: Vec::new() };
     for job in jobs {
         match job {
             Job::Group(uses, pack, _ticket) => worker.group(uses, pack),
             Job::Compare(uses, _ticket) => {
-                worker
-                    .keep_equal(uses)
-                    .into_iter()
-                    .for_each(|one| one.differs(ctx));
+                worker.keep_equal(uses).into_iter().for_each(|one| one.differs(ctx));
             }
             Job::Plain(plain, _ticket) => plain.into_iter().for_each(|one| worker.plain(one)),
         }
@@ -305,9 +266,8 @@ impl Worker<'_> {
         }
         let packs = ctx.reader.packs();
         let group = uses.first().map_or(0, |one| one.blob.group);
-        let fetched = packs
-            .open(pack)
-            .and_then(|opened| packs.group(pack, &opened, group, &mut self.group));
+        let fetched =
+            packs.open(pack).and_then(|opened| packs.group(pack, &opened, group, &mut self.group));
         if let Err(error) = fetched {
             let Some(error) = ctx.is_damage(error) else {
                 return uses.into_iter().for_each(|one| one.unfinished(ctx));
@@ -323,13 +283,9 @@ impl Worker<'_> {
             }
             if last.as_ref().is_none_or(|(id, _)| *id != one.blob.id) {
                 let chunk = if one.blob.base.is_some() {
-                    ctx.reader
-                        .blob(BlobKind::Chunk, one.blob.id)
-                        .map(Chunk::Loaded)
+                    ctx.reader.blob(BlobKind::Chunk, one.blob.id).map(Chunk::Loaded)
                 } else {
-                    packs
-                        .whole(pack, &one.blob, &self.group.raw)
-                        .map(Chunk::Here)
+                    packs.whole(pack, &one.blob, &self.group.raw).map(Chunk::Here)
                 };
                 let chunk = match chunk.map_err(|error| ctx.is_damage(error)) {
                     Ok(chunk) => Ok(chunk),
@@ -417,10 +373,7 @@ impl Use {
         let (id, bytes) = (self.blob.id, self.bytes);
         match &self.to {
             To::Whole(task) => {
-                if task
-                    .existing
-                    .is_some_and(|existing| existing.size != u64::from(bytes))
-                {
+                if task.existing.is_some_and(|existing| existing.size != u64::from(bytes)) {
                     return Ok(false);
                 }
                 let directory = task.folder.open(ctx)?;
@@ -432,11 +385,7 @@ impl Use {
                 compare::holds_chunk(repo, &file, id, (bytes, 1), 0, buffer)
             }
             To::Part { file, .. } if file.has_failed() => Ok(true),
-            To::Part {
-                file,
-                offset,
-                count,
-            } => {
+            To::Part { file, offset, count } => {
                 let reader = file.reader(ctx)?;
                 compare::holds_chunk(repo, &reader, id, (bytes, *count), *offset, buffer)
             }
@@ -482,11 +431,7 @@ impl Use {
                 ctx.control.add_done(0, task.bytes());
                 task.finish(ctx, result);
             }
-            To::Part {
-                file,
-                offset,
-                count,
-            } => {
+            To::Part { file, offset, count } => {
                 if !file.has_failed()
                     && let Err(error) = file.write(ctx, bytes, offset, count)
                 {
@@ -539,8 +484,7 @@ impl Use {
             }
             To::Part { file, offset, .. } => {
                 let path = file.task.path(ctx);
-                ctx.record
-                    .damaged(path, offset..offset.saturating_add(bytes), error);
+                ctx.record.damaged(path, offset..offset.saturating_add(bytes), error);
                 file.is_damaged();
                 file.release(ctx);
             }
