@@ -43,31 +43,41 @@ fn check(mkfs: &str, options: &[&str]) {
     };
 
     let Some(mounted) = mount("disk") else { return };
-    let backend = LocalBackend::create(&path("mnt/made/repo")).unwrap();
+    let repo = path("mnt/made/repo");
+    let backend = LocalBackend::create(&repo).unwrap();
     let large = vec![0xa5; (3 << 20) + 17];
-    let objects: [(&str, &[u8]); 5] = [
+    let puts: [(&str, &[u8]); 6] = [
         ("packs/session/a", &large),
         ("packs/session/b", b"small"),
         ("index/a", b""),
         ("outcomes/a/b/c/d", b"deep"),
         ("config", &large[..5000]),
+        ("packs/session/gone", &large),
     ];
     let name = |text: &str| ObjectName::new(text).unwrap();
-    backend.put(&name("packs/session/gone"), &[&large]).unwrap();
-    for (object, bytes) in objects {
+    // The next call would sync what the last one forgot, so the power goes after each.
+    for (count, (object, bytes)) in puts.into_iter().enumerate() {
         assert_eq!(backend.put(&name(object), &[bytes]).unwrap(), PutOutcome::Created);
+        fs::copy(path("disk"), path(&format!("cut-{count}"))).unwrap();
     }
     backend.remove(&name("packs/session/gone")).unwrap();
-    fs::copy(path("disk"), path("copy")).unwrap();
+    fs::copy(path("disk"), path("cut-removed")).unwrap();
     drop(backend);
     drop(mounted);
 
-    let _mounted = mount("copy").unwrap();
-    let backend = LocalBackend::open(&path("mnt/made/repo")).unwrap();
-    for (object, bytes) in objects {
-        let read = backend.get(&name(object), bytes.len() as u64);
-        assert!(read.is_ok_and(|read| read == bytes), "{object} is lost");
+    let assert_kept = |backend: &dyn Backend, count: usize| {
+        for (object, bytes) in &puts[..count] {
+            let read = backend.get(&name(object), bytes.len() as u64);
+            assert!(read.is_ok_and(|read| read == *bytes), "{object} is lost, cut after {count}");
+        }
+    };
+    for count in 0..puts.len() {
+        let _mounted = mount(&format!("cut-{count}")).unwrap();
+        assert_kept(&LocalBackend::open(&repo).unwrap(), count + 1);
     }
-    let gone = backend.get(&name("packs/session/gone"), u64::MAX);
-    assert_eq!(gone.unwrap_err().kind, ErrorKind::NotFound);
+    let _mounted = mount("cut-removed").unwrap();
+    let backend = LocalBackend::open(&repo).unwrap();
+    assert_kept(&backend, puts.len() - 1);
+    let removed = backend.get(&name("packs/session/gone"), u64::MAX);
+    assert_eq!(removed.unwrap_err().kind, ErrorKind::NotFound);
 }
