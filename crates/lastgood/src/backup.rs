@@ -77,6 +77,35 @@ pub struct BackupOptions {
     pub program: String,
 }
 
+impl BackupOptions {
+    /// Backs `sources` up with everything else as most want it; `state` is the folder where this
+    /// host remembers who it is.
+    #[must_use]
+    pub fn new(sources: Vec<PathBuf>, state: PathBuf) -> Self {
+        Self {
+            sources,
+            stream: None,
+            select: SelectOptions::default(),
+            parent: Parent::Auto,
+            host: String::new(),
+            host_id: [0; 16],
+            user: String::new(),
+            tags: Vec::new(),
+            time: None,
+            chunker: None,
+            settings: Settings::default(),
+            threads: 0,
+            force: false,
+            dry_run: false,
+            skip_if_unchanged: false,
+            estimate: false,
+            items: false,
+            state,
+            program: concat!("lastgood ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
 /// Which snapshot to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parent {

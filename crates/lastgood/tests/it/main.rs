@@ -3,6 +3,7 @@
 
 mod backup;
 mod change;
+mod embedding;
 mod golden;
 mod interrupted;
 mod place;

@@ -8,10 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lastgood::backup::{BackupOptions, BackupReport, Parent};
+use lastgood::backup::{BackupOptions, BackupReport};
 use lastgood::restore::{RestoreOptions, RestoreReport};
 use lastgood::system::{Home, world};
-use lastgood::{Repository, Settings, SnapshotRecord};
+use lastgood::{Repository, SnapshotRecord};
 use tempfile::TempDir;
 
 /// A temporary folder with a source, a home and a repository.
@@ -46,25 +46,11 @@ impl Place {
 
     pub(crate) fn options(&self) -> BackupOptions {
         BackupOptions {
-            sources: vec![self.source()],
-            stream: None,
-            select: Default::default(),
-            parent: Parent::Auto,
             host: "here".to_owned(),
             host_id: [7; 16],
             user: "me".to_owned(),
-            tags: Vec::new(),
-            time: None,
-            chunker: None,
-            settings: Settings::default(),
             threads: 2,
-            force: false,
-            dry_run: false,
-            skip_if_unchanged: false,
-            estimate: false,
-            items: false,
-            state: self.home.state.clone(),
-            program: "test".to_owned(),
+            ..BackupOptions::new(vec![self.source()], self.home.state.clone())
         }
     }
 
