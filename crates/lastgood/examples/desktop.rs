@@ -7,6 +7,9 @@ use lastgood::backup::{self, BackupOptions};
 use lastgood::{Error, Event, Home, opening, system, this_host};
 
 /// Backs `folder` up into the user's default repository; `show` is called four times a second.
+///
+/// # Errors
+/// What opening the repository or the backup itself meets.
 pub async fn back_up(folder: &Path, home: &Home, show: impl Fn(String)) -> Result<String, Error> {
     let opened = opening::open_default(home, system::world(), "desktop")?;
     if let Some(code) = &opened.recovery_code {
