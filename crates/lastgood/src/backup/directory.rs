@@ -342,6 +342,9 @@ impl<'a> Worker<'a> {
             },
         };
         self.report_unread(&details);
+        if stat.links > 1 {
+            engine.links.meet(&stat, node.path_of(name));
+        }
         let entry = stat.entry(name, special, details);
         self.push_new(building, base, entry, &stat);
         engine.control.add_done(1, 0);
@@ -359,7 +362,7 @@ impl<'a> Worker<'a> {
         stat: &Stat,
     ) {
         let engine = self.engine;
-        if stat.links > 1 && stat.kind == Kind::File {
+        if stat.links > 1 {
             engine.links.meet(stat, node.path_of(name));
         }
         let bytes = if stat.kind == Kind::File { stat.size } else { 0 };

@@ -22,6 +22,7 @@ fn fill(source: &std::path::Path) {
     symlink("small", source.join("link")).unwrap();
     symlink("nowhere/at all", source.join("dangling")).unwrap();
     fs::hard_link(source.join("small"), source.join("deep/same as small")).unwrap();
+    fs::hard_link(source.join("link"), source.join("deep/same link")).unwrap();
     fs::set_permissions(source.join("small"), fs::Permissions::from_mode(0o4751)).unwrap();
     let sparse = File::create(source.join("sparse")).unwrap();
     sparse.set_len(3 << 30).unwrap();

@@ -144,12 +144,14 @@ fn walk(
         let path = entry.unwrap().path();
         let meta = path.symlink_metadata().unwrap();
         let relative = path.strip_prefix(root).unwrap().as_os_str().to_owned();
+        if !meta.is_dir() {
+            links.entry((meta.dev(), meta.ino())).or_default().push(relative.clone());
+        }
         let content = if meta.is_dir() {
             Content::Directory
         } else if meta.is_symlink() {
             Content::Link(fs::read_link(&path).unwrap().into())
         } else if meta.is_file() {
-            links.entry((meta.dev(), meta.ino())).or_default().push(relative.clone());
             let bytes = fs::read(&path).unwrap();
             Content::File { bytes: meta.len(), hash: hash(&bytes) }
         } else {
