@@ -30,6 +30,27 @@ pub enum ChunkerParams {
     },
 }
 
+/// Which chunker cut something, as it is recorded. Reading never needs to know it, so one that a
+/// later release invented hides nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordedChunker(pub [u8; 5]);
+
+impl RecordedChunker {
+    /// The chunker, if this program knows it.
+    ///
+    /// # Errors
+    /// When it is of a later release.
+    pub fn params(self) -> Result<ChunkerParams, DecodeError> {
+        ChunkerParams::from_bytes(self.0)
+    }
+}
+
+impl From<ChunkerParams> for RecordedChunker {
+    fn from(params: ChunkerParams) -> Self {
+        Self(params.to_bytes())
+    }
+}
+
 impl ChunkerParams {
     /// Smallest target or block, in bytes.
     pub const BYTES_MIN: u32 = 4 << 10;

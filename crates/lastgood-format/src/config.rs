@@ -1,7 +1,7 @@
 //! The config: what is read first, before any key is at hand.
 //! Spec: `docs/format/config.md`.
 
-use crate::chunker::ChunkerParams;
+use crate::chunker::RecordedChunker;
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::id::RepositoryId;
 use crate::key::{KeyError, PublicKey, RepositoryKeys};
@@ -23,7 +23,7 @@ pub struct Config {
     /// Features that a program may ignore.
     pub optional: Vec<String>,
     /// Chunker of new snapshots unless a run says otherwise.
-    pub chunker: ChunkerParams,
+    pub chunker: RecordedChunker,
 }
 
 /// Features of version 1 that this program knows.
@@ -41,7 +41,7 @@ impl Config {
             .field(4, self.repository.as_bytes())
             .field(5, &self.root.0)
             .field(6, &self.created.to_le_bytes())
-            .field(7, &self.chunker.to_bytes());
+            .field(7, &self.chunker.0);
         let mut out = [&MAGIC[..], &record.finish()].concat();
         let signature = keys.root_signer().sign(CONTEXT, &[&out]);
         out.extend_from_slice(&signature);
@@ -80,8 +80,7 @@ impl Config {
             repository: RepositoryId::new(record.array(4)?),
             root: PublicKey(record.array(5)?),
             created: i64::from_le_bytes(record.array(6)?),
-            chunker: ChunkerParams::from_bytes(record.array(7)?)
-                .map_err(|_| DecodeError::invalid("config", "its chunker is unknown"))?,
+            chunker: RecordedChunker(record.array(7)?),
         };
         let signed = bytes.get(..bytes.len().saturating_sub(64)).unwrap_or_default();
         config.root.verify(CONTEXT, &[signed], &signature).map_err(ConfigError::Key)?;

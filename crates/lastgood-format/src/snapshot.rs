@@ -1,6 +1,6 @@
 //! Snapshots: the record of one source at one instant. Spec: `docs/format/snapshot.md`.
 
-use crate::chunker::ChunkerParams;
+use crate::chunker::RecordedChunker;
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::entry::Timestamp;
 use crate::id::{BlobId, SessionId, SnapshotId, WriterId};
@@ -40,7 +40,7 @@ pub struct Snapshot {
     /// Names of the users and groups that own entries.
     pub owners: OwnerNames,
     /// Chunker of what this run cut.
-    pub chunker: ChunkerParams,
+    pub chunker: RecordedChunker,
     /// Position in the writer's chain.
     pub chain: Chain,
     /// What the run saw and stored.
@@ -220,7 +220,7 @@ impl Snapshot {
             .field(13, &encode_list(&self.tags, |tag, out| out.bytes(tag.as_bytes())))
             .field(14, &encode_owners(&self.owners.users))
             .field(15, &encode_owners(&self.owners.groups))
-            .field(16, &self.chunker.to_bytes())
+            .field(16, &self.chunker.0)
             .field(17, &[HASH_BLAKE3_KEYED])
             .field(18, self.chain.writer.as_bytes())
             .integer(19, self.chain.sequence);
@@ -289,8 +289,7 @@ impl Snapshot {
                 users: decode_owners(record.reader(14)?)?,
                 groups: decode_owners(record.reader(15)?)?,
             },
-            chunker: ChunkerParams::from_bytes(record.array(16)?)
-                .map_err(|_| DecodeError::invalid("snapshot", "its chunker is unknown"))?,
+            chunker: RecordedChunker(record.array(16)?),
             chain: Chain {
                 writer: WriterId::new(record.array(18)?),
                 sequence: record.integer(19)?,

@@ -205,7 +205,7 @@ fn vectors_of_config() {
         required: Vec::new(),
         read_compatible: vec!["a".into()],
         optional: vec!["b".into(), "c".into()],
-        chunker: ChunkerParams::Fixed { block: 65_536 },
+        chunker: ChunkerParams::Fixed { block: 65_536 }.into(),
     };
     let bytes = config.encode(&keys);
     chapter
@@ -815,7 +815,7 @@ fn snapshot(keys: &RepositoryKeys) -> Snapshot {
             users: vec![(0, "root".into()), (1000, "ada".into())],
             groups: vec![(100, "users".into())],
         },
-        chunker: ChunkerParams::Fixed { block: 65_536 },
+        chunker: ChunkerParams::Fixed { block: 65_536 }.into(),
         chain: Chain {
             writer: keys.writer(&WRITER).writer_id(),
             sequence: 2,

@@ -91,7 +91,7 @@ impl Repository {
             required: Vec::new(),
             read_compatible: Vec::new(),
             optional: Vec::new(),
-            chunker: init.chunker,
+            chunker: init.chunker.into(),
         };
         let this = Self {
             backend,

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 use lastgood_backend::{BackendError, PutOutcome};
-use lastgood_format::chunker::ChunkerParams;
+use lastgood_format::chunker::RecordedChunker;
 use lastgood_format::entry::Timestamp;
 use lastgood_format::gc::{PackLocation, RoundList};
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
@@ -70,7 +70,7 @@ pub struct Finish {
     /// Names of owners.
     pub owners: OwnerNames,
     /// Chunker of what was cut.
-    pub chunker: ChunkerParams,
+    pub chunker: RecordedChunker,
     /// Place in the writer's chain.
     pub chain: Chain,
     /// Counts; what was stored is filled in.

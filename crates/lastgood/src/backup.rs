@@ -283,7 +283,7 @@ fn run(
             user: options.user,
             tags: sorted(options.tags),
             owners: owner_names(&scanned.uids, &scanned.gids),
-            chunker: options.chunker.unwrap_or(repo.config().chunker),
+            chunker: scanned.chunker.into(),
             chain,
             totals: report.totals,
             flags,
@@ -333,6 +333,17 @@ fn warn_of_the_clock(
              clock right, or name snapshots by their ids",
             newest.id
         ));
+    }
+}
+
+/// The chunker of this run: the one asked for, else the repository's.
+fn chunker(repo: &Repository, options: &BackupOptions) -> Result<ChunkerParams, Error> {
+    match options.chunker {
+        Some(chunker) => Ok(chunker),
+        None => repo.config().chunker.params().map_err(|error| {
+            let text = "the repository's chunker is of a later release; name one that is known";
+            Error::caused_by(ErrorKind::TooNew, text, error)
+        }),
     }
 }
 

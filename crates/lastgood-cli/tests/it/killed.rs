@@ -54,7 +54,7 @@ fn killed_runs_lose_nothing_that_was_committed() {
 
 fn snapshots(world: &World) -> Vec<String> {
     let listed = world.run(&["snapshots", "--json"]).code(0);
-    let lines = listed.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line));
+    let lines = listed.out.lines().map(serde_json::from_str::<serde_json::Value>);
     lines.filter_map(|line| Some(line.unwrap()["id"].as_str()?.to_owned())).collect()
 }
 

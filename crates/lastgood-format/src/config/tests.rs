@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::chunker::ChunkerParams;
 use crate::samples::{keys, other_keys, refuses_damage};
 
 fn config() -> Config {
@@ -13,7 +14,7 @@ fn config() -> Config {
         required: Vec::new(),
         read_compatible: vec!["written-another-way".into()],
         optional: vec!["nice-to-have".into()],
-        chunker: ChunkerParams::Fixed { block: 65_536 },
+        chunker: ChunkerParams::Fixed { block: 65_536 }.into(),
     }
 }
 

@@ -3,6 +3,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::chunker::ChunkerParams;
 use crate::key::Class;
 use crate::samples::{
     SESSION, WRITER, blob_id, keys, other_keys, pack_ref, refuses_damage, secret, session_id,
@@ -26,7 +27,7 @@ pub(crate) fn sample() -> Snapshot {
         user: "ada".into(),
         tags: vec!["weekly".into()],
         owners: OwnerNames { users: vec![(0, "root".into())], groups: vec![(100, "users".into())] },
-        chunker: ChunkerParams::Fixed { block: 65_536 },
+        chunker: ChunkerParams::Fixed { block: 65_536 }.into(),
         chain: Chain {
             writer: keys().writer(&WRITER).writer_id(),
             sequence: 2,

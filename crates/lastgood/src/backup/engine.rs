@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, ListBuffer};
-use lastgood_repo::format::chunker::Chunker;
+use lastgood_repo::format::chunker::{Chunker, ChunkerParams};
 use lastgood_repo::format::encoding::DecodeError;
 use lastgood_repo::format::entry::{Entry, Node, Timestamp};
 use lastgood_repo::format::hints::{HintItem, HintsCodec};
@@ -84,6 +84,7 @@ pub(super) struct Scanned {
     pub(super) tree: BlobId,
     pub(super) hints: BlobId,
     pub(super) links: BlobId,
+    pub(super) chunker: ChunkerParams,
     pub(super) totals: Totals,
     pub(super) bytes_known: u64,
     pub(super) meta_bytes_new: u64,
@@ -273,7 +274,7 @@ impl<'a> Engine<'a> {
         control: &'a Control,
         now: Timestamp,
     ) -> Result<Self, Error> {
-        let params = options.chunker.unwrap_or(repo.config().chunker);
+        let params = super::chunker(repo, options)?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -408,6 +409,7 @@ impl<'a> Engine<'a> {
             tree,
             hints,
             links,
+            chunker: self.chunker.params(),
             totals: Totals {
                 files: load(&counts.files),
                 directories: load(&counts.directories),

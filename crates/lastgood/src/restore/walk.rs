@@ -13,7 +13,7 @@ use lastgood_format::recipe::{Part, RecipeCodec};
 use lastgood_format::tree::TreeCodec;
 use lastgood_host::HostError;
 use lastgood_host::scan::{Kind, ListBuffer, Listing, Stat};
-use lastgood_host::target::{TargetDirectory, is_temporary_name};
+use lastgood_host::target::is_temporary_name;
 use lastgood_repo::RepoError;
 
 use crate::error::Error;
@@ -68,7 +68,6 @@ struct Level<'a> {
 }
 
 struct Existing {
-    directory: Arc<TargetDirectory>,
     listing: Listing,
     next: usize,
     deletes: bool,
@@ -174,7 +173,7 @@ impl<'a> Walk<'a> {
         let deletes =
             self.ctx.delete && self.sources.iter().any(|source| is_at_or_below(path, source));
         let has_leftovers = listing.names().any(is_temporary_name);
-        Ok(Existing { directory, listing, next: 0, deletes, has_leftovers, claimed: Vec::new() })
+        Ok(Existing { listing, next: 0, deletes, has_leftovers, claimed: Vec::new() })
     }
 
     /// Plans what is to be done about one entry. Returns the directory it is, to be gone down into.
@@ -188,12 +187,17 @@ impl<'a> Walk<'a> {
         level.has_gap = false;
         push(path, &entry.name);
         let choice = (self.choose)(path, entry.is_directory());
+        let name = entry.name.clone();
+        let is_there = level.existing.as_mut().is_some_and(|there| there.pass(&name));
         if choice == Choice::Skip || choice == Choice::Pass && !entry.is_directory() {
             self.links.meet(path, &entry.node, false);
             return None;
         }
-        let name = entry.name.clone();
-        let stat = match level.existing.as_mut().map_or(Ok(None), |there| there.stat(&name)) {
+        let stat = match is_there {
+            true => self.stat(&level.folder, &name),
+            false => Ok(None),
+        };
+        let stat = match stat {
             Ok(stat) => stat,
             Err(error) => {
                 self.ctx.record.failed();
@@ -206,6 +210,14 @@ impl<'a> Walk<'a> {
         }
         self.other(level, entry, stat, path);
         None
+    }
+
+    fn stat(&self, folder: &Folder, name: &[u8]) -> Result<Option<Stat>, HostError> {
+        match folder.open(self.ctx)?.source().stat(name) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn child(
@@ -237,9 +249,11 @@ impl<'a> Walk<'a> {
                 return None;
             }
             Some(stat) => {
+                // One that is only passed may turn out not to be needed.
                 if ctx.writes
-                    && let Some(existing) = &level.existing
-                    && let Err(error) = clear(ctx, &existing.directory, &name, &stat)
+                    && is_wanted
+                    && let Err(error) =
+                        level.folder.open(ctx).and_then(|above| clear(ctx, &above, &name, &stat))
                 {
                     ctx.record.failed();
                     ctx.host_error(at(), &error);
@@ -314,7 +328,8 @@ impl<'a> Walk<'a> {
             false => Plan::of(ctx.overwrite, &entry, stat.as_ref()),
         };
         let leftover = level.existing.as_mut().filter(|there| there.has_leftovers);
-        let has_leftover = leftover.is_some_and(|there| there.claim(&entry.name));
+        let has_leftover =
+            leftover.is_some_and(|there| there.claim(ctx, &level.folder, &entry.name));
         let role = self.links.meet(path, &entry.node, plan != Plan::Skip);
         let folder = level.folder.clone();
         let mut task = EntryTask { folder, entry, existing: stat, plan, group: None };
@@ -431,11 +446,11 @@ impl<'a> Walk<'a> {
             }
             let is_directory = match kind {
                 Some(kind) => kind == Kind::Directory,
-                None => existing
-                    .directory
-                    .source()
-                    .stat(&found)
-                    .is_ok_and(|stat| stat.kind == Kind::Directory),
+                None => {
+                    let above = level.folder.open(self.ctx).ok();
+                    let stat = above.and_then(|above| above.source().stat(&found).ok());
+                    stat.is_some_and(|stat| stat.kind == Kind::Directory)
+                }
             };
             path.truncate(level.path_bytes);
             push(path, &found);
@@ -462,31 +477,24 @@ impl<'a> Walk<'a> {
 }
 
 impl Existing {
-    fn stat(&mut self, name: &[u8]) -> Result<Option<Stat>, HostError> {
-        if self.next >= self.listing.len() || self.listing.name(self.next) != name {
-            return Ok(None);
-        }
-        self.next += 1;
-        match self.directory.source().stat(name) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// Whether `name` is there; it is passed then.
+    fn pass(&mut self, name: &[u8]) -> bool {
+        let is_there = self.next < self.listing.len() && self.listing.name(self.next) == name;
+        self.next += usize::from(is_there);
+        is_there
     }
 
-    /// Whether a run that was cut left part of the file `name`. It is used only if nobody else can
-    /// have put it there, or write to it under another name.
-    fn claim(&mut self, name: &[u8]) -> bool {
+    /// Whether a run that was cut left part of the file `name` in `folder`. It is used only if
+    /// nobody else can have put it there, or write to it under another name.
+    fn claim(&mut self, ctx: &Context<'_>, folder: &Folder, name: &[u8]) -> bool {
         let part = part_name(name);
         if self.listing.find(&part).is_none() {
             return false;
         }
-        let stat = self.directory.source().stat(&part).ok();
+        let stat = folder.open(ctx).and_then(|folder| folder.source().stat(&part));
         let user = rustix::process::geteuid().as_raw();
-        let is_ours =
-            stat.is_some_and(|stat| stat.kind == Kind::File && stat.links == 1 && stat.uid == user);
         self.claimed.push(part);
-        is_ours
+        stat.is_ok_and(|stat| stat.kind == Kind::File && stat.links == 1 && stat.uid == user)
     }
 }
 

@@ -154,7 +154,7 @@ impl World {
                 user: "user".to_owned(),
                 tags: Vec::new(),
                 owners: OwnerNames::default(),
-                chunker: ChunkerParams::Fixed { block: 16 << 10 },
+                chunker: ChunkerParams::Fixed { block: 16 << 10 }.into(),
                 chain,
                 totals: Totals::default(),
                 flags: SnapshotFlags::default(),
