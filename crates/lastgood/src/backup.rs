@@ -23,7 +23,7 @@ use lastgood_host::volume;
 use lastgood_repo::format::chunker::ChunkerParams;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
-use lastgood_repo::format::snapshot::{OwnerNames, SnapshotFlags, Totals};
+use lastgood_repo::format::snapshot::{Chain, OwnerNames, SnapshotFlags, Totals};
 use lastgood_repo::{
     BlobReader, Finish, RepoError, Repository, Settings, SnapshotRecord, Snapshots, WriteSession,
 };
@@ -32,7 +32,8 @@ use crate::error::{Error, ErrorKind};
 use crate::job::{Control, Job, Phase, Problems};
 use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
 use crate::writer_state::WriterState;
-use engine::Engine;
+use engine::{Engine, Scanned};
+use sources::Sources;
 
 /// What to back up, and how.
 #[derive(Debug)]
@@ -195,11 +196,7 @@ fn run(
         Some(stream) => sources::of_stream(&stream.path)?,
         None => sources::absolute(&options.sources)?,
     };
-    options.select.named_devices.extend(&sources.named_devices);
-    options.select.own_directories.extend(own_repository(repo, sources.paths())?);
-    let selection = Selection::compile(&options.select, sources.paths()).map_err(|error| {
-        Error::caused_by(ErrorKind::Invalid, "cannot use the exclude rules", error)
-    })?;
+    let selection = compile(repo, &mut options.select, &sources)?;
     // Many directories are open at once in a wide and deep tree; a refusal shows as an error later.
     drop(volume::raise_open_file_limit());
 
@@ -231,23 +228,13 @@ fn run(
         begun,
     )?;
     control.enter(Phase::Reading);
-    let scanned = match stream {
+    let mut scanned = match stream {
         Some(stream) => stream::store(&engine, stream)?,
         None => engine.run()?,
     };
     control.check()?;
     control.enter(Phase::Committing);
 
-    let started = options.time.unwrap_or(begun);
-    let finished = clock.now();
-    let is_unchanged = parent.as_ref().is_some_and(|p| p.snapshot.tree == scanned.tree);
-    let mut flags = SnapshotFlags::default();
-    if scanned.problems.errors > 0 {
-        flags = flags.with(SnapshotFlags::INCOMPLETE);
-    }
-    if options.sources.is_empty() {
-        flags = flags.with(SnapshotFlags::STREAM);
-    }
     let mut report = BackupReport {
         snapshot: None,
         parent: parent.as_ref().map(|parent| parent.id),
@@ -257,43 +244,73 @@ fn run(
         recovered_packs: session.as_ref().map_or(0, WriteSession::recovered_packs),
         excluded: scanned.excluded,
         vanished: scanned.vanished,
-        is_unchanged,
-        started,
-        finished,
-        problems: scanned.problems,
+        is_unchanged: parent.as_ref().is_some_and(|p| p.snapshot.tree == scanned.tree),
+        started: options.time.unwrap_or(begun),
+        finished: clock.now(),
+        problems: std::mem::take(&mut scanned.problems),
     };
     drop(engine);
-    let Some(session) = session else { return Ok(report) };
     // A parent that lost packs needs what was stored in their place.
-    if options.skip_if_unchanged && is_unchanged && baseline.is_some() {
-        return Ok(report);
+    let is_skipped = options.skip_if_unchanged && report.is_unchanged && baseline.is_some();
+    if let Some(session) = session.filter(|_| !is_skipped) {
+        let chain = snapshots.next_in_chain(session.writer_id(), report.parent.as_slice());
+        let finish = finish(options, &sources, scanned, &report, baseline, chain);
+        let record = session.finish(finish)?;
+        report.totals = record.snapshot.totals;
+        report.snapshot = Some(record);
     }
-    let chain = snapshots.next_in_chain(session.writer_id(), report.parent.as_slice());
-    let record = session
-        .finish(Finish {
-            started,
-            finished,
-            tree: scanned.tree,
-            hints: scanned.hints,
-            links: scanned.links,
-            baselines: baseline.into_iter().collect(),
-            sources: sources.snapshot_paths(),
-            host: options.host,
-            host_id: options.host_id,
-            user: options.user,
-            tags: sorted(options.tags),
-            owners: owner_names(&scanned.uids, &scanned.gids),
-            chunker: scanned.chunker.into(),
-            chain,
-            totals: report.totals,
-            flags,
-            program: options.program,
-            original: None,
-        })
-        .map_err(Error::from)?;
-    report.totals = record.snapshot.totals;
-    report.snapshot = Some(record);
     Ok(report)
+}
+
+/// Compiles the rules, with what they must know of this run.
+fn compile(
+    repo: &Repository,
+    rules: &mut SelectOptions,
+    sources: &Sources,
+) -> Result<Selection, Error> {
+    rules.named_devices.extend(&sources.named_devices);
+    rules.own_directories.extend(own_repository(repo, sources.paths())?);
+    Selection::compile(rules, sources.paths()).map_err(|error| {
+        Error::caused_by(ErrorKind::Invalid, "cannot use the exclude rules", error)
+    })
+}
+
+/// What the snapshot says.
+fn finish(
+    options: BackupOptions,
+    sources: &Sources,
+    scanned: Scanned,
+    report: &BackupReport,
+    baseline: Option<SnapshotRecord>,
+    chain: Chain,
+) -> Finish {
+    let mut flags = SnapshotFlags::default();
+    if report.problems.errors > 0 {
+        flags = flags.with(SnapshotFlags::INCOMPLETE);
+    }
+    if options.sources.is_empty() {
+        flags = flags.with(SnapshotFlags::STREAM);
+    }
+    Finish {
+        started: report.started,
+        finished: report.finished,
+        tree: scanned.tree,
+        hints: scanned.hints,
+        links: scanned.links,
+        baselines: baseline.into_iter().collect(),
+        sources: sources.snapshot_paths(),
+        host: options.host,
+        host_id: options.host_id,
+        user: options.user,
+        tags: sorted(options.tags),
+        owners: owner_names(&scanned.uids, &scanned.gids),
+        chunker: scanned.chunker.into(),
+        chain,
+        totals: report.totals,
+        flags,
+        program: options.program,
+        original: None,
+    }
 }
 
 /// The repository's own directory, which is left out of every source that holds it.
