@@ -292,6 +292,3 @@ fn refuse_repository(repo: &Repository, target: &Path) -> Result<(), Error> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;
