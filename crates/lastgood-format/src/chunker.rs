@@ -32,7 +32,7 @@ pub enum ChunkerParams {
 
 /// Which chunker cut something, as it is recorded. Reading never needs to know it, so one that a
 /// later release invented hides nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RecordedChunker(pub [u8; 5]);
 
 impl RecordedChunker {
@@ -42,6 +42,15 @@ impl RecordedChunker {
     /// When it is of a later release.
     pub fn params(self) -> Result<ChunkerParams, DecodeError> {
         ChunkerParams::from_bytes(self.0)
+    }
+}
+
+impl std::fmt::Debug for RecordedChunker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.params() {
+            Ok(params) => params.fmt(f),
+            Err(_) => write!(f, "unknown {:?}", self.0),
+        }
     }
 }
 
