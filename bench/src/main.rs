@@ -22,7 +22,9 @@ const ROUNDS: usize = 5;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);
-    let scratch = PathBuf::from(arguments.next().context("usage: bench SCRATCH [TREE]")?);
+    let scratch = arguments.next().map(PathBuf::from);
+    let scratch = scratch.filter(|path| !path.as_os_str().as_encoded_bytes().starts_with(b"-"));
+    let scratch = scratch.context("usage: bench SCRATCH [TREE]")?;
     let tree = PathBuf::from(arguments.next().unwrap_or_else(|| "/usr/share".into()));
     fs::create_dir_all(&scratch)?;
     let bench = Bench { scratch: scratch.canonicalize()?, lastgood: lastgood()? };
