@@ -5,6 +5,8 @@
 //! below and are cut by the same hashes with more bits. Changing one item rewrites one page per level.
 //! Spec: `docs/format/tree.md`, section 2.
 
+use std::ops::Deref;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encoding::{DecodeError, Reader, Write};
@@ -14,7 +16,7 @@ use crate::limits::{PAGE_ITEMS_MAX, PAGE_LEVEL_MAX, PAGE_WEIGHT_MAX, PATH_BYTES_
 /// How one kind of leaf page encodes its items.
 pub trait LeafCodec {
     /// What the list holds.
-    type Item;
+    type Item: std::fmt::Debug;
 
     /// Appends the encoding of a leaf page's items, of which there is at least one unless the
     /// whole list is empty.
@@ -199,10 +201,9 @@ impl<C: LeafCodec> PageWriter<C> {
         &mut self,
         store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
     ) -> Result<(), E> {
-        let measure = self.items.iter().map(C::measure).fold(0, u64::saturating_add);
-        let last_key = self.items.last().map(C::key).unwrap_or_default().into();
         self.weight = 0;
         let page = Page::Leaf(std::mem::take(&mut self.items));
+        let (measure, last_key) = (page.measure::<C>(), page.last_key::<C>().into());
         let child = Child { page: store(&encode::<C>(0, &page))?, measure, last_key };
         if let Page::Leaf(mut items) = page {
             items.clear();
@@ -218,11 +219,10 @@ impl<C: LeafCodec> PageWriter<C> {
         store: &mut dyn FnMut(&[u8]) -> Result<BlobId, E>,
     ) -> Result<(), E> {
         let children = self.levels.get_mut(level).map(std::mem::take).unwrap_or_default();
-        let measure = children.iter().fold(0_u64, |sum, child| sum.saturating_add(child.measure));
-        let last_key = children.last().map(|child| child.last_key.clone()).unwrap_or_default();
+        let page = Page::Interior(children);
+        let (measure, last_key) = (page.measure::<C>(), page.last_key::<C>().into());
         let number = u8::try_from(level.saturating_add(1)).unwrap_or(u8::MAX);
-        let bytes = encode::<C>(number, &Page::Interior(children));
-        let parent = Child { page: store(&bytes)?, measure, last_key };
+        let parent = Child { page: store(&encode::<C>(number, &page))?, measure, last_key };
         self.add_child(level.saturating_add(1), parent);
         Ok(())
     }
@@ -256,46 +256,122 @@ fn key_bytes(children: &[Child]) -> usize {
     children.iter().map(|child| child.last_key.len()).sum()
 }
 
-/// Visits the items of a list in order; `load` returns the bytes of a page.
+/// Reads a list item by item, holding one page per level in memory.
 ///
-/// For lists with keys, keys ascend over all pages and each page ends with the key that the page
-/// above tells: so no page is visited twice, however the pages refer to one another.
+/// Every page must be what the page above says of it: its level, its last key, its measure. For
+/// lists with keys, keys ascend over all pages. So no list is longer than its root says, and one
+/// with keys names no page twice, however the pages refer to one another.
+#[derive(Debug)]
+pub struct PageReader<C: LeafCodec> {
+    /// What is left of the interior pages on the way down, with their levels.
+    branches: Vec<(u8, std::vec::IntoIter<Child>)>,
+    leaf: std::vec::IntoIter<C::Item>,
+    last_key: Option<Box<[u8]>>,
+    measure: u64,
+}
+
+impl<C: LeafCodec> PageReader<C> {
+    /// Starts with the root page; `load` returns the bytes of a page.
+    ///
+    /// # Errors
+    /// What `load` returns; a malformed page is turned into `E`.
+    pub fn open<B: Deref<Target = [u8]>, E: From<DecodeError>>(
+        root: BlobId,
+        load: &mut dyn FnMut(BlobId) -> Result<B, E>,
+    ) -> Result<Self, E> {
+        let mut reader =
+            Self { branches: Vec::new(), leaf: Vec::new().into_iter(), last_key: None, measure: 0 };
+        let bytes = load(root)?;
+        let (level, page) = decode::<C>(&bytes, None)?;
+        reader.measure = page.measure::<C>();
+        reader.enter(level, page)?;
+        Ok(reader)
+    }
+
+    /// Sum of the measures of all items.
+    #[must_use]
+    pub const fn measure(&self) -> u64 {
+        self.measure
+    }
+
+    /// The next item; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); the list must then be dropped.
+    pub fn next<B: Deref<Target = [u8]>, E: From<DecodeError>>(
+        &mut self,
+        load: &mut dyn FnMut(BlobId) -> Result<B, E>,
+    ) -> Result<Option<C::Item>, E> {
+        loop {
+            if let Some(item) = self.leaf.next() {
+                return Ok(Some(item));
+            }
+            let Some((level, children)) = self.branches.last_mut() else { return Ok(None) };
+            let Some(child) = children.next() else {
+                self.branches.pop();
+                continue;
+            };
+            let (level, page) = decode::<C>(&load(child.page)?, Some(level.saturating_sub(1)))?;
+            if page.last_key::<C>() != &*child.last_key {
+                return Err(DecodeError::invalid("page", "its last key is another").into());
+            }
+            if page.measure::<C>() != child.measure {
+                return Err(DecodeError::invalid("page", "its measure is another").into());
+            }
+            self.enter(level, page)?;
+        }
+    }
+
+    fn enter(&mut self, level: u8, page: Page<C::Item>) -> Result<(), DecodeError> {
+        match page {
+            Page::Interior(children) => self.branches.push((level, children.into_iter())),
+            Page::Leaf(items) => {
+                let first = items.first().map(C::key).unwrap_or_default();
+                if !first.is_empty() && self.last_key.as_deref().is_some_and(|last| last >= first) {
+                    return Err(DecodeError::invalid("page", "its items are out of order"));
+                }
+                self.last_key = items.last().map(|item| C::key(item).into());
+                self.leaf = items.into_iter();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T> Page<T> {
+    fn measure<C: LeafCodec<Item = T>>(&self) -> u64 {
+        match self {
+            Self::Leaf(items) => items.iter().map(C::measure).fold(0, u64::saturating_add),
+            Self::Interior(children) => {
+                children.iter().map(|child| child.measure).fold(0, u64::saturating_add)
+            }
+        }
+    }
+
+    fn last_key<C: LeafCodec<Item = T>>(&self) -> &[u8] {
+        match self {
+            Self::Leaf(items) => items.last().map(C::key).unwrap_or_default(),
+            Self::Interior(children) => {
+                children.last().map(|child| &*child.last_key).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// Visits the items of a list in order, as [`PageReader`] gives them.
 ///
 /// # Errors
 /// What `load` and `visit` return; a malformed page is turned into `E`.
-pub fn walk<C: LeafCodec, E: From<DecodeError>>(
+pub fn walk<C: LeafCodec, B: Deref<Target = [u8]>, E: From<DecodeError>>(
     root: BlobId,
-    load: &mut dyn FnMut(BlobId) -> Result<Vec<u8>, E>,
+    load: &mut dyn FnMut(BlobId) -> Result<B, E>,
     visit: &mut dyn FnMut(C::Item) -> Result<(), E>,
 ) -> Result<(), E> {
-    walk_level::<C, E>(root, None, &mut None, load, visit)
-}
-
-fn walk_level<C: LeafCodec, E: From<DecodeError>>(
-    page: BlobId,
-    level: Option<u8>,
-    last_key: &mut Option<Box<[u8]>>,
-    load: &mut dyn FnMut(BlobId) -> Result<Vec<u8>, E>,
-    visit: &mut dyn FnMut(C::Item) -> Result<(), E>,
-) -> Result<(), E> {
-    let bytes = load(page)?;
-    match decode::<C>(&bytes, level)? {
-        (_, Page::Leaf(items)) => {
-            let first = items.first().map(C::key).unwrap_or_default();
-            if !first.is_empty() && last_key.as_deref().is_some_and(|last| last >= first) {
-                return Err(DecodeError::invalid("page", "its items are out of order").into());
-            }
-            *last_key = items.last().map(|item| C::key(item).into());
-            items.into_iter().try_for_each(visit)
-        }
-        (found, Page::Interior(children)) => children.into_iter().try_for_each(|child| {
-            walk_level::<C, E>(child.page, Some(found.saturating_sub(1)), last_key, load, visit)?;
-            if last_key.as_deref().unwrap_or_default() != &*child.last_key {
-                return Err(DecodeError::invalid("page", "its last key is another").into());
-            }
-            Ok(())
-        }),
+    let mut pages = PageReader::<C>::open(root, load)?;
+    while let Some(item) = pages.next(load)? {
+        visit(item)?;
     }
+    Ok(())
 }
 
 /// A leaf ends with probability 1/1024, an interior page of level `n` with 1/1024 to the `n + 1`.

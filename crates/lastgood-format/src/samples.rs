@@ -118,7 +118,7 @@ impl PageStore {
 
     pub(crate) fn read<C: LeafCodec>(&self, root: BlobId) -> Vec<C::Item> {
         let mut items = Vec::new();
-        page::walk::<C, crate::encoding::DecodeError>(
+        page::walk::<C, _, crate::encoding::DecodeError>(
             root,
             &mut |id| Ok(self.pages[&id].clone()),
             &mut |item| {

@@ -18,7 +18,7 @@ pub use check::{CheckObserver, CheckPlan, CheckReport, ReadData, check};
 pub use error::{Damage, RepoError, RepoErrorKind};
 pub use index::{Index, IndexLocation, IndexOptions};
 pub use packer::{BlobWriter, Settings, Tally};
-pub use reader::{BlobPlace, BlobReader, GroupBuffers, Loaded, PackReader};
+pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
 pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};
 pub use session::{Finish, WriteSession};
 pub use snapshots::{SnapshotRecord, Snapshots};

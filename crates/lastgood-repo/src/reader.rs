@@ -18,7 +18,7 @@ use lastgood_format::pack::{
     BlobEntry, BlobKind, FOOTER_BYTES, OpenedPack, PackError, PackFooter, open_end,
 };
 use lastgood_format::packset::{PackRef, PackSetCodec};
-use lastgood_format::page;
+use lastgood_format::page::{self, PageReader};
 use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
@@ -253,9 +253,9 @@ impl BlobReader {
         let mut load = |id: BlobId| {
             let place = places.get(&id).ok_or_else(|| self.missing(id))?;
             pages.insert(id, place.pack);
-            Ok::<_, WalkError>(self.load(place)?.to_vec())
+            Ok::<_, WalkError>(self.load(place)?)
         };
-        page::walk::<PackSetCodec, WalkError>(snapshot.pack_set, &mut load, &mut |pack| {
+        page::walk::<PackSetCodec, _, WalkError>(snapshot.pack_set, &mut load, &mut |pack| {
             packs.push(pack);
             Ok(())
         })
@@ -392,9 +392,11 @@ impl BlobReader {
         root: BlobId,
         visit: &mut dyn FnMut(C::Item) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
-        let mut load = |id: BlobId| Ok::<_, WalkError>(self.blob(kind, id)?.to_vec());
-        page::walk::<C, WalkError>(root, &mut load, &mut |item| Ok(visit(item)?))
-            .map_err(|error| self.walk_error(root, error))
+        let mut list = ListCursor::<C>::open(self, kind, root)?;
+        while let Some(item) = list.next(self)? {
+            visit(item)?;
+        }
+        Ok(())
     }
 
     fn walk_error(&self, root: BlobId, error: WalkError) -> RepoError {
@@ -402,6 +404,41 @@ impl BlobReader {
             WalkError::Repo(error) => error,
             WalkError::Decode(error) => self.repo.damaged(&format!("blob {root}"), error),
         }
+    }
+}
+
+/// A place in a paged list, from which it is read on; holds one page per level.
+#[derive(Debug)]
+pub struct ListCursor<C: page::LeafCodec> {
+    kind: BlobKind,
+    root: BlobId,
+    pages: PageReader<C>,
+}
+
+impl<C: page::LeafCodec> ListCursor<C> {
+    /// Opens the list of blobs of `kind` at its start.
+    ///
+    /// # Errors
+    /// When the root page cannot be read.
+    pub fn open(reader: &BlobReader, kind: BlobKind, root: BlobId) -> Result<Self, RepoError> {
+        let mut load = |id| Ok::<_, WalkError>(reader.blob(kind, id)?);
+        let pages = PageReader::open(root, &mut load);
+        Ok(Self { kind, root, pages: pages.map_err(|error| reader.walk_error(root, error))? })
+    }
+
+    /// Sum of the measures of all items: their number, where items have no measure of their own.
+    #[must_use]
+    pub const fn measure(&self) -> u64 {
+        self.pages.measure()
+    }
+
+    /// The next item; `None` at the end.
+    ///
+    /// # Errors
+    /// When a page cannot be read; the rest of the list is lost then.
+    pub fn next(&mut self, reader: &BlobReader) -> Result<Option<C::Item>, RepoError> {
+        let mut load = |id| Ok::<_, WalkError>(reader.blob(self.kind, id)?);
+        self.pages.next(&mut load).map_err(|error| reader.walk_error(self.root, error))
     }
 }
 

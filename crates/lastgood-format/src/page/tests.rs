@@ -102,13 +102,44 @@ fn pages_that_repeat_are_refused_by_the_walk() {
     let root = BlobId::new(*blake3::hash(&bytes).as_bytes());
     store.pages.insert(root, bytes);
     let mut visited = 0;
-    let result =
-        walk::<TreeCodec, DecodeError>(root, &mut |id| Ok(store.pages[&id].clone()), &mut |_| {
+    let result = walk::<TreeCodec, _, DecodeError>(
+        root,
+        &mut |id| Ok(store.pages[&id].clone()),
+        &mut |_| {
             visited += 1;
             Ok(())
-        });
+        },
+    );
     assert!(result.is_err());
     assert_eq!(visited, 10);
+}
+
+/// Nor can one without keys, whose pages may repeat: what a page holds is what its parent says.
+#[test]
+fn a_list_is_as_long_as_its_root_says() {
+    let mut store = PageStore::default();
+    let leaf = store.write::<HintsCodec>((0..10).map(|number| item(number, 1)));
+    let mut check = |measure: u64, is_whole: bool| {
+        let child = Child { page: leaf, measure, last_key: [].into() };
+        let bytes = encode::<HintsCodec>(1, &Page::Interior(vec![child; 3]));
+        let root = BlobId::new(*blake3::hash(&bytes).as_bytes());
+        store.pages.insert(root, bytes);
+        let mut load = |id| Ok::<_, DecodeError>(store.pages[&id].clone());
+        let mut pages = PageReader::<HintsCodec>::open(root, &mut load).unwrap();
+        assert_eq!(pages.measure(), 3 * measure);
+        let mut count = 0;
+        let is_read = loop {
+            match pages.next(&mut load) {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        assert_eq!((is_read, count), (is_whole, if is_whole { 30 } else { 0 }));
+    };
+    check(10, true);
+    check(9, false);
+    check(11, false);
 }
 
 /// Pages must stay storable as blobs whatever the entries hold.
