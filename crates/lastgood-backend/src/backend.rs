@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
+use rustix::io::Errno;
+
 /// Keeps named, immutable objects. All calls block and may be made from many threads at once.
 ///
 /// The contract, which `lastgood_testkit::backend_contract` checks of every implementation:
@@ -172,7 +174,11 @@ pub enum ErrorKind {
     NoSpace,
     /// Permission was refused, or the place is read-only.
     Denied,
-    /// It may work when tried again: too many open files, an interrupted or timed-out call.
+    /// The process or the system can open no more files.
+    TooManyOpen,
+    /// The medium failed to give the object back; others may be fine.
+    Unreadable,
+    /// It may work when tried again: an interrupted or timed-out call.
     Transient,
     /// Anything else.
     Failed,
@@ -182,6 +188,25 @@ impl BackendError {
     /// Whether the same call may succeed later without anybody mending anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.kind == ErrorKind::Transient
+        matches!(self.kind, ErrorKind::Transient | ErrorKind::TooManyOpen)
+    }
+}
+
+impl From<&io::Error> for ErrorKind {
+    /// The kind of what the system said, as every place on this machine tells them apart.
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::UnexpectedEof => Self::OutOfRange,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied,
+            io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Self::Transient
+            }
+            _ => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::MFILE | Errno::NFILE) => Self::TooManyOpen,
+                _ => Self::Failed,
+            },
+        }
     }
 }

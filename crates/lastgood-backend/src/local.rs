@@ -186,6 +186,14 @@ impl LocalBackend {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The error of a read. A bad sector is the object's damage and no trouble of the place.
+    fn read_error(&self, name: &ObjectName, source: io::Error) -> BackendError {
+        let is_bad_sector = source.raw_os_error() == Some(Errno::IO.raw_os_error());
+        let error = self.error("read", name.as_str(), source);
+        let kind = if is_bad_sector { ErrorKind::Unreadable } else { error.kind };
+        BackendError { kind, ..error }
+    }
+
     fn error(&self, action: &'static str, object: &str, source: io::Error) -> BackendError {
         error(&self.location, action, object, source)
     }
@@ -225,7 +233,7 @@ impl Backend for LocalBackend {
             object.read_exact_at(&mut bytes, 0)?;
             Ok(bytes)
         };
-        get().map_err(|source| self.error("read", name.as_str(), source))
+        get().map_err(|source| self.read_error(name, source))
     }
 
     fn get_range(
@@ -249,7 +257,7 @@ impl Backend for LocalBackend {
         if done.is_err() {
             out.clear();
         }
-        done.map_err(|source| self.error("read", name.as_str(), source))
+        done.map_err(|source| self.read_error(name, source))
     }
 
     fn stat(&self, name: &ObjectName) -> Result<u64, BackendError> {
@@ -340,16 +348,7 @@ fn modified(stat: &Stat) -> SystemTime {
 }
 
 fn error(location: &str, action: &'static str, object: &str, source: io::Error) -> BackendError {
-    let kind = match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT) => ErrorKind::NotFound,
-        Some(Errno::NOSPC | Errno::DQUOT) => ErrorKind::NoSpace,
-        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => ErrorKind::Denied,
-        Some(Errno::MFILE | Errno::NFILE | Errno::INTR | Errno::AGAIN | Errno::TIMEDOUT) => {
-            ErrorKind::Transient
-        }
-        None if source.kind() == io::ErrorKind::UnexpectedEof => ErrorKind::OutOfRange,
-        _ => ErrorKind::Failed,
-    };
+    let kind = ErrorKind::from(&source);
     BackendError { kind, action, object: object.to_owned(), location: location.to_owned(), source }
 }
 

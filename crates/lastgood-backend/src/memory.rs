@@ -147,11 +147,7 @@ fn is_refused_by_directories(objects: &Objects, name: &ObjectName) -> bool {
 }
 
 fn error(action: &'static str, object: &str, source: io::Error) -> BackendError {
-    let kind = match source.kind() {
-        io::ErrorKind::NotFound => ErrorKind::NotFound,
-        io::ErrorKind::UnexpectedEof => ErrorKind::OutOfRange,
-        _ => ErrorKind::Failed,
-    };
+    let kind = ErrorKind::from(&source);
     BackendError { kind, action, object: object.to_owned(), location: LOCATION.to_owned(), source }
 }
 

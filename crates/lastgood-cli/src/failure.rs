@@ -28,7 +28,7 @@ pub(crate) enum Code {
     NoRepository = 10,
     /// Wrong password, key file or recovery code, or none.
     WrongKey = 12,
-    /// A disk is full.
+    /// A disk is full, or no more files can be opened.
     NoSpace = 13,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
@@ -63,8 +63,8 @@ impl Failure {
 
     pub(crate) fn io(code: Code, message: impl Into<String>, cause: &io::Error) -> Self {
         let mut failure = Self::new(code, message);
-        if cause.kind() == io::ErrorKind::StorageFull {
-            (failure.code, failure.kind) = (Code::NoSpace, Code::NoSpace.kind());
+        if let kind @ (ErrorKind::NoSpace | ErrorKind::TooManyOpen) = ErrorKind::from(cause) {
+            (failure.code, failure.kind) = code_of(kind);
         }
         failure.chain.push(cause.to_string());
         failure
@@ -148,6 +148,7 @@ const fn code_of(kind: ErrorKind) -> (Code, &'static str) {
         ErrorKind::TooNew => (Code::Failed, "too-new"),
         ErrorKind::Invalid => (Code::Usage, "invalid"),
         ErrorKind::NoSpace => (Code::NoSpace, "no-space"),
+        ErrorKind::TooManyOpen => (Code::NoSpace, "too-many-open"),
         ErrorKind::Cancelled => (Code::Interrupted, "interrupted"),
         ErrorKind::Bug => (Code::Failed, "bug"),
     }
@@ -200,6 +201,11 @@ impl Hints {
             ),
             "no-space" => {
                 "free some space and run the command again: what was stored is kept and reused"
+                    .to_owned()
+            }
+            "too-many-open" => {
+                "allow more open files (ulimit -n) and run the command again: what was stored is \
+                 kept and reused"
                     .to_owned()
             }
             "unavailable" => "run the command again; what was stored is kept and reused".to_owned(),

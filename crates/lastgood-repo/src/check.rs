@@ -97,7 +97,8 @@ pub struct CheckReport {
 /// Checks `repo`.
 ///
 /// # Errors
-/// When objects cannot be listed. Damage is in the report.
+/// When objects cannot be listed, or one could not be read and may be readable later: nothing is
+/// called damaged that may be whole. Damage is in the report.
 pub fn check(
     repo: &Arc<Repository>,
     plan: &CheckPlan,
@@ -115,7 +116,7 @@ pub fn check(
     let packs = check.packs(&snapshots)?;
     check.read_packs(plan, &packs)?;
     if !check.report.is_stopped {
-        check.trees(&snapshots);
+        check.trees(&snapshots)?;
     }
     Ok(check.report)
 }
@@ -132,32 +133,37 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn damage(&mut self, error: &RepoError) {
-        let message = chain(error);
+    /// Notes damage; an error that says nothing of what is stored ends the check.
+    fn damage(&mut self, error: RepoError) -> Result<(), RepoError> {
+        if error.is_transient() {
+            return Err(error);
+        }
+        let message = chain(&error);
         self.observer.damaged(&message);
         self.report.damage.push(message);
+        Ok(())
     }
 
     /// Snapshots, index segments, key slots, sessions.
     fn objects(&mut self) -> Result<Vec<SnapshotRecord>, RepoError> {
         let snapshots = self.repo.snapshots()?;
-        snapshots.damaged.iter().for_each(|error| self.damage(error));
+        snapshots.damaged.into_iter().try_for_each(|error| self.damage(error))?;
         self.report.snapshots = snapshots.live.len() as u64;
         let index = self.repo.index()?;
         for id in index.damaged() {
-            self.damage(&self.repo.damaged(
+            self.damage(self.repo.damaged(
                 &name::index(*id),
                 Damage::State("it cannot be read; the next backup indexes its packs again"),
-            ));
+            ))?;
         }
         let mut slot_count = 0;
         self.repo.list(name::KEYS, &mut |_, _| slot_count += 1)?;
         let readable = self.repo.key_slots()?.len();
         if readable != slot_count {
-            self.damage(&self.repo.damaged(
+            self.damage(self.repo.damaged(
                 name::KEYS,
                 Damage::State("a key slot cannot be read; remove it and add its key again"),
-            ));
+            ))?;
         }
         let mut sessions = Vec::new();
         self.repo
@@ -166,7 +172,7 @@ impl Check<'_> {
             match self.repo.outcome(session) {
                 Ok(Some(_)) => {}
                 Ok(None) => self.report.sessions_open += 1,
-                Err(error) => self.damage(&error),
+                Err(error) => self.damage(error)?,
             }
         }
         Ok(snapshots.live)
@@ -187,7 +193,7 @@ impl Check<'_> {
                     needed.extend(packs.map(|pack| (pack.pack, *pack)));
                 }
                 Err(error) => {
-                    self.damage(&error);
+                    self.damage(error)?;
                     self.report.affected.push((record.id, Vec::new()));
                 }
             }
@@ -204,13 +210,13 @@ impl Check<'_> {
                 Some(_) => None,
             };
             if let Some(state) = state {
-                self.damage(&self.repo.damaged(&object, Damage::State(state)));
+                self.damage(self.repo.damaged(&object, Damage::State(state)))?;
                 continue;
             }
             unindexed += usize::from(!indexed.contains(&pack.pack));
             match self.reader.packs().open(*pack) {
                 Ok(_) => present.push(*pack),
-                Err(error) => self.damage(&error),
+                Err(error) => self.damage(error)?,
             }
         }
         if unindexed > 0 {
@@ -231,7 +237,7 @@ impl Check<'_> {
         self.observer.total(packs.len() as u64, packs.iter().map(|pack| pack.bytes).sum());
         let next = AtomicUsize::new(0);
         let (read_count, read_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        let found = Mutex::new((Vec::new(), HashSet::new()));
+        let found: Mutex<(Vec<RepoError>, HashSet<BlobId>)> = Mutex::default();
         let this = &*self;
         std::thread::scope(|scope| {
             for _ in 0..plan.threads.max(1) {
@@ -239,7 +245,8 @@ impl Check<'_> {
                     let mut buffers = GroupBuffers::default();
                     while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let (errors, bad) = this.read_pack(*pack, &mut buffers);
-                        errors.iter().for_each(|error| this.observer.damaged(error));
+                        let damage = errors.iter().filter(|error| !error.is_transient());
+                        damage.for_each(|error| this.observer.damaged(&chain(error)));
                         let mut found = lock(&found);
                         found.0.extend(errors);
                         found.1.extend(bad);
@@ -254,7 +261,12 @@ impl Check<'_> {
             }
         });
         let (errors, bad) = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.report.damage.extend(errors);
+        for error in errors {
+            if error.is_transient() {
+                return Err(error);
+            }
+            self.report.damage.push(chain(&error));
+        }
         self.bad = bad;
         self.report.packs_read = read_count.into_inner();
         self.report.bytes_read = read_bytes.into_inner();
@@ -290,22 +302,26 @@ impl Check<'_> {
         packs
     }
 
-    fn read_pack(&self, pack: PackRef, buffers: &mut GroupBuffers) -> (Vec<String>, Vec<BlobId>) {
+    fn read_pack(
+        &self,
+        pack: PackRef,
+        buffers: &mut GroupBuffers,
+    ) -> (Vec<RepoError>, Vec<BlobId>) {
         let object = name::pack(pack.session, pack.pack);
         let mut errors = Vec::new();
         match self.repo.backend().get(&object_name(&object), PACK_BYTES_MAX) {
             Ok(bytes) => match verify_bytes(&bytes) {
                 Ok(id) if id == pack.pack => {}
-                Ok(_) => errors.push(chain(&self.repo.damaged(&object, Damage::Name))),
-                Err(error) => errors.push(chain(&self.repo.damaged(&object, error))),
+                Ok(_) => errors.push(self.repo.damaged(&object, Damage::Name)),
+                Err(error) => errors.push(self.repo.damaged(&object, error)),
             },
-            Err(error) => errors.push(chain(&RepoError::Backend(error))),
+            Err(error) => errors.push(RepoError::Backend(error)),
         }
         let mut bad = Vec::new();
         let opened = match self.reader.packs().open(pack) {
             Ok(opened) => opened,
             Err(error) => {
-                errors.push(chain(&error));
+                errors.push(error);
                 return (errors, bad);
             }
         };
@@ -315,7 +331,7 @@ impl Check<'_> {
             let (own, rest) = blobs.split_at(count);
             blobs = rest;
             if let Err(error) = self.reader.packs().group(pack, &opened, group, buffers) {
-                errors.push(chain(&error));
+                errors.push(error);
                 bad.extend(own.iter().map(|blob| blob.id));
                 continue;
             }
@@ -325,7 +341,7 @@ impl Check<'_> {
                     Some(_) => self.reader.load(&BlobPlace { pack, entry: *blob }).map(drop),
                 };
                 if let Err(error) = result {
-                    errors.push(chain(&error));
+                    errors.push(error);
                     bad.push(blob.id);
                 }
             }
@@ -334,7 +350,7 @@ impl Check<'_> {
     }
 
     /// Every blob that a snapshot's trees refer to can be found, and is none that was found bad.
-    fn trees(&mut self, snapshots: &[SnapshotRecord]) {
+    fn trees(&mut self, snapshots: &[SnapshotRecord]) -> Result<(), RepoError> {
         let mut walk = Walk { check: self, seen: HashMap::new(), errors: Vec::new() };
         let mut affected = Vec::new();
         for record in snapshots {
@@ -347,10 +363,7 @@ impl Check<'_> {
         }
         let (seen, errors) = (walk.seen.len() as u64, walk.errors);
         self.report.blobs = seen;
-        for message in errors {
-            self.observer.damaged(&message);
-            self.report.damage.push(message);
-        }
+        errors.into_iter().try_for_each(|error| self.damage(error))?;
         self.report.affected.extend(affected);
         if self.reader.is_index_wrong() {
             self.report.remarks.push(
@@ -358,6 +371,7 @@ impl Check<'_> {
                     .to_owned(),
             );
         }
+        Ok(())
     }
 }
 
@@ -365,7 +379,7 @@ impl Check<'_> {
 struct Walk<'a, 'b> {
     check: &'a Check<'b>,
     seen: HashMap<BlobId, bool>,
-    errors: Vec<String>,
+    errors: Vec<RepoError>,
 }
 
 impl Walk<'_, '_> {
@@ -386,7 +400,7 @@ impl Walk<'_, '_> {
         });
         let is_fine = result.is_ok() && !self.check.bad.contains(&id);
         if let Err(error) = result {
-            self.errors.push(chain(&error));
+            self.errors.push(error);
         }
         self.seen.insert(id, is_fine);
         is_fine
@@ -410,7 +424,7 @@ impl Walk<'_, '_> {
         });
         if depth > TREE_DEPTH_MAX || read.is_err() {
             if let Err(error) = read {
-                self.errors.push(chain(&error));
+                self.errors.push(error);
             }
             self.seen.insert(tree, false);
             affected.push(path.clone());
@@ -458,7 +472,7 @@ impl Walk<'_, '_> {
         });
         let mut is_whole = read.is_ok();
         if let Err(error) = read {
-            self.errors.push(chain(&error));
+            self.errors.push(error);
         }
         for chunk in chunks {
             is_whole &= self.is_fine(BlobKind::Chunk, chunk);
@@ -479,7 +493,7 @@ impl Walk<'_, '_> {
         let read = self.check.reader.walk::<C>(kind, root, &mut |_| Ok(()));
         self.seen.insert(root, read.is_ok());
         if let Err(error) = read {
-            self.errors.push(chain(&error));
+            self.errors.push(error);
             affected.push(Vec::new());
         }
     }
@@ -496,7 +510,7 @@ impl Walk<'_, '_> {
         });
         self.seen.insert(root, read.is_ok());
         if let Err(error) = read {
-            self.errors.push(chain(&error));
+            self.errors.push(error);
         }
         children.into_iter().for_each(|child| self.hints(child, depth + 1));
     }

@@ -122,6 +122,8 @@ pub enum RepoErrorKind {
     Damaged,
     /// The place is full.
     NoSpace,
+    /// No more files can be opened.
+    TooManyOpen,
     /// Permission was refused.
     Denied,
     /// May work later.
@@ -147,23 +149,42 @@ impl RepoError {
             },
             Self::Damaged { source, .. } if source.is_too_new() => RepoErrorKind::TooNew,
             Self::Damaged { .. } | Self::MissingBlob { .. } => RepoErrorKind::Damaged,
-            Self::Backend(error) => match error.kind {
-                ErrorKind::NoSpace => RepoErrorKind::NoSpace,
-                ErrorKind::Denied => RepoErrorKind::Denied,
-                ErrorKind::Transient => RepoErrorKind::Transient,
-                // Asked for by name and not there, or not of its length: somebody lost it.
-                ErrorKind::NotFound | ErrorKind::OutOfRange => RepoErrorKind::Damaged,
-                ErrorKind::Failed => RepoErrorKind::Failed,
-            },
+            Self::Backend(error) => error.kind.into(),
             Self::Fenced { .. } => RepoErrorKind::Fenced,
-            Self::Cache { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    RepoErrorKind::NoSpace
-                }
-                std::io::ErrorKind::PermissionDenied => RepoErrorKind::Denied,
-                _ => RepoErrorKind::Failed,
+            Self::Cache { source, .. } => match ErrorKind::from(source) {
+                // What the cache lacks is not missing from the repository.
+                ErrorKind::NotFound | ErrorKind::OutOfRange => RepoErrorKind::Failed,
+                kind => kind.into(),
             },
             Self::KeySlot(_) | Self::Stopped => RepoErrorKind::Failed,
+        }
+    }
+}
+
+impl RepoError {
+    /// Whether the same call may succeed later without anybody mending anything: the error tells
+    /// nothing of what is stored.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind(), RepoErrorKind::Transient | RepoErrorKind::TooManyOpen)
+    }
+
+    /// Whether something stored is lost, or of a later release.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self.kind(), RepoErrorKind::Damaged | RepoErrorKind::TooNew)
+    }
+}
+
+impl From<ErrorKind> for RepoErrorKind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::NoSpace => Self::NoSpace,
+            ErrorKind::TooManyOpen => Self::TooManyOpen,
+            ErrorKind::Denied => Self::Denied,
+            ErrorKind::Transient => Self::Transient,
+            // Asked for by name and not there, not of its length, or on a bad sector: it is lost.
+            ErrorKind::NotFound | ErrorKind::OutOfRange | ErrorKind::Unreadable => Self::Damaged,
+            ErrorKind::Failed => Self::Failed,
         }
     }
 }

@@ -64,7 +64,7 @@ impl Index {
             read_errors: AtomicU64::new(0),
         };
         let mut runs = match &index.cache {
-            Some(folder) => run::open_all(folder, &segments)?,
+            Some(folder) => run::open_all(folder, &segments),
             None => Vec::new(),
         };
         for run in &runs {
@@ -76,17 +76,19 @@ impl Index {
         missing.sort();
         let mut fresh = Run::default();
         for id in missing {
-            let object = name::index(id);
-            let Some(bytes) = repo.find(&object, INDEX_BYTES_MAX)? else { continue };
-            match IndexSegment::decode(repo.keys(), &bytes) {
-                Ok(segment) => fresh = fresh.merged_with(Run::memory(segment, vec![id])),
-                Err(_) => index.damaged.push(id),
+            match read_segment(repo, id) {
+                Ok(None) => continue,
+                Ok(Some(segment)) => fresh = fresh.merged_with(Run::memory(segment, vec![id])),
+                Err(error) if error.is_damage() => index.damaged.push(id),
+                Err(error) => return Err(error),
             }
+            // A full cache disk costs memory and stops nothing.
             if fresh.entry_count() > MEMORY_ENTRIES_MAX
                 && let Some(folder) = &index.cache
+                && let Ok(written) = run::write(folder, &[&fresh])
             {
-                runs.push(run::write(folder, &[&fresh])?);
-                run::compact(folder, &mut runs)?;
+                runs.push(written);
+                drop(run::compact(folder, &mut runs));
                 fresh = Run::default();
             }
         }
@@ -150,6 +152,14 @@ impl Index {
     pub fn damaged(&self) -> &[ObjectId] {
         &self.damaged
     }
+}
+
+/// Reads a segment, or nothing when it is gone by now.
+fn read_segment(repo: &Repository, id: ObjectId) -> Result<Option<IndexSegment>, RepoError> {
+    let object = name::index(id);
+    let Some(bytes) = repo.find(&object, INDEX_BYTES_MAX)? else { return Ok(None) };
+    let segment = IndexSegment::decode(repo.keys(), &bytes);
+    segment.map(Some).map_err(|error| repo.damaged(&object, error))
 }
 
 /// Entries that are kept in memory before a run is written to the local copy: 2 MiB.

@@ -283,25 +283,34 @@ impl BlobReader {
         if let Some(place) = lock(&self.searched).get(&id) {
             return Ok(*place);
         }
+        // A pack that could not be looked into says nothing of what it holds.
+        let mut trouble = None;
         if let Ok(index) = self.repo.index() {
             let mut place = None;
             let found = index.find(id, &mut |at| {
                 // The index is believed only as far as the pack itself agrees.
-                let opened = self.packs.open(at.pack).ok();
-                let entry = opened.and_then(|opened| {
-                    let entry = opened.directory.blobs.get(at.ordinal as usize).copied();
-                    entry.filter(|entry| entry.id == id && entry.kind == kind)
-                });
+                let entry = match self.packs.open(at.pack) {
+                    Ok(opened) => opened.directory.blobs.get(at.ordinal as usize).copied(),
+                    Err(error) => {
+                        trouble = trouble.take().or((!error.is_damage()).then_some(error));
+                        None
+                    }
+                };
+                let entry = entry.filter(|entry| entry.id == id && entry.kind == kind);
                 place = entry.map(|entry| BlobPlace { pack: at.pack, entry });
                 place.is_some()
             });
             if let (Some(_), Some(place)) = (found, place) {
                 return Ok(place);
             }
+            if let Some(trouble) = trouble.take_if(|trouble| trouble.is_transient()) {
+                return Err(trouble);
+            }
             self.is_index_wrong.store(true, Ordering::Relaxed);
         }
         self.search(kind.class())?;
-        lock(&self.searched).get(&id).copied().ok_or_else(|| self.missing(id))
+        let found = lock(&self.searched).get(&id).copied();
+        found.ok_or_else(|| trouble.unwrap_or_else(|| self.missing(id)))
     }
 
     /// Whether the index was silent or wrong about a blob that a snapshot needs.
@@ -360,13 +369,19 @@ impl BlobReader {
 
     /// Opens every pack of `class` that the snapshots name and notes where each blob is.
     fn search(&self, class: Class) -> Result<(), RepoError> {
-        if !lock(&self.is_searched).insert(class) {
+        // Held to the end: whoever comes meanwhile must not take an unfinished search for an answer.
+        let mut is_searched = lock(&self.is_searched);
+        if is_searched.contains(&class) {
             return Ok(());
         }
         let sets = lock(&self.sets).clone();
         for pack in sets.iter().flat_map(|set| set.iter()).filter(|pack| pack.class == class) {
-            // A damaged pack must not hide what the others hold.
-            let Ok(opened) = self.packs.open(*pack) else { continue };
+            let opened = match self.packs.open(*pack) {
+                Ok(opened) => opened,
+                Err(error) if error.is_transient() => return Err(error),
+                // A damaged pack must not hide what the others hold.
+                Err(_) => continue,
+            };
             lock(&self.searched).extend(
                 opened
                     .directory
@@ -375,6 +390,7 @@ impl BlobReader {
                     .map(|&entry| (entry.id, BlobPlace { pack: *pack, entry })),
             );
         }
+        is_searched.insert(class);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use lastgood_format::limits::{KEY_SLOTS_MAX, SMALL_OBJECT_BYTES_MAX};
 use lastgood_format::object::{name, object_id};
 use lastgood_format::slot::{Credential, KeySlot, SlotKind, WorkFactors};
 
-use crate::error::{Damage, RepoError};
+use crate::error::{Damage, RepoError, RepoErrorKind};
 use crate::index::{Index, IndexOptions};
 use crate::world::World;
 
@@ -369,7 +369,8 @@ fn read_slots(
                 slots.extend(slot.filter(is_ours).map(|slot| (id, slot)));
             }
             Ok(_) => {}
-            Err(error) if error.kind == ErrorKind::NotFound => {}
+            // Gone by now, too long to be a slot, or on a bad sector.
+            Err(error) if RepoErrorKind::from(error.kind) == RepoErrorKind::Damaged => {}
             Err(error) => return Err(error.into()),
         }
     }

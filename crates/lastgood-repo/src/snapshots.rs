@@ -36,7 +36,7 @@ impl Repository {
     /// Loads every committed snapshot. Two requests a snapshot.
     ///
     /// # Errors
-    /// When they cannot be listed. A damaged one is in [`Snapshots::damaged`] and hides no other.
+    /// When they cannot be listed, or one may be readable later. A damaged one is in [`Snapshots::damaged`] and hides no other.
     pub fn snapshots(&self) -> Result<Snapshots, RepoError> {
         let mut ids = Vec::new();
         self.list(name::SNAPSHOTS, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
@@ -47,6 +47,8 @@ impl Repository {
                 Ok(Some(record)) if retired.contains(&id) => snapshots.retired.push(record),
                 Ok(Some(record)) => snapshots.live.push(record),
                 Ok(None) => {}
+                // What may be there in a moment is not left out of a choice of the latest.
+                Err(error) if error.is_transient() => return Err(error),
                 Err(error) => snapshots.damaged.push(error),
             }
         }
@@ -108,7 +110,10 @@ impl Repository {
         // Only the maintenance key can retire; whatever else lies there changes nothing.
         let mut retired = HashSet::new();
         for id in ids {
-            let bytes = self.find(&name::retired(id), SMALL_OBJECT_BYTES_MAX)?;
+            let bytes = match self.find(&name::retired(id), SMALL_OBJECT_BYTES_MAX) {
+                Err(error) if error.is_damage() => None,
+                found => found?,
+            };
             let record = bytes.and_then(|bytes| Retired::decode(self.keys(), &bytes).ok());
             retired.extend(record.filter(|record| record.snapshot == id).map(|_| id));
         }

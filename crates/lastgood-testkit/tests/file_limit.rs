@@ -3,11 +3,11 @@
 use std::fs::File;
 
 use lastgood_backend::local::LocalBackend;
-use lastgood_backend::{Backend, ObjectName, PutOutcome};
+use lastgood_backend::{Backend, ErrorKind, ObjectName, PutOutcome};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
-fn too_many_open_files_is_transient() {
+fn too_many_open_files_is_told_apart_and_transient() {
     let home = tempfile::tempdir().unwrap();
     let backend = LocalBackend::create(&home.path().join("repo")).unwrap();
     let name = |text: &str| ObjectName::new(text).unwrap();
@@ -29,7 +29,8 @@ fn too_many_open_files_is_transient() {
             backend.remove(&name("packs/absent")),
         ];
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
-            assert!(error.is_transient(), "{error}: {}", error.source);
+            assert_eq!(error.kind, ErrorKind::TooManyOpen, "{error}: {}", error.source);
+            assert!(error.is_transient());
         }
         failures += results.iter().filter(|result| result.is_err()).count();
         if results.iter().all(Result::is_ok) {

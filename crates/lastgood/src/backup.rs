@@ -214,7 +214,7 @@ fn run(
         Some(WriteSession::begin(repo, options.settings, writer.name())?)
     };
     let reader = BlobReader::new(repo.clone());
-    let baseline = usable_baseline(parent.as_ref(), session.as_ref(), &reader, control);
+    let baseline = usable_baseline(parent.as_ref(), session.as_ref(), &reader, control)?;
 
     let engine = Engine::new(
         repo,
@@ -392,24 +392,26 @@ fn usable_baseline(
     session: Option<&WriteSession>,
     reader: &BlobReader,
     control: &Control,
-) -> Option<SnapshotRecord> {
-    let parent = parent?;
+) -> Result<Option<SnapshotRecord>, Error> {
+    let Some(parent) = parent else { return Ok(None) };
     let may_reuse = match session {
         Some(session) => session.may_reuse(reader, &parent.snapshot),
         None => Ok::<_, RepoError>(true),
     };
     match may_reuse {
-        Ok(true) => Some(parent.clone()),
+        Ok(true) => Ok(Some(parent.clone())),
         Ok(false) => {
             control.note(format!(
                 "snapshot {} lost packs, so every file is read and what is missing stored again",
                 parent.id
             ));
-            None
+            Ok(None)
         }
+        // Entries that cannot be read today are kept from it, so it is not given up lightly.
+        Err(error) if error.is_transient() => Err(error.into()),
         Err(error) => {
             control.note(format!("cannot compare with snapshot {}: {error}", parent.id));
-            None
+            Ok(None)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The error of the façade: coarse, told apart by what the caller should do next.
 
+use lastgood_backend::ErrorKind as BackendErrorKind;
 use lastgood_host::HostError;
 use lastgood_repo::{RepoError, RepoErrorKind};
 
@@ -38,6 +39,8 @@ pub enum ErrorKind {
     Invalid,
     /// A disk is full: free some space; what was stored is kept.
     NoSpace,
+    /// No more files can be opened: raise the limit, or close some; what was stored is kept.
+    TooManyOpen,
     /// The caller cancelled.
     Cancelled,
     /// A defect of lastgood.
@@ -82,6 +85,20 @@ impl Error {
     }
 }
 
+impl From<&std::io::Error> for ErrorKind {
+    /// The kind of what the system said of a file of this host.
+    fn from(error: &std::io::Error) -> Self {
+        match BackendErrorKind::from(error) {
+            BackendErrorKind::NotFound => Self::NotFound,
+            BackendErrorKind::NoSpace => Self::NoSpace,
+            BackendErrorKind::TooManyOpen => Self::TooManyOpen,
+            BackendErrorKind::Denied => Self::Denied,
+            _ if error.kind() == std::io::ErrorKind::AlreadyExists => Self::Exists,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
 impl From<RepoError> for Error {
     fn from(error: RepoError) -> Self {
         let kind = match error.kind() {
@@ -91,6 +108,7 @@ impl From<RepoError> for Error {
             RepoErrorKind::TooNew => ErrorKind::TooNew,
             RepoErrorKind::Damaged => ErrorKind::Damaged,
             RepoErrorKind::NoSpace => ErrorKind::NoSpace,
+            RepoErrorKind::TooManyOpen => ErrorKind::TooManyOpen,
             RepoErrorKind::Denied => ErrorKind::Denied,
             RepoErrorKind::Transient => ErrorKind::Unavailable,
             RepoErrorKind::Fenced => ErrorKind::Conflict,
@@ -106,6 +124,7 @@ impl From<HostError> for Error {
             () if error.is_not_found() => ErrorKind::NotFound,
             () if error.is_denied() => ErrorKind::Denied,
             () if error.is_no_space() => ErrorKind::NoSpace,
+            () if error.is_too_many_open() => ErrorKind::TooManyOpen,
             () => ErrorKind::Unavailable,
         };
         split(kind, error)

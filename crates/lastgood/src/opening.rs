@@ -1,7 +1,7 @@
 //! Making and opening repositories from what a user gives: a place and a key.
 
 use std::fs::File;
-use std::io::{ErrorKind as IoErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,7 +107,11 @@ pub fn open_default(home: &Home, world: World, label: &str) -> Result<Opened, Er
         return Ok(Opened { repo, path, recovery_code: None });
     }
     std::fs::create_dir_all(&home.data).map_err(|source| {
-        Error::caused_by(io_kind(&source), format!("cannot create {}", home.data.display()), source)
+        Error::caused_by(
+            ErrorKind::from(&source),
+            format!("cannot create {}", home.data.display()),
+            source,
+        )
     })?;
     // A key file without a repository is what an interrupted first run left: it is used.
     let credential = match read_key_file(&key_file) {
@@ -127,7 +131,7 @@ pub fn open_default(home: &Home, world: World, label: &str) -> Result<Opened, Er
 pub fn read_key_file(path: &Path) -> Result<Credential, Error> {
     let failed = |source: std::io::Error| {
         Error::caused_by(
-            io_kind(&source),
+            ErrorKind::from(&source),
             format!("cannot read the key file {}", path.display()),
             source,
         )
@@ -166,7 +170,7 @@ pub fn read_key_file(path: &Path) -> Result<Credential, Error> {
 pub fn write_key_file(path: &Path, world: &World) -> Result<Credential, Error> {
     let failed = |source: std::io::Error| {
         let text = format!("cannot create the key file {}", path.display());
-        Error::caused_by(io_kind(&source), text, source)
+        Error::caused_by(ErrorKind::from(&source), text, source)
     };
     let secret = Zeroizing::new(world.random::<32>());
     let text: Zeroizing<String> =
@@ -208,16 +212,6 @@ fn refuse_foreign_content(path: &Path) -> Result<(), Error> {
                 path.display()
             ),
         )),
-    }
-}
-
-fn io_kind(error: &std::io::Error) -> ErrorKind {
-    match error.kind() {
-        IoErrorKind::NotFound => ErrorKind::NotFound,
-        IoErrorKind::AlreadyExists => ErrorKind::Exists,
-        IoErrorKind::PermissionDenied => ErrorKind::Denied,
-        IoErrorKind::StorageFull | IoErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-        _ => ErrorKind::Unavailable,
     }
 }
 

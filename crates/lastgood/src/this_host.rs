@@ -33,7 +33,7 @@ pub fn id(home: &Home, world: &World) -> Result<[u8; 16], Error> {
     let path = home.state.join("host-id");
     let failed = |action: &str, source: std::io::Error| {
         let message = format!("cannot {action} {}", path.display());
-        Error::caused_by(ErrorKind::Denied, message, source)
+        Error::caused_by(ErrorKind::from(&source), message, source)
     };
     if let Ok(mut file) = File::open(&path) {
         let mut id = [0; 16];

@@ -74,10 +74,6 @@ impl WriterState {
 }
 
 fn failed(action: &str, path: &Path, source: std::io::Error) -> Error {
-    let kind = match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-        std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-        _ => ErrorKind::Unavailable,
-    };
+    let kind = ErrorKind::from(&source);
     Error::caused_by(kind, format!("cannot {action} {}", PathBuf::from(path).display()), source)
 }

@@ -284,8 +284,8 @@ fn kinds_of_errors() {
         (Errno::ACCESS, ErrorKind::Denied),
         (Errno::PERM, ErrorKind::Denied),
         (Errno::ROFS, ErrorKind::Denied),
-        (Errno::MFILE, ErrorKind::Transient),
-        (Errno::NFILE, ErrorKind::Transient),
+        (Errno::MFILE, ErrorKind::TooManyOpen),
+        (Errno::NFILE, ErrorKind::TooManyOpen),
         (Errno::INTR, ErrorKind::Transient),
         (Errno::AGAIN, ErrorKind::Transient),
         (Errno::TIMEDOUT, ErrorKind::Transient),
@@ -294,4 +294,8 @@ fn kinds_of_errors() {
     ] {
         assert_eq!(kind(errno), expected, "{errno}");
     }
+    // Of one object, it is that object which is lost.
+    let w = world();
+    let bad_sector = w.backend.read_error(&name("packs/a"), Errno::IO.into());
+    assert_eq!(bad_sector.kind, ErrorKind::Unreadable);
 }

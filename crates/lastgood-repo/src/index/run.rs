@@ -150,9 +150,9 @@ impl RunFile {
 }
 
 /// Opens the runs in `folder` that are made of `segments` alone and removes all others.
-pub(super) fn open_all(folder: &Path, segments: &HashSet<ObjectId>) -> Result<Vec<Run>, RepoError> {
+pub(super) fn open_all(folder: &Path, segments: &HashSet<ObjectId>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(runs) };
+    let Ok(entries) = fs::read_dir(folder) else { return runs };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_none_or(|extension| extension != "run") {
             continue;
@@ -167,7 +167,7 @@ pub(super) fn open_all(folder: &Path, segments: &HashSet<ObjectId>) -> Result<Ve
             _ => remove(&path),
         }
     }
-    Ok(runs)
+    runs
 }
 
 /// Merges runs until each is more than twice as large as the next smaller one.

@@ -51,10 +51,9 @@ pub(super) fn absolute(paths: &[PathBuf]) -> Result<Sources, Error> {
     let mut absolute = Vec::new();
     for path in paths {
         let failed = |source: std::io::Error| {
-            let kind = match source.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-                _ => ErrorKind::Invalid,
+            let kind = match ErrorKind::from(&source) {
+                ErrorKind::Unavailable => ErrorKind::Invalid,
+                kind => kind,
             };
             Error::caused_by(kind, format!("cannot back up {}", path.display()), source)
         };
