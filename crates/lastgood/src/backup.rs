@@ -5,6 +5,7 @@
 //! file that did not change costs one `statx` and nothing else.
 
 mod baseline;
+mod building;
 mod content;
 mod directory;
 mod engine;

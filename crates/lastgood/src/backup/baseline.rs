@@ -1,11 +1,13 @@
 //! The baseline's side of the diff: one directory at a time.
 
-use lastgood_repo::BlobReader;
+use std::cmp::Ordering;
+
 use lastgood_repo::format::entry::{Entry, Hint, Node, Timestamp};
 use lastgood_repo::format::hints::{HintItem, HintsCodec};
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::tree::TreeCodec;
+use lastgood_repo::{BlobReader, ListCursor, RepoError};
 
 /// Where one directory of the baseline is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +18,16 @@ pub(super) struct BaselineRef {
     pub(super) hints: Option<BlobId>,
 }
 
-/// One directory of the baseline, with a place up to which it was compared.
+/// One directory of the baseline, with a place up to which it was compared. Of its pages, those at
+/// that place are in memory.
 #[derive(Debug, Default)]
 pub(super) struct BaselineDirectory {
-    entries: std::vec::IntoIter<Entry>,
-    hints: std::vec::IntoIter<HintItem>,
+    entries: Option<ListCursor<TreeCodec>>,
+    hints: Option<ListCursor<HintsCodec>>,
+    /// The entry that is next, once it was looked at.
+    next: Option<BaselineEntry>,
     /// How many entries it has.
-    pub(super) len: usize,
+    pub(super) len: u64,
 }
 
 /// One entry of the baseline.
@@ -67,49 +72,54 @@ impl BaselineEntry {
 }
 
 impl BaselineDirectory {
-    /// Loads a directory. Hints that cannot be read only mean that files are read again.
-    pub(super) fn load(
-        reader: &BlobReader,
-        at: BaselineRef,
-    ) -> Result<Self, lastgood_repo::RepoError> {
-        let mut entries = Vec::new();
-        reader.walk::<TreeCodec>(BlobKind::Tree, at.tree, &mut |entry| {
-            entries.push(entry);
-            Ok(())
-        })?;
-        let mut hints = Vec::with_capacity(entries.len());
-        if let Some(root) = at.hints {
-            let read = reader.walk::<HintsCodec>(BlobKind::Hints, root, &mut |item| {
-                hints.push(item);
-                Ok(())
-            });
-            if read.is_err() || hints.len() != entries.len() {
-                hints.clear();
-            }
-        }
-        let len = entries.len();
-        Ok(Self { entries: entries.into_iter(), hints: hints.into_iter(), len })
+    /// Opens a directory. Hints that cannot be read only mean that files are read again.
+    pub(super) fn open(reader: &BlobReader, at: BaselineRef) -> Result<Self, RepoError> {
+        let entries = ListCursor::open(reader, BlobKind::Tree, at.tree)?;
+        let len = entries.measure();
+        let hints = at.hints.and_then(|root| ListCursor::open(reader, BlobKind::Hints, root).ok());
+        let hints = hints.filter(|hints| hints.measure() == len);
+        Ok(Self { entries: Some(entries), hints, next: None, len })
     }
 
     /// The next entry, whatever its name.
-    pub(super) fn next(&mut self) -> Option<BaselineEntry> {
-        let entry = self.entries.next()?;
-        Some(BaselineEntry { entry, hint: self.hints.next() })
+    ///
+    /// # Errors
+    /// When a page cannot be read; the rest is lost then.
+    pub(super) fn next(&mut self, reader: &BlobReader) -> Result<Option<BaselineEntry>, RepoError> {
+        if let Some(next) = self.next.take() {
+            return Ok(Some(next));
+        }
+        let Some(entries) = &mut self.entries else { return Ok(None) };
+        let Some(entry) = entries.next(reader)? else { return Ok(None) };
+        let hint = match self.hints.as_mut().map(|hints| hints.next(reader)) {
+            Some(Ok(hint)) => hint,
+            Some(Err(_)) | None => {
+                self.hints = None;
+                None
+            }
+        };
+        Ok(Some(BaselineEntry { entry, hint }))
     }
 
     /// The entry called `name`. Names must be asked for in order.
-    pub(super) fn advance_to(&mut self, name: &[u8]) -> Option<BaselineEntry> {
-        while let Some(next) = self.entries.as_slice().first() {
-            match (*next.name).cmp(name) {
-                std::cmp::Ordering::Greater => return None,
-                std::cmp::Ordering::Equal => {
-                    return self.next();
-                }
-                std::cmp::Ordering::Less => {
-                    self.next();
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub(super) fn advance_to(
+        &mut self,
+        reader: &BlobReader,
+        name: &[u8],
+    ) -> Result<Option<BaselineEntry>, RepoError> {
+        while let Some(next) = self.next(reader)? {
+            match (*next.entry.name).cmp(name) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(Some(next)),
+                Ordering::Greater => {
+                    self.next = Some(next);
+                    return Ok(None);
                 }
             }
         }
-        None
+        Ok(None)
     }
 }

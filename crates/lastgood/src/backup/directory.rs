@@ -8,52 +8,29 @@ use lastgood_host::HostError;
 use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Listing, Root, Seen, Stat};
 use lastgood_host::source::SourceFile;
+use lastgood_repo::RepoError;
 use lastgood_repo::format::entry::{Entry, Hint, Marks, Node};
 use lastgood_repo::format::hints::HintItem;
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::limits::SYMLINK_BYTES_MAX;
-use lastgood_repo::format::page::boundary_hash;
 
-use super::baseline::{BaselineDirectory, BaselineEntry, BaselineRef};
+use super::baseline::{BaselineDirectory, BaselineEntry};
+use super::building::{Building, Slice};
 use super::content::FileRead;
-use super::engine::{DirectoryNode, DirectoryState, DirectoryTask, Engine, Opening, Stop, Worker};
+use super::engine::{DirectoryNode, DirectoryTask, Engine, Opening, Stop, Worker, join};
 use super::sources::SourceNode;
 use crate::job::{Action, Severity};
 use crate::select::{Decision, Facts, Reason, Scope};
 
-/// A directory that is being compared: what was found so far, and which subdirectories follow.
-struct Building {
-    state: DirectoryState,
-    subdirectories: Vec<(usize, Option<BaselineRef>)>,
+/// A directory that is being scanned and compared with the baseline's, a slice at a time: between
+/// two slices its subdirectories have their turn.
+#[derive(Debug)]
+pub(super) struct DirectoryScan {
+    directory: Arc<Directory>,
+    listing: Listing,
+    /// How many names were looked at.
+    at: usize,
     baseline: BaselineDirectory,
-}
-
-impl Building {
-    fn new(baseline: BaselineDirectory) -> Self {
-        let state = DirectoryState {
-            entries: Vec::with_capacity(baseline.len),
-            hints: Vec::with_capacity(baseline.len),
-            is_same_tree: true,
-            are_same_hints: true,
-        };
-        Self { state, subdirectories: Vec::new(), baseline }
-    }
-
-    /// Adds an entry, noting whether it equals the baseline's.
-    fn push(&mut self, entry: Entry, hint: HintItem, is_same_entry: bool, is_same_hint: bool) {
-        self.state.is_same_tree &= is_same_entry;
-        self.state.are_same_hints &= is_same_hint;
-        self.state.entries.push(entry);
-        self.state.hints.push(hint);
-    }
-
-    /// The finished state: the same only if nothing of the baseline is missing either.
-    fn finish(mut self) -> (DirectoryState, Vec<(usize, Option<BaselineRef>)>) {
-        let is_complete = self.state.entries.len() == self.baseline.len;
-        self.state.is_same_tree &= is_complete;
-        self.state.are_same_hints &= is_complete;
-        (self.state, self.subdirectories)
-    }
 }
 
 impl<'a> Worker<'a> {
@@ -64,12 +41,13 @@ impl<'a> Worker<'a> {
         path: &Path,
         node: &Arc<DirectoryNode>,
     ) -> Result<(), Stop> {
-        let mut building = Building::new(self.load_baseline(node.baseline));
+        let mut baseline = self.open_baseline(node);
+        let mut slice = Slice::default();
         let mut planted = Vec::new();
         let mut on_the_way = Vec::new();
         for (name, child) in &source.children {
             let child_path = path.join(os(name));
-            let base = building.baseline.advance_to(name);
+            let base = self.base(&mut baseline, node, name);
             let opened = match child.source {
                 Some(_) => Root::open(&child_path),
                 None => Directory::stat_path(&child_path).and_then(|stat| {
@@ -84,40 +62,39 @@ impl<'a> Worker<'a> {
                 }),
             };
             match (child.source, opened) {
-                (_, Err(error)) => self.unreadable(&mut building, base, &error),
+                (_, Err(error)) => self.unreadable(&mut slice, base, &error),
                 (None, Ok(Root::Directory(_))) => {}
                 (None, Ok(Root::Entry(entry))) => {
-                    let index = building.state.entries.len();
                     let below = base.as_ref().and_then(BaselineEntry::directory);
-                    self.push_leading(&mut building, base, name, &entry.stat);
-                    on_the_way.push((index, child, child_path, below));
+                    self.push_leading(&mut slice, base, name, &entry.stat);
+                    on_the_way.push((slice.len() - 1, name, child, child_path, below));
+                    slice.await_last(below);
                 }
                 (Some(source), Ok(Root::Entry(entry))) => {
                     if self.source_is_included(source, &entry.stat, &child_path) {
                         let parent = Arc::new(entry.parent);
-                        self.entry(&mut building, base, &parent, node, name, entry.stat)?;
+                        self.entry(&mut slice, base, &parent, node, name, entry.stat)?;
                     }
                 }
                 (Some(source), Ok(Root::Directory(directory))) => {
                     let stat = match directory.own_stat() {
                         Ok(stat) => stat,
                         Err(error) => {
-                            self.unreadable(&mut building, base, &error);
+                            self.unreadable(&mut slice, base, &error);
                             continue;
                         }
                     };
                     if self.source_is_included(source, &stat, &child_path) {
-                        let index = building.state.entries.len();
                         let below = base.as_ref().and_then(BaselineEntry::directory);
                         let details = directory.own_details();
-                        self.push_directory(&mut building, base, name, &stat, details);
-                        planted.push((index, source, directory, stat, below));
+                        self.push_directory(&mut slice, base, name, &stat, details);
+                        planted.push((slice.len() - 1, name, source, directory, stat, below));
+                        slice.await_last(below);
                     }
                 }
             }
         }
-        let (state, _) = building.finish();
-        *node.state() = state;
+        node.append(slice, baseline.len);
         let child_node = |index, source, device, name: &[u8], is_source: bool, below| {
             node.expect_child();
             let path = node.path_of(name);
@@ -131,23 +108,15 @@ impl<'a> Worker<'a> {
                 below,
             ))
         };
-        for (index, child, child_path, below) in on_the_way {
-            let name = name_at(node, index);
-            let below_node = child_node(index, usize::MAX, 0, &name, false, below);
+        for (index, name, child, child_path, below) in on_the_way {
+            let below_node = child_node(index, usize::MAX, 0, name, false, below);
             self.plant(child, &child_path, &below_node)?;
         }
         let tasks: Vec<DirectoryTask> = planted
             .into_iter()
-            .map(|(index, source, directory, stat, below)| DirectoryTask {
+            .map(|(index, name, source, directory, stat, below)| DirectoryTask {
                 open: Opening::Root(directory),
-                node: child_node(
-                    index,
-                    source,
-                    stat.hint.device,
-                    &name_at(node, index),
-                    true,
-                    below,
-                ),
+                node: child_node(index, source, stat.hint.device, name, true, below),
             })
             .collect();
         self.engine.push_directories(tasks.into_iter());
@@ -165,78 +134,87 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Scans one directory that was waiting for its turn.
+    /// Scans one directory that was waiting for its turn, or the next slice of one.
     pub(super) fn directory(&mut self, task: DirectoryTask) -> Result<(), Stop> {
         let node = task.node;
         let opened = match task.open {
+            Opening::Rest(scan) => return self.scan(scan, node),
             Opening::Root(directory) => Ok(directory),
             Opening::In(parent, name) => parent.open_child(&name),
         };
         let listed = opened.and_then(|directory| {
             let listing = directory.list(&mut self.names)?;
-            Ok((Arc::new(directory), listing))
+            Ok((directory, listing))
         });
-        match listed {
-            Ok((directory, listing)) => self.scan(&directory, &listing, &node)?,
-            Err(error) => self.keep_directory(&node, &error)?,
-        }
-        self.complete(node)
+        let (directory, listing) = match listed {
+            Ok(listed) => listed,
+            Err(error) => {
+                self.keep_directory(&node, &error)?;
+                return self.complete(node);
+            }
+        };
+        self.engine.control.working_on(|| directory.path().to_owned());
+        let baseline = self.open_baseline(&node);
+        let directory = Arc::new(directory);
+        self.scan(Box::new(DirectoryScan { directory, listing, at: 0, baseline }), node)
     }
 
-    fn scan(
-        &mut self,
-        directory: &Arc<Directory>,
-        listing: &Listing,
-        node: &Arc<DirectoryNode>,
-    ) -> Result<(), Stop> {
+    /// Scans one slice of a directory and queues the subdirectories in it, then the rest.
+    fn scan(&mut self, mut scan: Box<DirectoryScan>, node: Arc<DirectoryNode>) -> Result<(), Stop> {
         let engine = self.engine;
-        engine.control.working_on(|| directory.path().to_owned());
-        let mut building = Building::new(self.load_baseline(node.baseline));
+        let mut slice = Slice::default();
+        let DirectoryScan { directory, listing, at, baseline } = &mut *scan;
         let mut scope = engine.selection.enter(node.source, node.path_below_source(), |name, n| {
             head(directory, listing, name, n)
         });
-        for scanned in directory.scan(listing) {
-            let base = building.baseline.advance_to(scanned.name);
+        for scanned in directory.scan_range(listing, *at..listing.len()) {
+            *at += 1;
+            let base = self.base(baseline, &node, scanned.name);
             match scanned.seen {
                 Seen::Vanished => {
                     engine.counts.vanished.fetch_add(1, Ordering::Relaxed);
                 }
                 Seen::Unreadable(error) => {
                     if scope.decide_unseen(scanned.name) == Decision::Include {
-                        self.unreadable(&mut building, base, &error);
+                        self.unreadable(&mut slice, base, &error);
                     }
                 }
                 Seen::Stat(stat) => {
                     if self.is_included(&mut scope, directory, scanned.name, &stat) {
-                        self.entry(&mut building, base, directory, node, scanned.name, stat)?;
+                        self.entry(&mut slice, base, directory, &node, scanned.name, stat)?;
                     }
                 }
             }
             if engine.control.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
+            if slice.len() == SLICE_ENTRIES {
+                break;
+            }
         }
-        let (state, subdirectories) = building.finish();
-        let tasks: Vec<DirectoryTask> = subdirectories
-            .into_iter()
-            .filter_map(|(index, baseline)| {
-                let name = state.entries.get(index)?.name.clone();
-                node.expect_child();
-                let child = DirectoryNode::new(
-                    Some((node.clone(), index)),
-                    node.source,
-                    node.root_device,
-                    node.path_of(&name),
-                    node.below_source,
-                    baseline,
-                );
-                Some(DirectoryTask {
-                    open: Opening::In(directory.clone(), name),
-                    node: Arc::new(child),
-                })
-            })
-            .collect();
-        *node.state() = state;
+        let is_last = *at == listing.len();
+        let mut tasks: Vec<DirectoryTask> = Vec::new();
+        let first = node.len();
+        for (index, name, below) in slice.subdirectories() {
+            node.expect_child();
+            let child = DirectoryNode::new(
+                Some((node.clone(), first + index)),
+                node.source,
+                node.root_device,
+                node.path_of(name),
+                node.below_source,
+                below,
+            );
+            let open = Opening::In(directory.clone(), name.into());
+            tasks.push(DirectoryTask { open, node: Arc::new(child) });
+        }
+        node.append(slice, baseline.len);
+        if is_last {
+            engine.push_directories(tasks.into_iter());
+            return self.complete(node);
+        }
+        node.begin_pages(&mut self.sink)?;
+        tasks.push(DirectoryTask { open: Opening::Rest(scan), node });
         engine.push_directories(tasks.into_iter());
         Ok(())
     }
@@ -265,7 +243,7 @@ impl<'a> Worker<'a> {
     /// Takes one entry: over from the baseline when it is unchanged, else from the source.
     fn entry(
         &mut self,
-        building: &mut Building,
+        slice: &mut Slice,
         base: Option<BaselineEntry>,
         directory: &Arc<Directory>,
         node: &Arc<DirectoryNode>,
@@ -289,18 +267,17 @@ impl<'a> Worker<'a> {
                 _ => directory.details(name, &stat),
             };
             let below = base.as_ref().and_then(BaselineEntry::directory);
-            let index = building.state.entries.len();
-            self.push_directory(building, base, name, &stat, details);
+            self.push_directory(slice, base, name, &stat, details);
             match engine.selection.descend(node.root_device, stat.hint.device) {
                 Decision::Include if node.is_deepest() => {
                     let message = "it lies deeper than a snapshot reaches; it was stored empty";
                     engine.problem(directory.path_of(name), "enter", message, Severity::Error);
-                    self.empty_directory(building, index)?;
+                    self.empty_directory(slice)?;
                 }
-                Decision::Include => building.subdirectories.push((index, below)),
+                Decision::Include => slice.await_last(below),
                 Decision::Exclude(_) => {
                     engine.counts.excluded.fetch_add(1, Ordering::Relaxed);
-                    self.empty_directory(building, index)?;
+                    self.empty_directory(slice)?;
                 }
             }
             return Ok(());
@@ -313,7 +290,7 @@ impl<'a> Worker<'a> {
         let base = match base {
             Some(base) if is_of_kind(&base.entry.node, stat.kind) => {
                 if base.is_unchanged(stat.size, stat.mtime, &stat.hint, engine.trusted_before) {
-                    self.take_over(building, base, directory, node, name, &stat);
+                    self.take_over(slice, base, directory, node, name, &stat);
                     return Ok(());
                 }
                 Some(base)
@@ -321,7 +298,7 @@ impl<'a> Worker<'a> {
             other => other,
         };
         if stat.kind == Kind::File {
-            return self.file(building, base, directory, node, name, stat);
+            return self.file(slice, base, directory, node, name, stat);
         }
         let details = directory.details(name, &stat);
         let special = match stat.special_node() {
@@ -331,12 +308,12 @@ impl<'a> Worker<'a> {
                 Ok(target) if target.is_empty() || target.len() > SYMLINK_BYTES_MAX => {
                     let message = "its target is empty or longer than a link's can be";
                     engine.problem(directory.path_of(name), "store", message, Severity::Error);
-                    keep(building, base);
+                    keep(slice, base);
                     return Ok(());
                 }
                 Ok(target) => Node::Symlink { target },
                 Err(error) => {
-                    self.unreadable(building, base, &error);
+                    self.unreadable(slice, base, &error);
                     return Ok(());
                 }
             },
@@ -346,7 +323,7 @@ impl<'a> Worker<'a> {
             engine.links.meet(&stat, node.path_of(name));
         }
         let entry = stat.entry(name, special, details);
-        self.push_new(building, base, entry, &stat);
+        self.push_new(slice, base, entry, &stat);
         engine.control.add_done(1, 0);
         Ok(())
     }
@@ -354,7 +331,7 @@ impl<'a> Worker<'a> {
     /// Takes a file's entry over from the baseline.
     fn take_over(
         &mut self,
-        building: &mut Building,
+        slice: &mut Slice,
         base: BaselineEntry,
         directory: &Directory,
         node: &DirectoryNode,
@@ -369,15 +346,15 @@ impl<'a> Worker<'a> {
         engine.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         engine.control.add_done(1, bytes);
         engine.item(|| directory.path_of(name), Action::Unchanged, bytes);
-        let hint = hint_item(name, stat);
+        let hint = hint_item(stat);
         let is_same_hint = base.hint.is_some_and(|was| was.hint == hint.hint);
-        building.push(base.entry, hint, true, is_same_hint);
+        slice.push(base.entry, hint, true, is_same_hint);
     }
 
     /// Reads a file that is new or may have changed.
     fn file(
         &mut self,
-        building: &mut Building,
+        slice: &mut Slice,
         base: Option<BaselineEntry>,
         directory: &Arc<Directory>,
         node: &DirectoryNode,
@@ -390,7 +367,7 @@ impl<'a> Worker<'a> {
             entry.name = name.into();
             engine.counts.bytes.fetch_add(stat.size, Ordering::Relaxed);
             engine.control.add_done(1, stat.size);
-            self.push_new(building, base, entry, &stat);
+            self.push_new(slice, base, entry, &stat);
             return Ok(());
         }
         let read = self.read_file(directory, name)?;
@@ -417,11 +394,11 @@ impl<'a> Worker<'a> {
                     engine.counts.bytes.fetch_add(size, Ordering::Relaxed);
                 }
                 self.count_read(base.as_ref(), &entry, directory, stat.size);
-                self.push_new(building, base, entry, &stat);
+                self.push_new(slice, base, entry, &stat);
             }
             FileRead::Unreadable { path, during, message } => {
                 engine.problem(path, during, message, Severity::Error);
-                keep(building, base);
+                keep(slice, base);
             }
         }
         Ok(())
@@ -449,21 +426,21 @@ impl<'a> Worker<'a> {
 
     fn push_new(
         &mut self,
-        building: &mut Building,
+        slice: &mut Slice,
         base: Option<BaselineEntry>,
         entry: Entry,
         stat: &Stat,
     ) {
-        let hint = hint_item(&entry.name, stat);
+        let hint = hint_item(stat);
         let is_same_entry = base.as_ref().is_some_and(|base| base.entry == entry);
         let is_same_hint = base.and_then(|base| base.hint).is_some_and(|was| was.hint == hint.hint);
-        building.push(entry, hint, is_same_entry, is_same_hint);
+        slice.push(entry, hint, is_same_entry, is_same_hint);
     }
 
     /// Adds a directory whose tree is not known yet.
     fn push_directory(
         &mut self,
-        building: &mut Building,
+        slice: &mut Slice,
         base: Option<BaselineEntry>,
         name: &[u8],
         stat: &Stat,
@@ -479,14 +456,14 @@ impl<'a> Worker<'a> {
             _ => BlobId::new([0; 32]),
         };
         let entry = stat.entry(name, Node::Directory { tree }, details);
-        self.push_new(building, base, entry, stat);
+        self.push_new(slice, base, entry, stat);
     }
 
     /// Adds a directory that only leads to sources. Other things that happen in it move its times;
     /// those are no change of what is backed up, so the baseline's stay.
     fn push_leading(
         &mut self,
-        building: &mut Building,
+        slice: &mut Slice,
         base: Option<BaselineEntry>,
         name: &[u8],
         stat: &Stat,
@@ -499,56 +476,75 @@ impl<'a> Worker<'a> {
                     && (entry.mode, entry.uid, entry.gid) == (stat.mode, stat.uid, stat.gid) =>
             {
                 self.engine.counts.directories.fetch_add(1, Ordering::Relaxed);
-                let hint = HintItem { boundary: boundary_hash(&entry.name), ..hint };
-                building.push(entry, hint, true, true);
+                slice.push(entry, hint, true, true);
             }
             base => {
                 let details = Details { flags: 0, xattrs: None, unread: Vec::new() };
-                self.push_directory(building, base, name, stat, details);
+                self.push_directory(slice, base, name, stat, details);
             }
         }
     }
 
-    /// Gives a directory whose content is not looked at an empty tree.
-    fn empty_directory(&mut self, building: &mut Building, index: usize) -> Result<(), Stop> {
-        let (tree, hints) = self.encode(None, DirectoryState::default())?;
-        let state = &mut building.state;
-        if let Some(entry) = state.entries.get_mut(index) {
-            state.is_same_tree &= entry.node == Node::Directory { tree };
-            entry.node = Node::Directory { tree };
-        }
-        if let Some(item) = state.hints.get_mut(index) {
-            item.children = Some(hints);
-        }
-        state.are_same_hints = false;
+    /// Gives the directory added last, whose content is not looked at, an empty tree.
+    fn empty_directory(&mut self, slice: &mut Slice) -> Result<(), Stop> {
+        let (tree, hints) = Building::default().finish(None, &mut self.sink)?;
+        slice.set_last(tree, hints);
         Ok(())
     }
 
     /// An entry that cannot be examined or read: what the baseline has of it is kept.
-    fn unreadable(&self, building: &mut Building, base: Option<BaselineEntry>, error: &HostError) {
+    fn unreadable(&self, slice: &mut Slice, base: Option<BaselineEntry>, error: &HostError) {
         self.engine.host_problem(error, Severity::Error);
-        keep(building, base);
+        keep(slice, base);
     }
 
     /// A directory that cannot be listed: what the baseline has of it is kept, and marked.
     fn keep_directory(&mut self, node: &DirectoryNode, error: &HostError) -> Result<(), Stop> {
         self.engine.host_problem(error, Severity::Error);
-        let Some(baseline) = node.baseline else { return Ok(()) };
-        let mut kept = self.load_baseline(Some(baseline));
-        let mut building = Building::new(BaselineDirectory::default());
-        while let Some(base) = kept.next() {
-            keep(&mut building, Some(base));
+        let mut kept = self.open_baseline(node);
+        let mut slice = Slice::default();
+        while let Some(base) = self.base_or_none(kept.next(self.engine.baseline), node) {
+            keep(&mut slice, Some(base));
+            if slice.len() == SLICE_ENTRIES {
+                node.append(std::mem::take(&mut slice), kept.len);
+                node.begin_pages(&mut self.sink)?;
+            }
         }
-        *node.state() = building.state;
+        node.append(slice, kept.len);
         Ok(())
     }
 
-    fn load_baseline(&self, at: Option<BaselineRef>) -> BaselineDirectory {
-        let Some(at) = at else { return BaselineDirectory::default() };
-        BaselineDirectory::load(self.engine.baseline, at).unwrap_or_else(|error| {
-            // Without a baseline everything is read, which is slower and no less right.
+    /// The baseline of a directory. Without one everything is read, which is slower and no less
+    /// right.
+    fn open_baseline(&self, node: &DirectoryNode) -> BaselineDirectory {
+        let opened = node.baseline.map(|at| BaselineDirectory::open(self.engine.baseline, at));
+        self.base_or_none(opened.transpose(), node).unwrap_or_default()
+    }
+
+    fn base(
+        &self,
+        baseline: &mut BaselineDirectory,
+        node: &DirectoryNode,
+        name: &[u8],
+    ) -> Option<BaselineEntry> {
+        let found = baseline.advance_to(self.engine.baseline, name);
+        if found.is_err() {
+            *baseline = BaselineDirectory::default();
+        }
+        self.base_or_none(found, node)
+    }
+
+    /// What was found in the baseline of a directory. If it cannot be read, nothing more is, and
+    /// the directory is not the baseline's.
+    fn base_or_none<T>(
+        &self,
+        found: Result<Option<T>, RepoError>,
+        node: &DirectoryNode,
+    ) -> Option<T> {
+        found.unwrap_or_else(|error| {
             self.engine.control.note(format!("a directory of the baseline is unreadable: {error}"));
-            BaselineDirectory::default()
+            node.set_changed();
+            None
         })
     }
 
@@ -560,16 +556,15 @@ impl<'a> Worker<'a> {
 }
 
 /// Keeps what the baseline has of an entry, marked as not of this run.
-fn keep(building: &mut Building, base: Option<BaselineEntry>) {
+fn keep(slice: &mut Slice, base: Option<BaselineEntry>) {
     let Some(mut base) = base else { return };
     base.entry.marks = base.entry.marks.with(Marks::KEPT);
     let hint = base.hint.unwrap_or(HintItem { hint: Hint::default(), children: None, boundary: 0 });
-    let hint = HintItem { boundary: boundary_hash(&base.entry.name), ..hint };
-    building.push(base.entry, hint, false, false);
+    slice.push(base.entry, hint, false, false);
 }
 
-fn hint_item(name: &[u8], stat: &Stat) -> HintItem {
-    HintItem { hint: stat.hint, children: None, boundary: boundary_hash(name) }
+fn hint_item(stat: &Stat) -> HintItem {
+    HintItem { hint: stat.hint, children: None, boundary: 0 }
 }
 
 const fn is_of_kind(node: &Node, kind: Kind) -> bool {
@@ -583,10 +578,6 @@ const fn is_of_kind(node: &Node, kind: Kind) -> bool {
             | (Node::CharDevice { .. }, Kind::CharDevice)
             | (Node::BlockDevice { .. }, Kind::BlockDevice)
     )
-}
-
-fn name_at(node: &DirectoryNode, index: usize) -> Box<[u8]> {
-    node.state().entries.get(index).map(|entry| entry.name.clone()).unwrap_or_default()
 }
 
 fn os(name: &[u8]) -> &std::ffi::OsStr {
@@ -609,54 +600,76 @@ fn head(directory: &Directory, listing: &Listing, name: &[u8], count: usize) -> 
 pub(super) fn estimate(engine: &Engine<'_>) {
     let mut names = ListBuffer::new();
     for (source, path) in engine.source_paths().iter().enumerate() {
-        let Ok(root) = Root::open(path) else { continue };
-        let root = match root {
-            Root::Entry(entry) => {
-                engine.control.add_total(1, entry.stat.size);
-                continue;
-            }
-            Root::Directory(directory) => directory,
-        };
-        let Ok(stat) = root.own_stat() else { continue };
-        let root_device = stat.hint.device;
-        let mut stack: Vec<(Opening, Box<[u8]>)> = vec![(Opening::Root(root), Box::default())];
-        while let Some((open, below)) = stack.pop() {
-            if engine.control.is_cancelled() || engine.is_over() {
-                return;
-            }
-            let directory = match open {
-                Opening::Root(directory) => Ok(directory),
-                Opening::In(parent, name) => parent.open_child(&name),
-            };
-            let Ok(directory) = directory.map(Arc::new) else { continue };
-            let Ok(listing) = directory.list(&mut names) else { continue };
-            let mut scope = engine
-                .selection
-                .enter(source, &below, |name, n| head(&directory, &listing, name, n));
-            let (mut files, mut bytes) = (0, 0);
-            for scanned in directory.scan(&listing) {
-                let Seen::Stat(stat) = scanned.seen else { continue };
-                if scope.decide(scanned.name, &Facts::from(&stat)) != Decision::Include {
-                    continue;
-                }
-                match stat.kind {
-                    Kind::Directory => {
-                        let descend = engine.selection.descend(root_device, stat.hint.device);
-                        if descend == Decision::Include {
-                            let below = super::engine::join(&below, scanned.name);
-                            let name = scanned.name.into();
-                            stack.push((Opening::In(directory.clone(), name), below));
-                        }
-                    }
-                    Kind::File => {
-                        files += 1;
-                        bytes += stat.size;
-                    }
-                    _ => files += 1,
+        match Root::open(path) {
+            Ok(Root::Directory(directory)) => {
+                if estimate_below(engine, source, directory, &mut names).is_none() {
+                    return;
                 }
             }
-            engine.control.add_total(files, bytes);
+            Ok(Root::Entry(entry)) => engine.control.add_total(1, entry.stat.size),
+            Err(_) => {}
         }
     }
     engine.control.total_is_known();
 }
+
+/// Counts what lies below one source; `None` when the run ended first. What cannot be read is left
+/// to the run to report.
+fn estimate_below(
+    engine: &Engine<'_>,
+    source: usize,
+    root: Directory,
+    names: &mut ListBuffer,
+) -> Option<()> {
+    let root_device = root.own_stat().map_or(0, |stat| stat.hint.device);
+    let mut listed = |directory: Result<Directory, HostError>, below: Box<[u8]>| {
+        let directory = directory.ok()?;
+        let listing = directory.list(names).ok()?;
+        Some(Estimated { directory, listing, at: 0, below })
+    };
+    let mut stack: Vec<Estimated> = listed(Ok(root), Box::default()).into_iter().collect();
+    while let Some(top) = stack.last_mut() {
+        if engine.control.is_cancelled() || engine.is_over() {
+            return None;
+        }
+        let Estimated { directory, listing, at, below } = top;
+        let mut scope =
+            engine.selection.enter(source, below, |name, n| head(directory, listing, name, n));
+        let (mut files, mut bytes) = (0, 0);
+        let mut child = None;
+        for scanned in directory.scan_range(listing, *at..listing.len()) {
+            *at += 1;
+            let Seen::Stat(stat) = scanned.seen else { continue };
+            if scope.decide(scanned.name, &Facts::from(&stat)) != Decision::Include {
+                continue;
+            }
+            if stat.kind != Kind::Directory {
+                files += 1;
+                bytes += if stat.kind == Kind::File { stat.size } else { 0 };
+            } else if engine.selection.descend(root_device, stat.hint.device) == Decision::Include {
+                child = Some((directory.open_child(scanned.name), join(below, scanned.name)));
+                break;
+            }
+        }
+        engine.control.add_total(files, bytes);
+        match child {
+            Some((child, below)) => stack.extend(listed(child, below)),
+            None => drop(stack.pop()),
+        }
+    }
+    Some(())
+}
+
+/// A directory whose content is being counted.
+struct Estimated {
+    directory: Directory,
+    listing: Listing,
+    /// How many names were looked at.
+    at: usize,
+    /// Path below the source.
+    below: Box<[u8]>,
+}
+
+/// Entries of a directory that are scanned before its subdirectories have their turn. A directory
+/// with more is stored page by page.
+const SLICE_ENTRIES: usize = 4096;

@@ -10,23 +10,22 @@ use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, ListBuffer};
 use lastgood_repo::format::chunker::{Chunker, ChunkerParams};
 use lastgood_repo::format::encoding::DecodeError;
-use lastgood_repo::format::entry::{Entry, Node, Timestamp};
-use lastgood_repo::format::hints::{HintItem, HintsCodec};
+use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::limits::TREE_DEPTH_MAX;
 use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page;
 use lastgood_repo::format::snapshot::Totals;
-use lastgood_repo::format::tree::TreeCodec;
 use lastgood_repo::{
     BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, WriteSession,
 };
 
 use super::BackupOptions;
 use super::baseline::BaselineRef;
+use super::building::{Building, Slice};
 use super::content::{Batch, Window};
-use super::directory::estimate;
+use super::directory::{DirectoryScan, estimate};
 use super::links::LinkTable;
 use super::sources::Sources;
 use crate::error::{Error, ErrorKind};
@@ -116,6 +115,18 @@ pub(super) enum Opening {
     In(Arc<Directory>, Box<[u8]>),
     /// A source.
     Root(Directory),
+    /// It is open, and a part of it was scanned.
+    Rest(Box<DirectoryScan>),
+}
+
+impl DirectoryTask {
+    /// Whether so many entries of the directory are open already that somebody's slow work on a
+    /// subdirectory must be waited for. Then somebody is at that work: what lies below a slice is
+    /// taken before the rest.
+    fn must_wait(&self) -> bool {
+        matches!(self.open, Opening::Rest(_))
+            && self.node.open_len.load(Ordering::Relaxed) > OPEN_ENTRIES_MAX
+    }
 }
 
 /// A directory of the tree that is being built.
@@ -132,18 +143,9 @@ pub(super) struct DirectoryNode {
     pub(super) baseline: Option<BaselineRef>,
     /// Its own scan and its subdirectories that are not done yet.
     pending: AtomicUsize,
-    state: Mutex<DirectoryState>,
-}
-
-/// What was found in a directory.
-#[derive(Default)]
-pub(super) struct DirectoryState {
-    pub(super) entries: Vec<Entry>,
-    pub(super) hints: Vec<HintItem>,
-    /// Whether every entry so far equals the baseline's.
-    pub(super) is_same_tree: bool,
-    /// Whether every hint so far equals the baseline's.
-    pub(super) are_same_hints: bool,
+    building: Mutex<Building>,
+    /// Its entries that are in no page yet.
+    open_len: AtomicUsize,
 }
 
 impl DirectoryNode {
@@ -163,12 +165,51 @@ impl DirectoryNode {
             below_source,
             baseline,
             pending: AtomicUsize::new(1),
-            state: Mutex::default(),
+            building: Mutex::default(),
+            open_len: AtomicUsize::new(0),
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, DirectoryState> {
-        lock(&self.state)
+    /// Adds entries; `len` is how many the baseline has.
+    pub(super) fn append(&self, slice: Slice, baseline_len: u64) {
+        let mut building = lock(&self.building);
+        building.append(slice, baseline_len);
+        self.open_len.store(building.open_len(), Ordering::Relaxed);
+    }
+
+    /// How many entries it has so far.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.building).len()
+    }
+
+    /// Notes that it is not the baseline's, whatever its entries are.
+    pub(super) fn set_changed(&self) {
+        lock(&self.building).set_changed();
+    }
+
+    /// Writes pages from now on.
+    pub(super) fn begin_pages(&self, sink: &mut Sink<'_>) -> Result<(), Stop> {
+        let mut building = lock(&self.building);
+        building.begin_pages();
+        building.page_out(sink)?;
+        self.open_len.store(building.open_len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the subdirectory at `index` its tree. Returns whether the directory has fewer entries
+    /// open now.
+    fn set_subtree(
+        &self,
+        index: usize,
+        roots: (BlobId, BlobId),
+        baseline: Option<BaselineRef>,
+        sink: &mut Sink<'_>,
+    ) -> Result<bool, Stop> {
+        let mut building = lock(&self.building);
+        building.set_subtree(index, roots, baseline);
+        building.page_out(sink)?;
+        let open_len = building.open_len();
+        Ok(self.open_len.swap(open_len, Ordering::Relaxed) != open_len)
     }
 
     /// Counts a subdirectory that must be done before this directory is.
@@ -501,6 +542,12 @@ impl<'a> Engine<'a> {
         self.changed.notify_all();
     }
 
+    /// Has every worker that waits look again.
+    fn wake(&self) {
+        drop(lock(&self.queue));
+        self.changed.notify_all();
+    }
+
     /// Waits for something to do; `None` when all is done or the run was stopped.
     fn next_work(&self) -> Option<Work> {
         let mut queue = lock(&self.queue);
@@ -511,7 +558,7 @@ impl<'a> Engine<'a> {
             }
             let work = match queue.batches.pop_front() {
                 Some(batch) => Some(Work::Batch(batch)),
-                None => queue.directories.pop().map(Work::Directory),
+                None => queue.directories.pop_if(|next| !next.must_wait()).map(Work::Directory),
             };
             if work.is_some() {
                 queue.busy += 1;
@@ -576,48 +623,19 @@ impl Worker<'_> {
     /// directory, and so on upwards.
     pub(super) fn complete(&mut self, mut node: Arc<DirectoryNode>) -> Result<(), Stop> {
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let state = std::mem::take(&mut *node.state());
-            let (tree, hints) = self.encode(node.baseline, state)?;
+            let building = std::mem::take(&mut *lock(&node.building));
+            let roots = building.finish(node.baseline, &mut self.sink)?;
             let Some((parent, index)) = &node.parent else {
-                *lock(&self.engine.root) = Some((tree, hints));
+                *lock(&self.engine.root) = Some(roots);
                 return Ok(());
             };
-            let mut state = parent.state();
-            state.is_same_tree &= node.baseline.is_some_and(|base| base.tree == tree);
-            state.are_same_hints &= node.baseline.is_some_and(|base| base.hints == Some(hints));
-            if let Some(entry) = state.entries.get_mut(*index) {
-                entry.node = Node::Directory { tree };
+            if parent.set_subtree(*index, roots, node.baseline, &mut self.sink)? {
+                self.engine.wake();
             }
-            if let Some(item) = state.hints.get_mut(*index) {
-                item.children = Some(hints);
-            }
-            drop(state);
             let parent = parent.clone();
             node = parent;
         }
         Ok(())
-    }
-
-    /// Stores a directory's tree and hints, unless they are the baseline's.
-    pub(super) fn encode(
-        &mut self,
-        baseline: Option<BaselineRef>,
-        state: DirectoryState,
-    ) -> Result<(BlobId, BlobId), Stop> {
-        let sink = &mut self.sink;
-        let tree = match baseline {
-            Some(baseline) if state.is_same_tree => baseline.tree,
-            _ => page::write::<TreeCodec, Stop>(state.entries, &mut |bytes| {
-                sink.add(BlobKind::Tree, bytes)
-            })?,
-        };
-        let hints = match baseline.and_then(|baseline| baseline.hints) {
-            Some(hints) if state.are_same_hints => hints,
-            _ => page::write::<HintsCodec, Stop>(state.hints, &mut |bytes| {
-                sink.add(BlobKind::Hints, bytes)
-            })?,
-        };
-        Ok((tree, hints))
     }
 }
 
@@ -628,3 +646,7 @@ pub(super) fn join(directory: &[u8], name: &[u8]) -> Box<[u8]> {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Entries of one directory that may wait for the tree of a subdirectory before them, beyond a
+/// slice: about 16 MiB.
+const OPEN_ENTRIES_MAX: usize = 1 << 16;

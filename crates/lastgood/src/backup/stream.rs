@@ -5,14 +5,15 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
 use lastgood_host::HostError;
-use lastgood_repo::format::entry::{Entry, Marks, Node, Timestamp};
+use lastgood_repo::format::entry::{Entry, Hint, Marks, Node, Timestamp};
 use lastgood_repo::format::hints::HintItem;
 use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
-use lastgood_repo::format::page::{self, boundary_hash};
+use lastgood_repo::format::page;
 
+use super::building::{Building, Slice};
 use super::content::{ReadStop, Recipe};
-use super::engine::{DirectoryState, Engine, Scanned, Stop, Worker};
+use super::engine::{Engine, Scanned, Stop, Worker};
 use super::{Stream, StreamFrom};
 use crate::error::{Error, ErrorKind};
 
@@ -81,10 +82,12 @@ fn wrap(engine: &Engine<'_>, mut worker: Worker<'_>, file: Node) -> Result<Scann
     for name in path.components().rev() {
         let std::path::Component::Normal(name) = name else { continue };
         let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
-        let (entry, hint) = (entry(name, node, mode, now), hint(name, hints));
-        let state =
-            DirectoryState { entries: vec![entry], hints: vec![hint], ..Default::default() };
-        let (tree, tree_hints) = worker.encode(None, state)?;
+        let hint = HintItem { hint: Hint::default(), children: hints, boundary: 0 };
+        let mut slice = Slice::default();
+        slice.push(entry(name, node, mode, now), hint, false, false);
+        let mut building = Building::default();
+        building.append(slice, 0);
+        let (tree, tree_hints) = building.finish(None, &mut worker.sink)?;
         (node, hints, mode) = (Node::Directory { tree }, Some(tree_hints), 0o700);
     }
     let links = page::write::<LinksCodec, Stop>(Vec::new(), &mut |bytes| {
@@ -109,10 +112,6 @@ fn entry(name: &[u8], node: Node, mode: u16, mtime: Timestamp) -> Entry {
         marks: Marks::NONE,
         xattrs: None,
     }
-}
-
-fn hint(name: &[u8], children: Option<lastgood_repo::format::id::BlobId>) -> HintItem {
-    HintItem { hint: Default::default(), children, boundary: boundary_hash(name) }
 }
 
 fn spawn(command: &[OsString]) -> Result<Child, Error> {

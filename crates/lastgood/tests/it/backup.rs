@@ -223,3 +223,48 @@ fn cancelling_stops_soon_and_commits_nothing() {
     assert!(report.bytes_known > 0, "what was stored is used: {report:?}");
     place.check_restores(&snapshot, &Tree::of(&place.source()));
 }
+
+/// A directory of several slices is stored page by page while its subdirectories are at work. What
+/// comes out is what it would be in one piece.
+#[test]
+fn a_long_directory_is_the_same_however_it_is_cut() {
+    let place = Place::new();
+    let long = place.source().join("long");
+    fs::create_dir(&long).unwrap();
+    for number in 0..9_000 {
+        let path = long.join(format!("{number:05}"));
+        match number % 10 {
+            0 => fs::create_dir(path).unwrap(),
+            _ => drop(File::create(path).unwrap()),
+        }
+    }
+    // The first subdirectory is what everything after it waits for.
+    for number in 0..100 {
+        fs::write(long.join("00000").join(number.to_string()), noise(number, 100_000)).unwrap();
+    }
+    let_a_second_pass();
+    let (first, snapshot) = place.backup();
+    assert!(first.totals.directories > 900, "{first:?}");
+
+    let (second, unchanged) = place.backup();
+    assert!(second.is_unchanged);
+    assert_eq!(second.meta_bytes_added, 0, "{second:?}");
+    assert_eq!(unchanged.snapshot.hints, snapshot.snapshot.hints);
+    for threads in [1, 4] {
+        let options = lastgood::backup::BackupOptions {
+            parent: lastgood::backup::Parent::None,
+            threads,
+            ..place.options()
+        };
+        let whole = place.backup_with(options);
+        // Directories that lead to the source have times of their own.
+        assert!(whole.meta_bytes_added < 4096, "the same pages again: {whole:?}");
+    }
+
+    fs::write(long.join("00000/7"), b"changed").unwrap();
+    fs::remove_file(long.join("05001")).unwrap();
+    fs::write(long.join("08999-and-one"), b"new").unwrap();
+    let (third, changed) = place.backup();
+    assert_eq!((third.totals.files_new, third.totals.files_changed), (1, 1));
+    place.check_restores(&changed, &Tree::of(&place.source()));
+}
