@@ -6,6 +6,7 @@ use crate::id::{BlobId, SessionId};
 use crate::key::{KeyError, RepositoryKeys};
 use crate::limits::{BLOB_BYTES_MAX, INDEX_ENTRIES_MAX, PACK_BLOBS_MAX};
 use crate::object::{ObjectKind, SealedUnder, open, seal};
+use crate::pack::BlobEntry;
 use crate::packset::PackRef;
 
 /// The first 16 bytes of a [`BlobId`]: enough to find it, since the whole id is compared on reading.
@@ -59,6 +60,30 @@ pub struct IndexSegment {
 }
 
 impl IndexSegment {
+    /// Adds what `other` covers. The entries must be sorted before they are stored.
+    pub fn append(&mut self, other: Self) {
+        let offset = stored_length(self.packs.len());
+        self.packs.extend(other.packs);
+        self.entries.extend(
+            other
+                .entries
+                .into_iter()
+                .map(|entry| IndexEntry { pack: entry.pack.saturating_add(offset), ..entry }),
+        );
+    }
+
+    /// Adds a pack whose directory lists `blobs`. The entries must be sorted before they are stored.
+    pub fn add_pack(&mut self, pack: PackRef, blobs: &[BlobEntry]) {
+        let number = stored_length(self.packs.len());
+        self.packs.push(pack);
+        self.entries.extend(blobs.iter().zip(0..).map(|(blob, ordinal)| IndexEntry {
+            blob: blob.id.into(),
+            pack: number,
+            ordinal,
+            bytes: blob.bytes,
+        }));
+    }
+
     /// The stored form, sealed under the index secret.
     #[must_use]
     pub fn encode(&self, keys: &RepositoryKeys, session: SessionId, random: &[u8; 32]) -> Vec<u8> {

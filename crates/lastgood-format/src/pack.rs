@@ -6,6 +6,10 @@
 //! A *shard* is a frame: parity and checksums are over ciphertext, so rot is found and mended
 //! without any key. Spec: `docs/format/pack.md`.
 
+mod verify;
+
+pub use verify::{PackVerifier, verify_bytes};
+
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::encoding::{DecodeError, Reader, Write, stored_length};
@@ -637,11 +641,10 @@ impl PackBuilder {
         let checksums: Vec<u8> =
             self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
         let header_bytes = header.encode();
-        let id = pack_id(
-            &header_bytes,
-            frame_tags(&self.frames, self.frame_size).chain(frame_tags(&end, self.frame_size)),
-            &checksums,
-        );
+        let mut hasher = PackHasher::new(&header_bytes);
+        hasher.tags(&self.frames, self.frame_size);
+        hasher.tags(&end, self.frame_size);
+        let id = hasher.finish(&checksums);
         end.extend_from_slice(&checksums);
         end.extend_from_slice(&header_bytes);
         end.extend_from_slice(&header.footer().encode());
@@ -766,48 +769,6 @@ pub struct OpenedPack {
     pub directory: Directory,
 }
 
-/// Computes the id of a whole pack and checks every shard's checksum, without any key.
-///
-/// # Errors
-/// [`PackError`] names the first part that is damaged.
-pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
-    let footer = pack.last_chunk().ok_or(PackError::Footer(TOO_SHORT))?;
-    let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
-    let header = PackHeader::decode(pack).map_err(PackError::Header)?;
-    if header.pack_bytes() != pack.len() || footer != header.footer() {
-        return Err(PackError::Footer(DecodeError::invalid("pack", "its length does not fit")));
-    }
-    let size = header.frame_size;
-    let header_end = header.header_bytes();
-    let directory = header.directory_offset();
-    let parity_bytes = header.parity_count().saturating_mul(size.stored());
-    let groups_end = directory.saturating_sub(parity_bytes);
-    let directory_end = directory.saturating_add(header.directory_frames_bytes());
-    let checksums_end = directory_end.saturating_add(header.checksums_bytes());
-    let part = |start: usize, end: usize| pack.get(start..end).unwrap_or_default();
-    let copy = part(checksums_end, checksums_end.saturating_add(header_end));
-    if copy != part(0, header_end) {
-        return Err(PackError::Header(DecodeError::invalid(
-            "pack header",
-            "its two copies differ",
-        )));
-    }
-    let checksums = part(directory_end, checksums_end);
-    let shards = [(header_end, groups_end), (directory, directory_end), (groups_end, directory)];
-    let shards = shards.iter().flat_map(|&(start, end)| part(start, end).chunks(size.stored()));
-    for (index, (shard, checksum)) in shards.zip(checksums.chunks_exact(8)).enumerate() {
-        if xxh3_64(shard).to_le_bytes() != checksum {
-            return Err(PackError::Shard(index));
-        }
-    }
-    Ok(pack_id(
-        part(0, header_end),
-        frame_tags(part(header_end, groups_end), size)
-            .chain(frame_tags(part(directory, directory_end), size)),
-        checksums,
-    ))
-}
-
 /// What is wrong with a pack.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
@@ -831,20 +792,34 @@ pub enum PackError {
     Shard(usize),
 }
 
-/// Spec: pack §7. The bulk of the pack takes part by tags and checksums only.
-fn pack_id<'a>(header: &[u8], tags: impl Iterator<Item = &'a [u8]>, checksums: &[u8]) -> PackId {
-    let mut hasher = blake3::Hasher::new_derive_key("lastgood 2026-11 v1 pack id");
-    hasher.update(header);
-    let mut batch = Vec::with_capacity(1 << 16);
-    for tag in tags {
-        batch.extend_from_slice(tag);
-        if batch.len() >= 1 << 16 {
-            hasher.update(&batch);
-            batch.clear();
+/// Hashes what makes the id of a pack. Spec: pack §7. The bulk takes part by tags and checksums only.
+#[derive(Debug)]
+struct PackHasher {
+    hasher: blake3::Hasher,
+    batch: Vec<u8>,
+}
+
+impl PackHasher {
+    fn new(header: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("lastgood 2026-11 v1 pack id");
+        hasher.update(header);
+        Self { hasher, batch: Vec::with_capacity(1 << 16) }
+    }
+
+    fn tags(&mut self, frames: &[u8], size: FrameSize) {
+        for tag in frame_tags(frames, size) {
+            self.batch.extend_from_slice(tag);
+            if self.batch.len() >= 1 << 16 {
+                self.hasher.update(&self.batch);
+                self.batch.clear();
+            }
         }
     }
-    hasher.update(&batch).update(checksums);
-    PackId::new(*hasher.finalize().as_bytes())
+
+    fn finish(mut self, checksums: &[u8]) -> PackId {
+        self.hasher.update(&self.batch).update(checksums);
+        PackId::new(*self.hasher.finalize().as_bytes())
+    }
 }
 
 fn frame_tags(frames: &[u8], size: FrameSize) -> impl Iterator<Item = &[u8]> {

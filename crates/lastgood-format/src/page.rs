@@ -312,12 +312,7 @@ impl<C: LeafCodec> PageReader<C> {
                 continue;
             };
             let (level, page) = decode::<C>(&load(child.page)?, Some(level.saturating_sub(1)))?;
-            if page.last_key::<C>() != &*child.last_key {
-                return Err(DecodeError::invalid("page", "its last key is another").into());
-            }
-            if page.measure::<C>() != child.measure {
-                return Err(DecodeError::invalid("page", "its measure is another").into());
-            }
+            page.check_child::<C>(&child)?;
             self.enter(level, page)?;
         }
     }
@@ -339,7 +334,25 @@ impl<C: LeafCodec> PageReader<C> {
 }
 
 impl<T> Page<T> {
-    fn measure<C: LeafCodec<Item = T>>(&self) -> u64 {
+    /// Compares the page with what the page above says of it.
+    ///
+    /// # Errors
+    /// When its last key or its measure is another, or it is empty: few empty pages that refer to
+    /// one another would be endlessly many, and measure nothing.
+    pub fn check_child<C: LeafCodec<Item = T>>(&self, child: &Child) -> Result<(), DecodeError> {
+        if self.last_key::<C>() != &*child.last_key {
+            return Err(DecodeError::invalid("page", "its last key is another"));
+        }
+        match self.measure::<C>() {
+            0 => Err(DecodeError::invalid("page", "it is empty and not the only one")),
+            measure if measure == child.measure => Ok(()),
+            _ => Err(DecodeError::invalid("page", "its measure is another")),
+        }
+    }
+
+    /// What all items below measure, by what the page itself says.
+    #[must_use]
+    pub fn measure<C: LeafCodec<Item = T>>(&self) -> u64 {
         match self {
             Self::Leaf(items) => items.iter().map(C::measure).fold(0, u64::saturating_add),
             Self::Interior(children) => {
@@ -348,7 +361,9 @@ impl<T> Page<T> {
         }
     }
 
-    fn last_key<C: LeafCodec<Item = T>>(&self) -> &[u8] {
+    /// The key of the last item below.
+    #[must_use]
+    pub fn last_key<C: LeafCodec<Item = T>>(&self) -> &[u8] {
         match self {
             Self::Leaf(items) => items.last().map(C::key).unwrap_or_default(),
             Self::Interior(children) => {

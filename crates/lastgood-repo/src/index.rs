@@ -5,12 +5,14 @@
 //! damaged segment is skipped and a reader falls back to the snapshot's own packs.
 //! Memory: 1.2 bytes a blob and 72 bytes a pack, plus [`MEMORY_ENTRIES_MAX`] entries.
 
+mod blob_set;
+mod marks;
 mod run;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use lastgood_format::id::{BlobId, ObjectId};
 use lastgood_format::index::{BlobPrefix, IndexSegment};
@@ -20,6 +22,8 @@ use lastgood_format::packset::PackRef;
 
 use crate::error::RepoError;
 use crate::repository::Repository;
+pub use blob_set::BlobSet;
+pub(crate) use marks::{BlobMarks, Fingerprint, Mark};
 use run::Run;
 
 /// Where the index is kept.
@@ -43,7 +47,7 @@ pub struct IndexLocation {
 /// The index of one repository.
 #[derive(Debug)]
 pub struct Index {
-    runs: RwLock<Vec<Run>>,
+    runs: RwLock<Vec<Arc<Run>>>,
     cache: Option<PathBuf>,
     damaged: Vec<ObjectId>,
     read_errors: AtomicU64,
@@ -56,15 +60,9 @@ impl Index {
         repo.list(name::INDEX, &mut |id, _| {
             segments.extend(id.parse::<ObjectId>().ok());
         })?;
-        let cache = options.cache.as_ref().map(|path| path.join("index"));
-        let mut index = Self {
-            runs: RwLock::new(Vec::new()),
-            cache,
-            damaged: Vec::new(),
-            read_errors: AtomicU64::new(0),
-        };
+        let mut index = Self::aside(options);
         let mut runs = match &index.cache {
-            Some(folder) => run::open_all(folder, &segments),
+            Some(folder) => run::open_all(folder, &segments).into_iter().map(Arc::new).collect(),
             None => Vec::new(),
         };
         for run in &runs {
@@ -74,39 +72,80 @@ impl Index {
         }
         let mut missing: Vec<ObjectId> = segments.into_iter().collect();
         missing.sort();
-        let mut fresh = Run::default();
+        let (mut fresh, mut sources) = (IndexSegment::default(), Vec::new());
         for id in missing {
             match read_segment(repo, id) {
                 Ok(None) => continue,
-                Ok(Some(segment)) => fresh = fresh.merged_with(Run::memory(segment, vec![id])),
+                Ok(Some(segment)) => {
+                    fresh.append(segment);
+                    sources.push(id);
+                }
                 Err(error) if error.is_damage() => index.damaged.push(id),
                 Err(error) => return Err(error),
             }
-            // A full cache disk costs memory and stops nothing.
-            if fresh.entry_count() > MEMORY_ENTRIES_MAX
+            if fresh.entries.len() > MEMORY_ENTRIES_MAX
                 && let Some(folder) = &index.cache
-                && let Ok(written) = run::write(folder, &[&fresh])
             {
-                runs.push(written);
-                drop(run::compact(folder, &mut runs));
-                fresh = Run::default();
+                let mut run = Run::sorted(std::mem::take(&mut fresh), std::mem::take(&mut sources));
+                // A full cache disk costs memory and stops nothing.
+                if let Ok(written) = run::write(folder, &[&run]) {
+                    run = written;
+                }
+                runs.push(Arc::new(run));
+                drop(run::compact(&mut runs, &|runs| run::write(folder, runs)));
             }
         }
-        runs.push(fresh);
-        *index.runs.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner) = runs;
+        runs.push(Arc::new(Run::sorted(fresh, sources)));
+        *index.runs.get_mut().unwrap_or_else(PoisonError::into_inner) = runs;
         Ok(index)
     }
 
+    /// An empty index for what no segment covers. Its files have no names and are gone when it is
+    /// dropped.
+    pub(crate) fn aside(options: &IndexOptions) -> Self {
+        Self {
+            runs: RwLock::default(),
+            cache: options.cache.as_ref().map(|path| path.join("index")),
+            damaged: Vec::new(),
+            read_errors: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds what no segment covers to an index made by [`aside`](Self::aside). Segments should be
+    /// large, since each is asked in turn.
+    pub(crate) fn add_aside(&self, segment: IndexSegment) {
+        let mut run = Run::sorted(segment, Vec::new());
+        let Some(folder) = &self.cache else {
+            return self.push(run);
+        };
+        if run.entry_count() > MEMORY_ENTRIES_MAX / 8
+            && let Ok(written) = run::write_nameless(folder, &[&run])
+        {
+            run = written;
+        }
+        self.push(run);
+        // Where the disk is full, there are more runs to ask; nothing is lost.
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        drop(run::compact(&mut runs, &|runs| run::write_nameless(folder, runs)));
+    }
+
+    fn push(&self, run: Run) {
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(run));
+    }
+
+    fn runs(&self) -> RwLockReadGuard<'_, Vec<Arc<Run>>> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The first place of a blob that `accept` takes; several packs may hold it.
-    #[must_use]
     pub fn find(
         &self,
         blob: BlobId,
         accept: &mut dyn FnMut(&IndexLocation) -> bool,
     ) -> Option<IndexLocation> {
         let prefix = BlobPrefix::from(blob);
-        let runs = self.runs.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        runs.iter().rev().find_map(|run| match run.find(prefix, accept) {
+        let accept = &mut |_, location: &IndexLocation| accept(location);
+        self.runs().iter().rev().find_map(|run| match run.find(prefix, accept) {
             Ok(found) => found,
             Err(_) => {
                 // A hint that cannot be read is no hint; the blob is stored again or found
@@ -122,20 +161,20 @@ impl Index {
     /// It goes to the local copy, or stays in memory where that cannot be written: a full cache
     /// disk is no reason to stop a backup.
     pub(crate) fn add(&self, segment: IndexSegment, id: ObjectId) {
-        let mut run = Run::memory(segment, vec![id]);
+        let mut run = Run::sorted(segment, vec![id]);
         if run.entry_count() > MEMORY_ENTRIES_MAX / 8
             && let Some(folder) = &self.cache
             && let Ok(written) = run::write(folder, &[&run])
         {
             run = written;
         }
-        self.runs.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
+        self.push(run);
     }
 
     /// Every pack that some segment covers.
     #[must_use]
     pub fn packs(&self) -> Vec<PackRef> {
-        let runs = self.runs.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let runs = self.runs();
         let packs: HashSet<PackRef> = runs.iter().flat_map(|run| run.packs()).copied().collect();
         packs.into_iter().collect()
     }
@@ -143,8 +182,7 @@ impl Index {
     /// Blobs in all segments; one that several packs hold counts several times.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
-        let runs = self.runs.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        runs.iter().map(|run| run.entry_count() as u64).sum()
+        self.runs().iter().map(|run| run.entry_count() as u64).sum()
     }
 
     /// Segments that could not be read, and were skipped.

@@ -16,7 +16,7 @@ mod world;
 
 pub use check::{CheckObserver, CheckPlan, CheckReport, ReadData, check};
 pub use error::{Damage, RepoError, RepoErrorKind};
-pub use index::{Index, IndexLocation, IndexOptions};
+pub use index::{BlobSet, Index, IndexLocation, IndexOptions};
 pub use packer::{BlobWriter, Settings, Tally};
 pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
 pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};

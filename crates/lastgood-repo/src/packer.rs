@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::Sender;
 use lastgood_format::group::{Compression, FrameSize, GroupCompressor};
 use lastgood_format::id::{BlobId, PackId};
-use lastgood_format::index::{BlobPrefix, IndexEntry, IndexSegment};
+use lastgood_format::index::{BlobPrefix, IndexSegment};
 use lastgood_format::key::{Class, ClassSecret};
 use lastgood_format::limits::{BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BYTES_MAX};
 use lastgood_format::object::name;
@@ -202,16 +202,7 @@ impl Shared {
         self.tally.pack_bytes.fetch_add(pack_ref.bytes, Ordering::Relaxed);
         lock(&self.stored).push(pack_ref);
         let mut segment = lock(&self.segment);
-        let number = segment.packs.len() as u32;
-        segment.packs.push(pack_ref);
-        segment.entries.extend(pack.directory.blobs.iter().enumerate().map(|(ordinal, blob)| {
-            IndexEntry {
-                blob: blob.id.into(),
-                pack: number,
-                ordinal: ordinal as u32,
-                bytes: blob.bytes,
-            }
-        }));
+        segment.add_pack(pack_ref, &pack.directory.blobs);
         let full = segment.entries.len() >= SEGMENT_ENTRIES;
         let segment = if full { Some(std::mem::take(&mut *segment)) } else { None };
         self.buffers.give_back(pack.frames);

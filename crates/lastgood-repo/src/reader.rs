@@ -3,6 +3,8 @@
 //! The index tells where a blob is. Where it is silent or wrong, the packs that the snapshot names
 //! are searched, so a lost or poisoned index costs time and nothing else.
 
+mod lru;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,19 +13,22 @@ use lastgood_backend::ErrorKind;
 use lastgood_format::encoding::{DecodeError, Reader};
 use lastgood_format::group::{GroupDecompressor, open_frames};
 use lastgood_format::id::{BlobId, PackId, SessionId};
+use lastgood_format::index::IndexSegment;
 use lastgood_format::key::Class;
 use lastgood_format::limits::BLOB_BYTES_MAX;
 use lastgood_format::object::name;
 use lastgood_format::pack::{
-    BlobEntry, BlobKind, FOOTER_BYTES, OpenedPack, PackError, PackFooter, open_end,
+    BlobEntry, BlobKind, FOOTER_BYTES, GroupEntry, OpenedPack, PackError, PackFooter, open_end,
 };
 use lastgood_format::packset::{PackRef, PackSetCodec};
 use lastgood_format::page::{self, PageReader};
 use lastgood_format::snapshot::Snapshot;
 
-use crate::error::{Damage, RepoError};
+use crate::error::{Damage, RepoError, RepoErrorKind};
+use crate::index::{Index, IndexLocation};
 use crate::packer::lock;
 use crate::repository::{Repository, object_name};
+use lru::Lru;
 
 /// Fetches packs' directories and groups. Keeps the directories it opened, up to a bound.
 #[derive(Debug)]
@@ -85,12 +90,29 @@ impl PackReader {
         group: u32,
         buffers: &mut GroupBuffers,
     ) -> Result<(), RepoError> {
-        let invalid = DecodeError::Invalid { what: "pack directory", why: "no such group" };
-        let entry = opened.directory.groups.get(group as usize);
-        let entry = *entry.ok_or_else(|| self.damaged(pack, invalid))?;
+        let entry = self.group_entry(pack, opened, group)?;
         let range = opened.header.group_range(&entry);
-        self.read(pack, range.start, range.end, &mut buffers.frames)?;
-        let GroupBuffers { frames, payload, raw, decompressor } = buffers;
+        let mut frames = std::mem::take(&mut buffers.frames);
+        let read = self.read(pack, range.start, range.end, &mut frames);
+        let result = read.and_then(|()| self.group_of(pack, opened, group, &mut frames, buffers));
+        buffers.frames = frames;
+        result
+    }
+
+    /// Opens and decompresses one group whose `frames` were fetched; they are overwritten.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] names the pack.
+    pub(crate) fn group_of(
+        &self,
+        pack: PackRef,
+        opened: &OpenedPack,
+        group: u32,
+        frames: &mut [u8],
+        buffers: &mut GroupBuffers,
+    ) -> Result<(), RepoError> {
+        let entry = self.group_entry(pack, opened, group)?;
+        let GroupBuffers { payload, raw, decompressor, .. } = buffers;
         payload.clear();
         open_frames(
             &opened.secret,
@@ -105,6 +127,17 @@ impl PackReader {
         decompressor
             .decompress(entry.compression, payload, entry.raw_bytes as usize, raw)
             .map_err(|error| self.damaged(pack, error))
+    }
+
+    fn group_entry(
+        &self,
+        pack: PackRef,
+        opened: &OpenedPack,
+        group: u32,
+    ) -> Result<GroupEntry, RepoError> {
+        let invalid = DecodeError::Invalid { what: "pack directory", why: "no such group" };
+        let entry = opened.directory.groups.get(group as usize);
+        entry.copied().ok_or_else(|| self.damaged(pack, invalid))
     }
 
     /// The bytes of a blob in its group's plaintext, compared with its id. A delta is not resolved.
@@ -127,7 +160,7 @@ impl PackReader {
     }
 
     /// Reads a range of a pack, wherever it lies.
-    fn read(
+    pub(crate) fn read(
         &self,
         pack: PackRef,
         start: u64,
@@ -154,7 +187,7 @@ impl PackReader {
         Ok(moved.as_ref().and_then(|moved| moved.get(&pack).copied()))
     }
 
-    fn damaged(&self, pack: PackRef, source: impl Into<Damage>) -> RepoError {
+    pub(crate) fn damaged(&self, pack: PackRef, source: impl Into<Damage>) -> RepoError {
         self.repo.damaged(&name::pack(pack.session, pack.pack), source)
     }
 }
@@ -202,7 +235,8 @@ pub struct BlobReader {
     groups: Mutex<Lru<(PackId, u32), Arc<Vec<u8>>>>,
     /// Packs that the snapshots name, searched when the index is silent or wrong.
     sets: Mutex<Vec<Arc<Vec<PackRef>>>>,
-    searched: Mutex<HashMap<BlobId, BlobPlace>>,
+    /// What those hold, once they were searched, and the classes that were.
+    searched: Mutex<Option<Arc<Index>>>,
     is_searched: Mutex<HashSet<Class>>,
     is_index_wrong: AtomicBool,
 }
@@ -228,9 +262,14 @@ impl BlobReader {
     /// When the pack set cannot be read.
     pub fn add_snapshot(&self, snapshot: &Snapshot) -> Result<Arc<Vec<PackRef>>, RepoError> {
         let set = Arc::new(self.pack_set(snapshot)?.0);
-        lock(&self.sets).push(set.clone());
-        lock(&self.is_searched).clear();
+        self.add_packs(set.clone());
         Ok(set)
+    }
+
+    /// Allows falling back to `packs`.
+    pub(crate) fn add_packs(&self, packs: Arc<Vec<PackRef>>) {
+        lock(&self.sets).push(packs);
+        lock(&self.is_searched).clear();
     }
 
     /// The packs of a snapshot, and where the pages of the set lie. Needs no index.
@@ -241,26 +280,52 @@ impl BlobReader {
         &self,
         snapshot: &Snapshot,
     ) -> Result<(Vec<PackRef>, HashMap<BlobId, PackRef>), RepoError> {
-        let mut places = HashMap::new();
-        for &pack in &snapshot.ref_packs {
-            let opened = self.packs.open(pack)?;
-            places.extend(
-                opened.directory.blobs.iter().map(|&entry| (entry.id, BlobPlace { pack, entry })),
-            );
-        }
-        let mut packs = Vec::new();
+        let places = self.ref_places(snapshot);
+        let mut packs: Vec<PackRef> = Vec::new();
         let mut pages = HashMap::new();
         let mut load = |id: BlobId| {
-            let place = places.get(&id).ok_or_else(|| self.missing(id))?;
-            pages.insert(id, place.pack);
-            Ok::<_, WalkError>(self.load(place)?)
+            let bytes = self.load_first(BlobKind::PackSet, id, &places)?;
+            pages.extend(places.iter().find(|place| place.entry.id == id).map(|p| (id, p.pack)));
+            Ok::<_, WalkError>(bytes)
         };
         page::walk::<PackSetCodec, _, WalkError>(snapshot.pack_set, &mut load, &mut |pack| {
+            // Lists of packs have no keys; their order is what keeps a page from coming twice.
+            if packs.last().is_some_and(|last| *last >= pack) {
+                return Err(DecodeError::Invalid { what: "pack set", why: OUT_OF_ORDER }.into());
+            }
             packs.push(pack);
             Ok(())
         })
         .map_err(|error| self.walk_error(snapshot.pack_set, error))?;
         Ok((packs, pages))
+    }
+
+    /// What the packs hold that `snapshot` names for the pages of its pack set.
+    pub(crate) fn ref_places(&self, snapshot: &Snapshot) -> Vec<BlobPlace> {
+        let mut places = Vec::new();
+        for &pack in &snapshot.ref_packs {
+            // What a damaged one held may be in another as well.
+            let Ok(opened) = self.packs.open(pack) else { continue };
+            places.extend(opened.directory.blobs.iter().map(|&entry| BlobPlace { pack, entry }));
+        }
+        places
+    }
+
+    /// Reads a blob from the first of `places` that has it whole.
+    pub(crate) fn load_first(
+        &self,
+        kind: BlobKind,
+        id: BlobId,
+        places: &[BlobPlace],
+    ) -> Result<Loaded, RepoError> {
+        let mut error = self.missing(id);
+        for place in places.iter().filter(|p| p.entry.id == id && p.entry.kind == kind) {
+            match self.load(place) {
+                Ok(loaded) => return Ok(loaded),
+                Err(next) => error = next,
+            }
+        }
+        Err(error)
     }
 
     /// The packs behind.
@@ -280,37 +345,33 @@ impl BlobReader {
     /// # Errors
     /// [`RepoError::MissingBlob`] when no pack that is known has it.
     pub fn locate(&self, kind: BlobKind, id: BlobId) -> Result<BlobPlace, RepoError> {
-        if let Some(place) = lock(&self.searched).get(&id) {
-            return Ok(*place);
-        }
-        // A pack that could not be looked into says nothing of what it holds.
-        let mut trouble = None;
-        if let Ok(index) = self.repo.index() {
-            let mut place = None;
-            let found = index.find(id, &mut |at| {
-                // The index is believed only as far as the pack itself agrees.
-                let entry = match self.packs.open(at.pack) {
-                    Ok(opened) => opened.directory.blobs.get(at.ordinal as usize).copied(),
-                    Err(error) => {
-                        trouble = trouble.take().or((!error.is_damage()).then_some(error));
-                        None
-                    }
-                };
-                let entry = entry.filter(|entry| entry.id == id && entry.kind == kind);
-                place = entry.map(|entry| BlobPlace { pack: at.pack, entry });
-                place.is_some()
-            });
-            if let (Some(_), Some(place)) = (found, place) {
+        let index = self.repo.index().ok();
+        let mut lookup = Lookup { reader: self, kind, id, trouble: None };
+        if let Some(index) = index {
+            if let Some(place) = lookup.first(&index)? {
                 return Ok(place);
-            }
-            if let Some(trouble) = trouble.take_if(|trouble| trouble.is_transient()) {
-                return Err(trouble);
             }
             self.is_index_wrong.store(true, Ordering::Relaxed);
         }
-        self.search(kind.class())?;
-        let found = lock(&self.searched).get(&id).copied();
-        found.ok_or_else(|| trouble.unwrap_or_else(|| self.missing(id)))
+        let found = match self.search(kind.class())? {
+            Some(searched) => lookup.first(&searched)?,
+            None => None,
+        };
+        found.ok_or_else(|| lookup.trouble.unwrap_or_else(|| self.missing(id)))
+    }
+
+    /// Reads a blob from another pack than `damaged`, where it cannot be read; some runs store one
+    /// blob twice.
+    #[must_use]
+    pub fn other_copy(&self, kind: BlobKind, id: BlobId, damaged: PackId) -> Option<Loaded> {
+        let mut lookup = Lookup { reader: self, kind, id, trouble: None };
+        let mut in_index = |index: Arc<Index>| {
+            let mut places = lookup.all(&index);
+            places.retain(|place| place.pack.pack != damaged);
+            places.iter().find_map(|place| self.load(place).ok())
+        };
+        let found = self.repo.index().ok().and_then(&mut in_index);
+        found.or_else(|| self.search(kind.class()).ok().flatten().and_then(in_index))
     }
 
     /// Whether the index was silent or wrong about a blob that a snapshot needs.
@@ -322,9 +383,14 @@ impl BlobReader {
     /// Reads a blob and compares it with its id.
     ///
     /// # Errors
-    /// [`RepoError::Damaged`] names the pack; other blobs of the pack may be fine.
+    /// [`RepoError::Damaged`] names the pack, when no other holds the blob whole; other blobs of
+    /// the pack may be fine.
     pub fn blob(&self, kind: BlobKind, id: BlobId) -> Result<Loaded, RepoError> {
-        self.load(&self.locate(kind, id)?)
+        let place = self.locate(kind, id)?;
+        self.load(&place).or_else(|error| match error.kind() {
+            RepoErrorKind::Damaged => self.other_copy(kind, id, place.pack.pack).ok_or(error),
+            _ => Err(error),
+        })
     }
 
     /// Reads the blob at `place` and compares it with its id.
@@ -367,30 +433,46 @@ impl BlobReader {
         Ok(raw)
     }
 
-    /// Opens every pack of `class` that the snapshots name and notes where each blob is.
-    fn search(&self, class: Class) -> Result<(), RepoError> {
+    /// What the packs of `class` hold that the snapshots name: each is opened once.
+    fn search(&self, class: Class) -> Result<Option<Arc<Index>>, RepoError> {
         // Held to the end: whoever comes meanwhile must not take an unfinished search for an answer.
         let mut is_searched = lock(&self.is_searched);
-        if is_searched.contains(&class) {
-            return Ok(());
+        if !is_searched.contains(&class) {
+            let sets = lock(&self.sets).clone();
+            let packs = sets.iter().flat_map(|set| set.iter()).filter(|pack| pack.class == class);
+            let found = lock(&self.searched).clone();
+            let found = found.unwrap_or_else(|| Arc::new(self.repo.index_aside()));
+            self.list_packs(packs.copied(), &found)?;
+            *lock(&self.searched) = Some(found);
+            is_searched.insert(class);
         }
-        let sets = lock(&self.sets).clone();
-        for pack in sets.iter().flat_map(|set| set.iter()).filter(|pack| pack.class == class) {
-            let opened = match self.packs.open(*pack) {
+        Ok(lock(&self.searched).clone())
+    }
+
+    /// Adds to `index` what `packs` hold by their own directories.
+    ///
+    /// # Errors
+    /// When a pack may be opened later. A damaged one is passed over.
+    pub(crate) fn list_packs(
+        &self,
+        packs: impl IntoIterator<Item = PackRef>,
+        index: &Index,
+    ) -> Result<(), RepoError> {
+        let mut segment = IndexSegment::default();
+        let known: HashSet<PackId> = index.packs().into_iter().map(|pack| pack.pack).collect();
+        for pack in packs.into_iter().filter(|pack| !known.contains(&pack.pack)) {
+            let opened = match self.packs.open(pack) {
                 Ok(opened) => opened,
                 Err(error) if error.is_transient() => return Err(error),
                 // A damaged pack must not hide what the others hold.
                 Err(_) => continue,
             };
-            lock(&self.searched).extend(
-                opened
-                    .directory
-                    .blobs
-                    .iter()
-                    .map(|&entry| (entry.id, BlobPlace { pack: *pack, entry })),
-            );
+            segment.add_pack(pack, &opened.directory.blobs);
+            if segment.entries.len() >= LISTED_ENTRIES {
+                index.add_aside(std::mem::take(&mut segment));
+            }
         }
-        is_searched.insert(class);
+        index.add_aside(segment);
         Ok(())
     }
 
@@ -458,6 +540,53 @@ impl<C: page::LeafCodec> ListCursor<C> {
     }
 }
 
+/// Looks for one blob in what indexes tell.
+struct Lookup<'a> {
+    reader: &'a BlobReader,
+    kind: BlobKind,
+    id: BlobId,
+    /// Why a pack could not be looked into that is not damaged: it says nothing of what it holds.
+    trouble: Option<RepoError>,
+}
+
+impl Lookup<'_> {
+    /// The first place that `index` tells of.
+    fn first(&mut self, index: &Index) -> Result<Option<BlobPlace>, RepoError> {
+        let mut place = None;
+        index.find(self.id, &mut |at| {
+            place = self.confirm(at);
+            place.is_some()
+        });
+        match self.trouble.take_if(|trouble| place.is_none() && trouble.is_transient()) {
+            Some(trouble) => Err(trouble),
+            None => Ok(place),
+        }
+    }
+
+    /// Every place that `index` tells of.
+    fn all(&mut self, index: &Index) -> Vec<BlobPlace> {
+        let mut places = Vec::new();
+        index.find(self.id, &mut |at| {
+            places.extend(self.confirm(at));
+            false
+        });
+        places
+    }
+
+    /// The index is believed only as far as the pack itself agrees.
+    fn confirm(&mut self, at: &IndexLocation) -> Option<BlobPlace> {
+        let entry = match self.reader.packs.open(at.pack) {
+            Ok(opened) => opened.directory.blobs.get(at.ordinal as usize).copied(),
+            Err(error) => {
+                self.trouble = self.trouble.take().or((!error.is_damage()).then_some(error));
+                None
+            }
+        };
+        let entry = entry.filter(|entry| entry.id == self.id && entry.kind == self.kind)?;
+        Some(BlobPlace { pack: at.pack, entry })
+    }
+}
+
 /// Turns a delta into plaintext: a length, then a zstd frame that refers to the base.
 /// spec: pack §6
 fn resolve_delta(delta: &[u8], base: &[u8]) -> Result<Vec<u8>, DecodeError> {
@@ -486,55 +615,11 @@ impl From<DecodeError> for WalkError {
     }
 }
 
-/// Keeps the values used last, up to a sum of their weights, and always the newest.
-#[derive(Debug)]
-struct Lru<K, V> {
-    values: HashMap<K, Kept<V>>,
-    weight: usize,
-    clock: u64,
-    bound: usize,
-}
-
-#[derive(Debug)]
-struct Kept<V> {
-    used: u64,
-    weight: usize,
-    value: V,
-}
-
-impl<K: Copy + Eq + std::hash::Hash, V> Lru<K, V> {
-    fn new(bound: usize) -> Self {
-        Self { values: HashMap::new(), weight: 0, clock: 0, bound }
-    }
-
-    fn get(&mut self, key: &K) -> Option<&V> {
-        self.clock += 1;
-        let kept = self.values.get_mut(key)?;
-        kept.used = self.clock;
-        Some(&kept.value)
-    }
-
-    fn insert(&mut self, key: K, weight: usize, value: V) {
-        self.clock += 1;
-        while self.weight + weight > self.bound && !self.values.is_empty() {
-            // Dropping the older half at once keeps this cheap on average.
-            let mut ages: Vec<u64> = self.values.values().map(|kept| kept.used).collect();
-            let middle = ages.len() / 2;
-            let (_, middle, _) = ages.select_nth_unstable(middle);
-            let middle = *middle;
-            self.values.retain(|_, kept| kept.used > middle);
-            self.weight = self.values.values().map(|kept| kept.weight).sum();
-        }
-        self.weight += weight;
-        let kept = Kept { used: self.clock, weight, value };
-        if let Some(before) = self.values.insert(key, kept) {
-            self.weight -= before.weight;
-        }
-    }
-}
-
 /// Blobs in the directories that are kept open, at about 80 bytes each: 20 MiB.
 const OPENED_BLOBS_MAX: usize = 1 << 18;
+const OUT_OF_ORDER: &str = "its packs are out of order";
+/// Entries of packs that were searched for, in one run of their index: 2 MiB.
+const LISTED_ENTRIES: usize = 1 << 16;
 /// Bytes of the groups that are kept decompressed.
 const GROUP_BYTES_KEPT: usize = 24 << 20;
 /// What is fetched of a pack's end at first; most directories fit.

@@ -218,6 +218,11 @@ impl Repository {
         Ok(self.index.get_or_init(|| loaded).clone())
     }
 
+    /// An empty index for what no segment covers.
+    pub(crate) fn index_aside(&self) -> Index {
+        Index::aside(&self.index_options)
+    }
+
     /// Lists the key slots that can be read; those that cannot come as errors.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use lastgood_format::chunker::RecordedChunker;
 use lastgood_format::entry::Timestamp;
 use lastgood_format::gc::{PackLocation, RoundList};
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
-use lastgood_format::index::{IndexEntry, IndexSegment};
+use lastgood_format::index::IndexSegment;
 use lastgood_format::key::{Class, ClassSecret, Secret, Signer};
 use lastgood_format::limits::GC_LIST_BYTES_MAX;
 use lastgood_format::object::{ObjectKind, name};
@@ -415,17 +415,8 @@ fn recover(
         // Foreign or damaged: not ours to use; check reports it.
         let Ok(opened) = reader.open(pack) else { continue };
         pack.class = opened.header.class;
-        let number = segment.packs.len() as u32;
-        segment.packs.push(pack);
+        segment.add_pack(pack, &opened.directory.blobs);
         recovered += 1;
-        segment.entries.extend(opened.directory.blobs.iter().enumerate().map(|(ordinal, blob)| {
-            IndexEntry {
-                blob: blob.id.into(),
-                pack: number,
-                ordinal: ordinal as u32,
-                bytes: blob.bytes,
-            }
-        }));
         if segment.entries.len() >= RECOVERED_ENTRIES_MAX {
             shared.adopt(std::mem::take(&mut segment))?;
         }

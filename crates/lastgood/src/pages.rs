@@ -60,20 +60,21 @@ impl<'a, C: LeafCodec> Pages<'a, C> {
     ) -> Result<(), RepoError> {
         let bytes = self.reader.blob(self.kind, page)?;
         let invalid = |why| self.damaged(page, DecodeError::Invalid { what: "page", why });
-        match page::decode::<C>(&bytes, level).map_err(|error| self.damaged(page, error))? {
-            (_, Page::Leaf(items)) => {
+        let (found, decoded) =
+            page::decode::<C>(&bytes, level).map_err(|error| self.damaged(page, error))?;
+        if let Some(child) = child {
+            decoded.check_child::<C>(child).map_err(|error| self.damaged(page, error))?;
+        }
+        match decoded {
+            Page::Leaf(items) => {
                 let first = items.first().map(C::key).unwrap_or_default();
                 if !first.is_empty() && self.last_key.as_deref().is_some_and(|last| last >= first) {
                     return Err(invalid("its items are out of order"));
                 }
-                let last = items.last().map(C::key).unwrap_or_default();
-                if child.is_some_and(|child| *child.last_key != *last) {
-                    return Err(invalid("its last key is another"));
-                }
-                self.last_key = Some(last.into());
+                self.last_key = Some(items.last().map(C::key).unwrap_or_default().into());
                 self.items = items.into_iter();
             }
-            (found, Page::Interior(children)) => {
+            Page::Interior(children) => {
                 self.levels.push((found - 1, children.into_iter()));
             }
         }

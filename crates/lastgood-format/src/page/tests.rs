@@ -140,6 +140,14 @@ fn a_list_is_as_long_as_its_root_says() {
     check(10, true);
     check(9, false);
     check(11, false);
+
+    let empty = store.write::<HintsCodec>([]);
+    let child = Child { page: empty, measure: 0, last_key: [].into() };
+    let bytes = encode::<HintsCodec>(1, &Page::Interior(vec![child; 3]));
+    let root = BlobId::new(*blake3::hash(&bytes).as_bytes());
+    store.pages.insert(root, bytes);
+    let mut load = |id| Ok::<_, DecodeError>(store.pages[&id].clone());
+    assert!(walk::<HintsCodec, _, _>(root, &mut load, &mut |_| Ok(())).is_err());
 }
 
 /// Pages must stay storable as blobs whatever the entries hold.

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lastgood_format::encoding::{DecodeError, Reader, Write as _};
@@ -54,7 +55,9 @@ struct RunFile {
 }
 
 impl Run {
-    pub(super) fn memory(segment: IndexSegment, sources: Vec<ObjectId>) -> Self {
+    /// A run in memory of the entries of `segment`, in whatever order they are.
+    pub(super) fn sorted(mut segment: IndexSegment, sources: Vec<ObjectId>) -> Self {
+        segment.entries.sort_unstable();
         Self { sources, packs: segment.packs, body: Body::Memory(segment.entries) }
     }
 
@@ -69,61 +72,65 @@ impl Run {
         }
     }
 
-    /// Both runs as one in memory. Meant for small runs.
-    pub(super) fn merged_with(mut self, other: Self) -> Self {
-        let (Body::Memory(mine), Body::Memory(theirs)) = (&mut self.body, other.body) else {
-            return self;
-        };
-        let offset = self.packs.len() as u32;
-        self.packs.extend(other.packs);
-        self.sources.extend(other.sources);
-        mine.extend(theirs.into_iter().map(|e| IndexEntry { pack: e.pack + offset, ..e }));
-        mine.sort_unstable();
-        self
-    }
-
+    /// The first place of a blob that `accept` takes, which is told the entry's position too.
     pub(super) fn find(
         &self,
         blob: BlobPrefix,
-        accept: &mut dyn FnMut(&IndexLocation) -> bool,
+        accept: &mut dyn FnMut(usize, &IndexLocation) -> bool,
     ) -> io::Result<Option<IndexLocation>> {
+        let mut found = None;
+        self.find_entry(blob, &mut |position, entry| {
+            let Some(&pack) = self.packs.get(entry.pack as usize) else { return false };
+            let location = IndexLocation { pack, ordinal: entry.ordinal, bytes: entry.bytes };
+            found = accept(position, &location).then_some(location);
+            found.is_some()
+        })?;
+        Ok(found)
+    }
+
+    /// Whether `accept` takes one of a blob's entries, each given with its position.
+    pub(super) fn find_entry(
+        &self,
+        blob: BlobPrefix,
+        accept: &mut dyn FnMut(usize, &IndexEntry) -> bool,
+    ) -> io::Result<bool> {
+        let mut accept_any = |entries: &[IndexEntry], offset: usize| {
+            let start = entries.partition_point(|entry| entry.blob < blob);
+            let same = entries[start..].iter().take_while(|entry| entry.blob == blob);
+            (offset + start..).zip(same).any(|(position, entry)| accept(position, entry))
+        };
         match &self.body {
-            Body::Memory(entries) => {
-                let start = entries.partition_point(|entry| entry.blob < blob);
-                let same = entries[start..].iter().take_while(|entry| entry.blob == blob);
-                Ok(self.first_accepted(same, accept))
-            }
+            Body::Memory(entries) => Ok(accept_any(entries, 0)),
             Body::File(file) => {
                 let leading = blob.leading();
                 // The entry may lie in the last block that starts below it, or after.
                 let after = file.fences.partition_point(|&fence| fence < leading);
                 let mut block = after.saturating_sub(1);
                 if !file.may_hold(block, blob) && !file.may_hold(after, blob) {
-                    return Ok(None);
+                    return Ok(false);
                 }
                 while file.fences.get(block).is_some_and(|&fence| fence <= leading) {
-                    let entries = file.read_block(block)?;
-                    let same = entries.iter().filter(|entry| entry.blob == blob);
-                    if let Some(found) = self.first_accepted(same, accept) {
-                        return Ok(Some(found));
+                    if accept_any(&file.read_block(block)?, block * BLOCK_ENTRIES) {
+                        return Ok(true);
                     }
                     block += 1;
                 }
-                Ok(None)
+                Ok(false)
             }
         }
     }
 
-    fn first_accepted<'a>(
-        &self,
-        mut entries: impl Iterator<Item = &'a IndexEntry>,
-        accept: &mut dyn FnMut(&IndexLocation) -> bool,
-    ) -> Option<IndexLocation> {
-        entries.find_map(|entry| {
-            let pack = *self.packs.get(entry.pack as usize)?;
-            let location = IndexLocation { pack, ordinal: entry.ordinal, bytes: entry.bytes };
-            accept(&location).then_some(location)
-        })
+    /// Calls `visit` with every entry, in order.
+    pub(super) fn scan(&self, visit: &mut dyn FnMut(&IndexEntry)) -> io::Result<()> {
+        match &self.body {
+            Body::Memory(entries) => entries.iter().for_each(visit),
+            Body::File(file) => {
+                for block in 0..file.fences.len() {
+                    file.read_block(block)?.iter().for_each(&mut *visit);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -171,33 +178,48 @@ pub(super) fn open_all(folder: &Path, segments: &HashSet<ObjectId>) -> Vec<Run> 
 }
 
 /// Merges runs until each is more than twice as large as the next smaller one.
-pub(super) fn compact(folder: &Path, runs: &mut Vec<Run>) -> Result<(), RepoError> {
+pub(super) fn compact(
+    runs: &mut Vec<Arc<Run>>,
+    write: &dyn Fn(&[&Run]) -> Result<Run, RepoError>,
+) -> Result<(), RepoError> {
     loop {
         runs.sort_by_key(|run| std::cmp::Reverse(run.entry_count()));
         let [.., larger, smaller] = runs.as_slice() else { return Ok(()) };
         if larger.entry_count() > 2 * smaller.entry_count() {
             return Ok(());
         }
-        let merged = write(folder, &[larger, smaller])?;
+        let merged = write(&[larger, smaller])?;
         for run in runs.split_off(runs.len() - 2) {
-            if let Body::File(file) = run.body {
+            if let Body::File(file) = &run.body {
                 remove(&file.path);
             }
         }
-        runs.push(merged);
+        runs.push(Arc::new(merged));
     }
 }
 
-/// Writes the merge of `runs` as one file. Memory is bounded by one shard and a block of each.
+/// Writes the merge of `runs` as one file of the local copy.
 pub(super) fn write(folder: &Path, runs: &[&Run]) -> Result<Run, RepoError> {
-    let failed = |action: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| RepoError::Cache { action, path, source }
-    };
+    let sources = runs.iter().flat_map(|run| &run.sources);
+    let names: Vec<u8> = sources.flat_map(|id| *id.as_bytes()).collect();
+    let path = folder.join(format!("{:016x}.run", xxh3_64(&names)));
+    let temporary = write_temporary(folder, runs)?;
+    fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
+    open(&path).map_err(failed("read", &path))
+}
+
+/// Writes the merge of `runs` to a file without a name, which is gone when the run is dropped.
+pub(super) fn write_nameless(folder: &Path, runs: &[&Run]) -> Result<Run, RepoError> {
+    let temporary = write_temporary(folder, runs)?;
+    let run = open(&temporary).map_err(failed("read", &temporary));
+    remove(&temporary);
+    run
+}
+
+/// Memory is bounded by one shard and a block of each run.
+fn write_temporary(folder: &Path, runs: &[&Run]) -> Result<PathBuf, RepoError> {
     fs::create_dir_all(folder).map_err(failed("create", folder))?;
     let sources: Vec<ObjectId> = runs.iter().flat_map(|run| &run.sources).copied().collect();
-    let names: Vec<u8> = sources.iter().flat_map(|id| *id.as_bytes()).collect();
-    let path = folder.join(format!("{:016x}.run", xxh3_64(&names)));
     // Two repositories open in one process may write the same run at once.
     let number = TEMPORARIES.fetch_add(1, Ordering::Relaxed);
     let temporary = folder.join(format!("{}-{number}.tmp", std::process::id()));
@@ -205,17 +227,21 @@ pub(super) fn write(folder: &Path, runs: &[&Run]) -> Result<Run, RepoError> {
     let mut packs = Vec::new();
     let mut cursors = Vec::new();
     for run in runs {
-        cursors.push(Cursor::new(run, packs.len() as u32).map_err(failed("read", &path))?);
+        cursors.push(Cursor::new(run, packs.len() as u32).map_err(failed("read", folder))?);
         packs.extend_from_slice(&run.packs);
     }
     while let Some(cursor) = cursors.iter_mut().filter(|c| c.head.is_some()).min_by_key(|c| c.head)
     {
-        let entry = cursor.next().map_err(failed("read", &path))?;
+        let entry = cursor.next().map_err(failed("read", folder))?;
         writer.push(entry).map_err(failed("write", &temporary))?;
     }
     writer.finish(&sources, &packs).map_err(failed("write", &temporary))?;
-    fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
-    open(&path).map_err(failed("read", &path))
+    Ok(temporary)
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RepoError {
+    let path = path.to_owned();
+    move |source| RepoError::Cache { action, path, source }
 }
 
 /// Reads a run from its start, with pack numbers shifted.

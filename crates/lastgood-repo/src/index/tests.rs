@@ -1,8 +1,10 @@
+use std::collections::HashMap;
 use std::path::Path;
 
-use lastgood_format::id::{PackId, SessionId};
+use lastgood_format::id::{BlobId, PackId, SessionId};
 use lastgood_format::index::IndexEntry;
 use lastgood_format::key::Class;
+use lastgood_format::pack::{BlobEntry, BlobKind};
 
 use super::*;
 
@@ -32,14 +34,13 @@ fn pack(session: u8, number: u8) -> PackRef {
 }
 
 fn memory_run(session: u8, numbers: std::ops::Range<u64>) -> Run {
-    let mut entries: Vec<IndexEntry> = numbers.map(entry).collect();
-    entries.sort_unstable();
+    let entries: Vec<IndexEntry> = numbers.map(entry).collect();
     let packs = (0..3).map(|number| pack(session, number)).collect();
-    Run::memory(IndexSegment { packs, entries }, vec![ObjectId::new([session; 32])])
+    Run::sorted(IndexSegment { packs, entries }, vec![ObjectId::new([session; 32])])
 }
 
 fn check(run: &Run, session: u8, number: u64) {
-    let found = run.find(blob(number), &mut |_| true).unwrap();
+    let found = run.find(blob(number), &mut |_, _| true).unwrap();
     let expected =
         IndexLocation { pack: pack(session, (number % 3) as u8), ordinal: number as u32, bytes: 7 };
     assert_eq!(found, Some(expected), "blob {number}");
@@ -56,10 +57,10 @@ fn runs_in_files_find_what_they_hold_and_nothing_else() {
         check(&written, if number < 30_000 { 1 } else { 2 }, number);
     }
     for number in 100_000..110_000 {
-        assert_eq!(written.find(blob(number), &mut |_| true).unwrap(), None);
+        assert_eq!(written.find(blob(number), &mut |_, _| true).unwrap(), None);
     }
     // A pack that the caller does not take is passed over.
-    assert_eq!(written.find(blob(5), &mut |_| false).unwrap(), None);
+    assert_eq!(written.find(blob(5), &mut |_, _| false).unwrap(), None);
 
     let sources = HashSet::from([ObjectId::new([1; 32]), ObjectId::new([2; 32])]);
     let opened = run::open_all(folder.path(), &sources);
@@ -77,13 +78,14 @@ fn runs_of_like_size_are_merged() {
     let mut runs = Vec::new();
     for session in 0..8 {
         let numbers = u64::from(session) * 2000..u64::from(session + 1) * 2000;
-        runs.push(run::write(folder.path(), &[&memory_run(session, numbers)]).unwrap());
-        run::compact(folder.path(), &mut runs).unwrap();
+        let run = run::write(folder.path(), &[&memory_run(session, numbers)]).unwrap();
+        runs.push(Arc::new(run));
+        run::compact(&mut runs, &|runs| run::write(folder.path(), runs)).unwrap();
     }
     assert!(runs.len() <= 3, "{} runs", runs.len());
     assert_eq!(files(folder.path()), runs.len());
     for number in (0..16_000).step_by(61) {
-        let holds = |run: &&Run| run.find(blob(number), &mut |_| true).unwrap().is_some();
+        let holds = |run: &&Arc<Run>| run.find(blob(number), &mut |_, _| true).unwrap().is_some();
         let run = runs.iter().find(holds).expect("one of the runs holds it");
         check(run, (number / 2000) as u8, number);
     }
@@ -100,7 +102,7 @@ fn a_damaged_run_is_an_error_or_gone_and_never_an_answer() {
         damaged[at] ^= 4;
         std::fs::write(&path, &damaged).unwrap();
         for number in 0..50 {
-            match run.find(blob(number), &mut |_| true) {
+            match run.find(blob(number), &mut |_, _| true) {
                 Ok(Some(found)) => assert_eq!(found.ordinal, number as u32, "flipped at {at}"),
                 Ok(None) => panic!("blob {number} silently lost by a flip at {at}"),
                 Err(_) => {}
@@ -111,6 +113,70 @@ fn a_damaged_run_is_an_error_or_gone_and_never_an_answer() {
     let sources = HashSet::from([ObjectId::new([1; 32])]);
     std::fs::write(&path, &whole[..whole.len() - 100]).unwrap();
     assert!(run::open_all(folder.path(), &sources).is_empty());
+}
+
+fn blob_id(number: u64) -> BlobId {
+    BlobId::new(*blake3::hash(&number.to_le_bytes()).as_bytes())
+}
+
+#[test]
+fn a_set_of_blobs_spills_to_files_without_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let cached = IndexOptions { cache: Some(folder.path().to_owned()) };
+    for options in [cached, IndexOptions::default()] {
+        let set = BlobSet::beside(&Index::aside(&options));
+        let count = MEMORY_ENTRIES_MAX as u64 * 5 / 2;
+        for number in 0..count {
+            assert!(set.insert(blob_id(number)), "blob {number} is new");
+        }
+        for number in (0..count).step_by(101) {
+            assert!(!set.insert(blob_id(number)), "blob {number} is known");
+        }
+    }
+    assert_eq!(files(&folder.path().join("index")), 0);
+}
+
+#[test]
+fn marks_are_kept_for_packs_that_the_index_tells_truly_of() {
+    let blobs: Vec<BlobEntry> = (0..300)
+        .map(|number| BlobEntry {
+            id: blob_id(number),
+            kind: BlobKind::Chunk,
+            base: None,
+            group: 0,
+            offset: 0,
+            bytes: 5,
+        })
+        .collect();
+    let (ours, other, poisoned) = (pack(1, 1), pack(1, 2), pack(1, 3));
+    let mut segment = IndexSegment::default();
+    segment.add_pack(ours, &blobs[..200]);
+    segment.add_pack(other, &blobs[100..]);
+    // It says of the third pack what is not so.
+    segment.add_pack(poisoned, &blobs[..100]);
+    let directories = HashMap::from([
+        (ours.pack, Fingerprint::of(&blobs[..200], 7)),
+        (other.pack, Fingerprint::of(&blobs[100..], 7)),
+        (poisoned.pack, Fingerprint::of(&blobs[1..101], 7)),
+    ]);
+    let index = Index::aside(&IndexOptions::default());
+    index.add_aside(segment);
+    let marks = BlobMarks::new(&index, &directories, 7);
+    assert_eq!(marks.packs(), HashSet::from([ours.pack, other.pack]));
+
+    let copy = marks.find(blob_id(150)).unwrap();
+    assert!(marks.set(copy, Mark::Seen) && !marks.set(copy, Mark::Seen));
+    assert!(!marks.has(copy, Mark::Broken));
+    assert!(!marks.has(marks.find(blob_id(151)).unwrap(), Mark::Seen));
+    assert!(marks.find(blob_id(300)).is_none());
+
+    // A blob is lost when its last copy is.
+    marks.damaged(blob_id(150), ours.pack);
+    assert!(marks.is_readable(blob_id(150)));
+    marks.damaged(blob_id(150), other.pack);
+    assert!(!marks.is_readable(blob_id(150)));
+    marks.damaged(blob_id(50), ours.pack);
+    assert!(!marks.is_readable(blob_id(50)), "a false entry is no copy");
 }
 
 fn files(folder: &Path) -> usize {

@@ -268,41 +268,53 @@ impl Worker<'_> {
         let group = uses.first().map_or(0, |one| one.blob.group);
         let fetched =
             packs.open(pack).and_then(|opened| packs.group(pack, &opened, group, &mut self.group));
-        if let Err(error) = fetched {
-            let Some(error) = ctx.is_damage(error) else {
-                return uses.into_iter().for_each(|one| one.unfinished(ctx));
-            };
-            return uses.into_iter().for_each(|one| one.damaged(ctx, &error));
-        }
+        let lost = match fetched.map_err(|error| ctx.is_damage(error)) {
+            Ok(()) => None,
+            Err(Some(error)) => Some(error),
+            Err(None) => return uses.into_iter().for_each(|one| one.unfinished(ctx)),
+        };
         // Equal chunks are neighbours: their id is recomputed once.
-        let mut last: Option<(BlobId, Result<Chunk<'_>, RepoError>)> = None;
+        let mut last: Option<(BlobId, Result<Chunk<'_>, Option<RepoError>>)> = None;
         for one in uses {
             if ctx.is_stopped() {
                 one.unfinished(ctx);
                 continue;
             }
             if last.as_ref().is_none_or(|(id, _)| *id != one.blob.id) {
-                let chunk = if one.blob.base.is_some() {
-                    ctx.reader.blob(BlobKind::Chunk, one.blob.id).map(Chunk::Loaded)
+                let id = one.blob.id;
+                let chunk = if lost.is_some() {
+                    Err(None)
+                } else if one.blob.base.is_some() {
+                    ctx.reader.blob(BlobKind::Chunk, id).map(Chunk::Loaded).map_err(Some)
                 } else {
-                    packs.whole(pack, &one.blob, &self.group.raw).map(Chunk::Here)
+                    packs.whole(pack, &one.blob, &self.group.raw).map(Chunk::Here).map_err(Some)
                 };
-                let chunk = match chunk.map_err(|error| ctx.is_damage(error)) {
-                    Ok(chunk) => Ok(chunk),
-                    Err(Some(error)) => Err(error),
-                    Err(None) => {
-                        one.unfinished(ctx);
-                        continue;
-                    }
+                let chunk = match chunk {
+                    Err(Some(error)) => match ctx.is_damage(error) {
+                        Some(error) => Err(Some(error)),
+                        None => {
+                            one.unfinished(ctx);
+                            continue;
+                        }
+                    },
+                    other => other,
                 };
-                last = Some((one.blob.id, chunk));
+                let chunk = chunk.or_else(|error| {
+                    let other = ctx.reader.other_copy(BlobKind::Chunk, id, pack.pack);
+                    other.map(Chunk::Loaded).ok_or(error)
+                });
+                last = Some((id, chunk));
             }
             match &last {
                 Some((_, Ok(chunk))) if chunk.bytes().len() == one.bytes as usize => {
                     one.write(ctx, chunk.bytes());
                 }
                 Some((_, Ok(_))) => one.damaged(ctx, &WrongLength),
-                Some((_, Err(error))) => one.damaged(ctx, error),
+                Some((_, Err(error))) => {
+                    if let Some(error) = error.as_ref().or(lost.as_ref()) {
+                        one.damaged(ctx, error);
+                    }
+                }
                 None => {}
             }
         }

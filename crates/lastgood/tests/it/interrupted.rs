@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lastgood::ErrorKind;
 use lastgood::check::{CheckOptions, CheckReport, ReadData};
 use lastgood::restore::RestoreOptions;
+use lastgood_format::key::Class;
 
 use crate::place::{Place, Tree, noise};
 
@@ -105,6 +106,48 @@ fn a_damaged_pack_loses_its_files_and_no_others() {
     let (first, whole) = (fs::read(target.join("first")).unwrap(), noise(1, 3_000_000));
     let equal = first.iter().zip(&whole).filter(|(a, b)| a == b).count();
     assert!(equal > 1_500_000, "{equal} bytes of the damaged file were restored");
+}
+
+/// Two runs that do not know of each other store a blob twice; either copy will do.
+#[test]
+fn a_blob_that_is_damaged_in_one_pack_is_read_from_another() {
+    let mut place = Place::new();
+    fs::write(place.source().join("file"), noise(1, 3_000_000)).unwrap();
+    let expected = Tree::of(&place.source());
+    place.backup();
+    let repository = place.home.data.join("repository");
+    let kinds = ["packs", "index", "snapshots", "outcomes", "sessions"];
+    for kind in kinds {
+        fs::rename(repository.join(kind), place.path(kind)).unwrap();
+    }
+    fs::remove_dir_all(&place.home.cache).ok();
+    place.reopen();
+    let (_, second) = place.backup();
+    let packs = objects(&place, "packs");
+    for kind in kinds {
+        for entry in fs::read_dir(place.path(kind)).unwrap().map(|entry| entry.unwrap()) {
+            fs::rename(entry.path(), repository.join(kind).join(entry.file_name())).unwrap();
+        }
+    }
+    place.reopen();
+    assert_eq!(check(&place).damage, Vec::<String>::new());
+
+    for path in &packs {
+        let whole = fs::read(path).unwrap();
+        // The directories above the source changed between the runs.
+        if whole[8] != Class::Data as u8 {
+            continue;
+        }
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 3] ^= 1;
+        fs::write(path, &damaged).unwrap();
+        place.reopen();
+        let report = check(&place);
+        assert!(!report.damage.is_empty(), "{path:?}");
+        assert_eq!(report.affected, [], "{path:?}");
+        place.check_restores(&second, &expected);
+        fs::write(path, whole).unwrap();
+    }
 }
 
 #[test]

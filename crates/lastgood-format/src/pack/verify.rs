@@ -1,0 +1,110 @@
+//! Verifying a whole pack without any key: every shard by its checksum, the pack by its id.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{FOOTER_BYTES, PackError, PackFooter, PackHasher, PackHeader, TOO_SHORT};
+use crate::encoding::DecodeError;
+use crate::id::PackId;
+
+/// Verifies a pack piece by piece, so that it need not be in memory whole: first its two ends, then
+/// the shards between them in the order in which they lie.
+#[derive(Debug)]
+pub struct PackVerifier {
+    header: PackHeader,
+    hasher: PackHasher,
+    /// The directory's frames, the checksums.
+    end: Vec<u8>,
+    /// How many shards between the ends were taken.
+    shards: usize,
+}
+
+impl PackVerifier {
+    /// Begins with the pack's header and with its last bytes, from the directory's frames on.
+    ///
+    /// # Errors
+    /// [`PackError`] names the first part that is damaged.
+    pub fn new(front: &[u8], end: &[u8]) -> Result<Self, PackError> {
+        let header = PackHeader::decode(front).map_err(PackError::Header)?;
+        let footer = end.last_chunk().ok_or(PackError::Footer(TOO_SHORT))?;
+        let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
+        if footer != header.footer() || end.len() != footer.end_bytes as usize {
+            return Err(PackError::Footer(DecodeError::invalid("pack", "its length does not fit")));
+        }
+        let rest = end.get(..end.len().saturating_sub(FOOTER_BYTES)).unwrap_or_default();
+        let at = rest.len().saturating_sub(header.header_bytes());
+        let (rest, copy) = rest.split_at_checked(at).unwrap_or_default();
+        if front.get(..header.header_bytes()) != Some(copy) {
+            let why = "its two copies differ";
+            return Err(PackError::Header(DecodeError::invalid("pack header", why)));
+        }
+        let hasher = PackHasher::new(copy);
+        let this = Self { header, hasher, end: rest.to_vec(), shards: 0 };
+        this.check(this.header.group_frames as usize, this.directory())?;
+        Ok(this)
+    }
+
+    /// Takes the shards that follow those taken before: the frames of the groups, then parity.
+    ///
+    /// # Errors
+    /// [`PackError::Shard`] names the first that is damaged. The next may be taken nevertheless;
+    /// the id is then another.
+    pub fn shards(&mut self, shards: &[u8]) -> Result<(), PackError> {
+        let group_frames = self.header.group_frames as usize;
+        let size = self.header.frame_size;
+        let count = shards.len() >> size.log2();
+        let groups = group_frames.saturating_sub(self.shards).min(count);
+        let (groups, parity) = shards.split_at(groups.saturating_mul(size.stored()));
+        self.hasher.tags(groups, size);
+        let first = self.shards;
+        self.shards = self.shards.saturating_add(count);
+        self.check(first, groups)?;
+        // Parity comes after the directory in the order of checksums.
+        self.check(first.max(group_frames).saturating_add(self.header.directory_frames()), parity)
+    }
+
+    /// The id of the pack, whose every byte is then as it was when the id was made.
+    ///
+    /// # Errors
+    /// [`PackError::Footer`] when shards are missing.
+    pub fn finish(mut self) -> Result<PackId, PackError> {
+        let expected =
+            (self.header.group_frames as usize).saturating_add(self.header.parity_count());
+        if self.shards != expected {
+            return Err(PackError::Footer(TOO_SHORT));
+        }
+        let (directory, checksums) =
+            self.end.split_at_checked(self.header.directory_frames_bytes()).unwrap_or_default();
+        self.hasher.tags(directory, self.header.frame_size);
+        Ok(self.hasher.finish(checksums))
+    }
+
+    fn directory(&self) -> &[u8] {
+        self.end.get(..self.header.directory_frames_bytes()).unwrap_or_default()
+    }
+
+    /// Compares `shards` with their checksums, the first of which is number `first`.
+    fn check(&self, first: usize, shards: &[u8]) -> Result<(), PackError> {
+        let checksums = self.end.get(self.header.directory_frames_bytes()..).unwrap_or_default();
+        let checksums = checksums.chunks_exact(8).enumerate().skip(first);
+        let shards = shards.chunks(self.header.frame_size.stored());
+        for (shard, (number, checksum)) in shards.zip(checksums) {
+            if xxh3_64(shard).to_le_bytes() != checksum {
+                return Err(PackError::Shard(number));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Computes the id of a whole pack and checks every shard's checksum, without any key.
+///
+/// # Errors
+/// [`PackError`] names the first part that is damaged.
+pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
+    let header = PackHeader::decode(pack).map_err(PackError::Header)?;
+    let (rest, end) =
+        pack.split_at_checked(header.directory_offset()).ok_or(PackError::Footer(TOO_SHORT))?;
+    let mut verifier = PackVerifier::new(pack, end)?;
+    verifier.shards(rest.get(header.header_bytes()..).unwrap_or_default())?;
+    verifier.finish()
+}

@@ -1,0 +1,209 @@
+//! Reading packs: checksums, id, tags, and the id of every blob.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lastgood_format::pack::{BlobEntry, OpenedPack, PackHeader, PackVerifier};
+use lastgood_format::packset::PackRef;
+
+use super::{Check, CheckPlan, ReadData, inner};
+use crate::error::{Damage, RepoError};
+use crate::index::BlobMarks;
+use crate::packer::lock;
+use crate::reader::{BlobPlace, GroupBuffers};
+
+impl Check<'_> {
+    /// Reads the packs that `plan` wants read, once and in windows.
+    pub(super) fn read_packs(
+        &mut self,
+        plan: &CheckPlan,
+        packs: &[PackRef],
+        marks: &BlobMarks,
+    ) -> Result<(), RepoError> {
+        let packs = self.selection(plan.read_data, packs);
+        self.observer.total(packs.len() as u64, packs.iter().map(|pack| pack.bytes).sum());
+        let (read_count, read_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let errors = Mutex::new(Vec::new());
+        let this = &*self;
+        this.each(&packs, &|pack, buffers| {
+            let mut reading = Reading { check: this, pack: *pack, marks, errors: Vec::new() };
+            reading.read(buffers);
+            lock(&errors).append(&mut reading.errors);
+            read_count.fetch_add(1, Ordering::Relaxed);
+            read_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
+            this.observer.done(1, pack.bytes)
+        });
+        inner(errors).into_iter().try_for_each(|error| self.damage(error))?;
+        self.report.packs_read = read_count.into_inner();
+        self.report.bytes_read = read_bytes.into_inner();
+        self.report.is_stopped = self.report.packs_read < packs.len() as u64;
+        Ok(())
+    }
+
+    fn selection(&self, read_data: ReadData, packs: &[PackRef]) -> Vec<PackRef> {
+        let total: u64 = packs.iter().map(|pack| pack.bytes).sum();
+        let lot = |pack: &PackRef| {
+            u64::from_le_bytes(*pack.pack.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+        };
+        let budget = match read_data {
+            ReadData::No => return Vec::new(),
+            ReadData::All => return packs.to_vec(),
+            ReadData::Part { n, t } => {
+                let chosen =
+                    packs.iter().filter(|pack| lot(pack) % t.max(1) == n.saturating_sub(1));
+                return chosen.copied().collect();
+            }
+            ReadData::Share(share) => (total as f64 * share.clamp(0.0, 1.0)) as u64,
+            ReadData::Bytes(bytes) => bytes,
+        };
+        let salt = u64::from_le_bytes(self.repo.world().random());
+        let mut packs = packs.to_vec();
+        packs.sort_by_key(|pack| (lot(pack) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut sum = 0;
+        packs.retain(|pack| {
+            let is_within = sum < budget;
+            sum += pack.bytes;
+            is_within
+        });
+        packs
+    }
+}
+
+/// One pack while it is read.
+struct Reading<'a> {
+    check: &'a Check<'a>,
+    pack: PackRef,
+    marks: &'a BlobMarks,
+    errors: Vec<RepoError>,
+}
+
+impl Reading<'_> {
+    /// Reads the pack from its front to its end. What is wrong with one part is noted, and the
+    /// next part read.
+    fn read(&mut self, buffers: &mut GroupBuffers) {
+        let packs = self.check.reader.packs();
+        let opened = match packs.open(self.pack) {
+            Ok(opened) => opened,
+            Err(error) => return self.errors.push(error),
+        };
+        let mut verifier = match self.verifier(&opened.header) {
+            Ok(verifier) => Some(verifier),
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        };
+        let mut window = Vec::new();
+        let mut blobs = opened.directory.blobs.as_slice();
+        for (groups, range) in windows(&opened) {
+            self.window(&range, &mut window, &mut verifier);
+            for number in groups {
+                let count = blobs.partition_point(|blob| blob.group as usize <= number);
+                let (own, rest) = blobs.split_at(count);
+                blobs = rest;
+                let at = opened.header.group_range(&opened.directory.groups[number]);
+                let frames = (at.start - range.start) as usize..(at.end - range.start) as usize;
+                let fetched = match window.get_mut(frames) {
+                    Some(frames) => {
+                        packs.group_of(self.pack, &opened, number as u32, frames, buffers)
+                    }
+                    // One bad sector must not hide the groups around it.
+                    None => packs.group(self.pack, &opened, number as u32, buffers),
+                };
+                self.group(own, fetched, buffers);
+            }
+        }
+        match verifier.map(PackVerifier::finish) {
+            Some(Ok(id)) if id == self.pack.pack => {}
+            Some(Ok(_)) => self.errors.push(packs.damaged(self.pack, Damage::Name)),
+            Some(Err(error)) => self.errors.push(packs.damaged(self.pack, error)),
+            None => {}
+        }
+    }
+
+    /// Reads both ends of the pack.
+    fn verifier(&self, header: &PackHeader) -> Result<PackVerifier, RepoError> {
+        let packs = self.check.reader.packs();
+        let (mut front, mut end) = (Vec::new(), Vec::new());
+        packs.read(self.pack, 0, header.header_bytes() as u64, &mut front)?;
+        packs.read(self.pack, header.directory_offset() as u64, self.pack.bytes, &mut end)?;
+        PackVerifier::new(&front, &end).map_err(|error| packs.damaged(self.pack, error))
+    }
+
+    /// Reads a window of shards and compares them with their checksums. After the first that is
+    /// damaged, nothing more is said of checksums and id.
+    fn window(
+        &mut self,
+        range: &Range<u64>,
+        window: &mut Vec<u8>,
+        verifier: &mut Option<PackVerifier>,
+    ) {
+        let packs = self.check.reader.packs();
+        let read = packs.read(self.pack, range.start, range.end, window);
+        let result = read.and_then(|()| match verifier {
+            Some(verifier) => {
+                verifier.shards(window).map_err(|error| packs.damaged(self.pack, error))
+            }
+            None => Ok(()),
+        });
+        if let Err(error) = result {
+            *verifier = None;
+            self.errors.push(error);
+        }
+    }
+
+    /// Compares every blob of a group with its id.
+    fn group(
+        &mut self,
+        blobs: &[BlobEntry],
+        fetched: Result<(), RepoError>,
+        buffers: &GroupBuffers,
+    ) {
+        let reader = &self.check.reader;
+        if let Err(error) = fetched {
+            self.errors.push(error);
+            blobs.iter().for_each(|blob| self.marks.damaged(blob.id, self.pack.pack));
+            return;
+        }
+        for blob in blobs {
+            let result = match blob.base {
+                None => reader.packs().whole(self.pack, blob, &buffers.raw).map(drop),
+                Some(_) => reader.load(&BlobPlace { pack: self.pack, entry: *blob }).map(drop),
+            };
+            if let Err(error) = result {
+                self.errors.push(error);
+                self.marks.damaged(blob.id, self.pack.pack);
+            }
+        }
+    }
+}
+
+/// The shards of a pack in the order in which they lie, as windows of whole groups, then parity.
+fn windows(opened: &OpenedPack) -> Vec<(Range<usize>, Range<u64>)> {
+    let OpenedPack { header, directory, .. } = opened;
+    let mut windows: Vec<(Range<usize>, Range<u64>)> = Vec::new();
+    for (number, group) in directory.groups.iter().enumerate() {
+        let range = header.group_range(group);
+        match windows.last_mut() {
+            Some((groups, window)) if range.end - window.start <= WINDOW_BYTES => {
+                groups.end = number + 1;
+                window.end = range.end;
+            }
+            _ => windows.push((number..number + 1, range)),
+        }
+    }
+    let count = directory.groups.len();
+    let mut at = windows.last().map_or(header.header_bytes() as u64, |(_, window)| window.end);
+    let parity_end = header.directory_offset() as u64;
+    while at < parity_end {
+        let frames = WINDOW_BYTES >> header.frame_size.log2() << header.frame_size.log2();
+        let end = parity_end.min(at + frames);
+        windows.push((count..count, at..end));
+        at = end;
+    }
+    windows
+}
+
+/// What is fetched of a pack at once: whole groups, one at least.
+pub(super) const WINDOW_BYTES: u64 = 4 << 20;

@@ -1,0 +1,65 @@
+//! A set of blobs that takes as little memory as the index does, however many there are.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use lastgood_format::id::BlobId;
+use lastgood_format::index::{BlobPrefix, IndexEntry, IndexSegment};
+
+use super::run::{self, Run};
+use super::{Index, MEMORY_ENTRIES_MAX};
+use crate::error::RepoError;
+use crate::packer::lock;
+
+/// Blobs that were met, for runs that store nothing and so fill no index.
+///
+/// Two bytes a blob and a few megabytes; the rest is in files without names beside the local copy
+/// of the index, which are gone with the set. Where these cannot be written, or there is no local
+/// copy, all of it is in memory. May be shared by threads.
+#[derive(Debug)]
+pub struct BlobSet(Mutex<Blobs>);
+
+#[derive(Debug)]
+struct Blobs {
+    folder: Option<PathBuf>,
+    newest: HashSet<BlobPrefix>,
+    runs: Vec<Arc<Run>>,
+}
+
+impl BlobSet {
+    /// An empty set that keeps its files beside those of `index`.
+    #[must_use]
+    pub fn beside(index: &Index) -> Self {
+        let folder = index.cache.clone();
+        Self(Mutex::new(Blobs { folder, newest: HashSet::new(), runs: Vec::new() }))
+    }
+
+    /// Adds a blob. Returns whether it was not in the set.
+    pub fn insert(&self, blob: BlobId) -> bool {
+        let blob = BlobPrefix::from(blob);
+        let mut blobs = lock(&self.0);
+        // A file that cannot be read any more makes a dry run count a blob twice and nothing else.
+        let is_in = |run: &Arc<Run>| run.find_entry(blob, &mut |_, _| true).unwrap_or(false);
+        if blobs.newest.contains(&blob) || blobs.runs.iter().any(is_in) {
+            return false;
+        }
+        blobs.newest.insert(blob);
+        if blobs.newest.len() >= MEMORY_ENTRIES_MAX && blobs.spill().is_err() {
+            blobs.folder = None;
+        }
+        true
+    }
+}
+
+impl Blobs {
+    fn spill(&mut self) -> Result<(), RepoError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let entry = |&blob| IndexEntry { blob, pack: 0, ordinal: 0, bytes: 0 };
+        let entries = self.newest.iter().map(entry).collect();
+        let run = Run::sorted(IndexSegment { packs: Vec::new(), entries }, Vec::new());
+        self.runs.push(Arc::new(run::write_nameless(folder, &[&run])?));
+        self.newest.clear();
+        run::compact(&mut self.runs, &|runs| run::write_nameless(folder, runs))
+    }
+}

@@ -1,0 +1,174 @@
+//! Notes about every blob that an index knows, at three bits a copy.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lastgood_format::id::{BlobId, PackId};
+use lastgood_format::index::{BlobPrefix, IndexEntry};
+use lastgood_format::pack::BlobEntry;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::Index;
+use super::run::Run;
+
+/// What can be noted of a copy of a blob.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mark {
+    /// Its bytes cannot be had.
+    Damaged,
+    /// Something refers to it.
+    Seen,
+    /// Something that it refers to cannot be had.
+    Broken,
+}
+
+/// A copy of a blob: its run and its position there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copy {
+    run: usize,
+    position: usize,
+}
+
+/// The blobs of the packs whose directories say what the index says, each with its marks.
+///
+/// The index is compared with the directories once, pack by pack and in the order of its entries,
+/// so that no directory need be opened again for each blob. What is compared later is the first
+/// half of a blob's id.
+#[derive(Debug)]
+pub(crate) struct BlobMarks(Vec<MarkedRun>);
+
+#[derive(Debug)]
+struct MarkedRun {
+    run: Arc<Run>,
+    /// For each pack of the run, whether its directory holds just what the run says.
+    is_true: Vec<bool>,
+    marks: [Vec<AtomicU64>; 3],
+}
+
+/// Stands for what a pack's directory holds, whatever the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Fingerprint {
+    blobs: u64,
+    sum: u64,
+}
+
+impl Fingerprint {
+    /// Of a directory that lists `blobs`. With a `seed` that nobody knows beforehand, a false
+    /// index has the fingerprint of the true one by chance alone.
+    pub(crate) fn of(blobs: &[BlobEntry], seed: u64) -> Self {
+        let mut fingerprint = Self::default();
+        for (blob, ordinal) in blobs.iter().zip(0..) {
+            fingerprint.add(blob.id.into(), ordinal, blob.bytes, seed);
+        }
+        fingerprint
+    }
+
+    fn add(&mut self, blob: BlobPrefix, ordinal: u32, bytes: u32, seed: u64) {
+        let mut text = [0; 24];
+        text[..16].copy_from_slice(&blob.0);
+        text[16..20].copy_from_slice(&ordinal.to_le_bytes());
+        text[20..].copy_from_slice(&bytes.to_le_bytes());
+        self.blobs += 1;
+        self.sum = self.sum.wrapping_add(xxh3_64_with_seed(&text, seed));
+    }
+}
+
+impl BlobMarks {
+    /// Compares `index` with directories that were opened.
+    pub(crate) fn new(
+        index: &Index,
+        directories: &HashMap<PackId, Fingerprint>,
+        seed: u64,
+    ) -> Self {
+        let runs = index.runs().clone();
+        Self(runs.into_iter().map(|run| MarkedRun::new(run, directories, seed)).collect())
+    }
+
+    /// The packs that are covered truly.
+    pub(crate) fn packs(&self) -> HashSet<PackId> {
+        let run_packs = |run: &MarkedRun| {
+            let packs = run.run.packs().iter().zip(&run.is_true);
+            packs.filter(|(_, is_true)| **is_true).map(|(pack, _)| pack.pack).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(run_packs).collect()
+    }
+
+    /// Adds an index that was made of directories just now.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// The copy of a blob that stands for all: always the same one.
+    pub(crate) fn find(&self, blob: BlobId) -> Option<Copy> {
+        self.find_copy(blob, &mut |_, _| true)
+    }
+
+    /// Whether some copy of a blob is not damaged.
+    pub(crate) fn is_readable(&self, blob: BlobId) -> bool {
+        self.find_copy(blob, &mut |copy, _| !self.has(copy, Mark::Damaged)).is_some()
+    }
+
+    /// Notes that the copy of a blob in `pack` is damaged.
+    pub(crate) fn damaged(&self, blob: BlobId, pack: PackId) {
+        self.find_copy(blob, &mut |copy, found| {
+            if found == pack {
+                self.set(copy, Mark::Damaged);
+            }
+            false
+        });
+    }
+
+    fn find_copy(
+        &self,
+        blob: BlobId,
+        accept: &mut dyn FnMut(Copy, PackId) -> bool,
+    ) -> Option<Copy> {
+        self.0.iter().enumerate().find_map(|(number, marked)| {
+            let mut found = None;
+            let mut accept_entry = |position, entry: &IndexEntry| {
+                let copy = Copy { run: number, position };
+                let pack = entry.pack as usize;
+                let is_true = marked.is_true.get(pack).is_some_and(|is_true| *is_true);
+                let is_accepted = is_true && accept(copy, marked.run.packs()[pack].pack);
+                found = is_accepted.then_some(copy);
+                is_accepted
+            };
+            // Every block was read once already: one that cannot be read now holds nothing.
+            marked.run.find_entry(blob.into(), &mut accept_entry).ok()?;
+            found
+        })
+    }
+
+    /// Sets a mark. Returns whether it was not set.
+    pub(crate) fn set(&self, copy: Copy, mark: Mark) -> bool {
+        let bit = 1 << (copy.position % 64);
+        self.word(copy, mark).fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    pub(crate) fn has(&self, copy: Copy, mark: Mark) -> bool {
+        self.word(copy, mark).load(Ordering::Relaxed) >> (copy.position % 64) & 1 == 1
+    }
+
+    fn word(&self, copy: Copy, mark: Mark) -> &AtomicU64 {
+        &self.0[copy.run].marks[mark as usize][copy.position / 64]
+    }
+}
+
+impl MarkedRun {
+    fn new(run: Arc<Run>, directories: &HashMap<PackId, Fingerprint>, seed: u64) -> Self {
+        let mut found = vec![Fingerprint::default(); run.packs().len()];
+        let scanned = run.scan(&mut |entry| {
+            if let Some(found) = found.get_mut(entry.pack as usize) {
+                found.add(entry.blob, entry.ordinal, entry.bytes, seed);
+            }
+        });
+        let packs = run.packs().iter().zip(found);
+        let is_true = packs
+            .map(|(pack, found)| scanned.is_ok() && directories.get(&pack.pack) == Some(&found))
+            .collect();
+        let words = run.entry_count().div_ceil(64);
+        let marks = [(); 3].map(|()| (0..words).map(|_| AtomicU64::new(0)).collect());
+        Self { run, is_true, marks }
+    }
+}
