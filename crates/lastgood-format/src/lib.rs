@@ -30,6 +30,7 @@ pub mod object;
 pub mod pack;
 pub mod packset;
 pub mod page;
+pub mod parity;
 pub mod recipe;
 pub mod session;
 pub mod slot;

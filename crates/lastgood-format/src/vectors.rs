@@ -19,6 +19,7 @@ use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
 use crate::pack::{BlobKind, GroupPayload, PackBuilder, PackedBlob, open_end, verify_bytes};
 use crate::packset::{PackRef, PackSetCodec};
 use crate::page::{self, Child, LeafCodec, Page};
+use crate::parity::Stripes;
 use crate::recipe::{Part, RecipeCodec};
 use crate::samples::{OTHER_SESSION, SESSION, WRITER, keys, other_keys, secret};
 use crate::session::{Outcome, Session};
@@ -468,6 +469,29 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         open_end(&foreign, &mut bytes.to_vec())
     });
     chapter.hex("repository", foreign.repository().as_bytes());
+}
+
+#[test]
+fn vectors_of_parity() {
+    let mut chapter = Chapter::new("parity");
+    for (data, count, parity, at) in [(3, 1, 2, 3), (5, 2, 3, 4), (64, 1, 2, 60)] {
+        let stripes = Stripes { count, parity, first_parity: at };
+        let mut shards = vec![[0; 32]; data + count * parity];
+        for (index, byte) in shards.as_flattened_mut().iter_mut().enumerate() {
+            *byte = (index * index / 7) as u8;
+        }
+        let mut parts: Vec<&mut [u8]> = shards.iter_mut().map(|shard| &mut shard[..]).collect();
+        stripes.protect(&mut parts);
+        chapter
+            .case(&format!("stripes-{data}-{count}-{parity}"))
+            .number("stripes", count)
+            .number("parity-shards-of-a-stripe", parity)
+            .number("first-parity-shard", at);
+        for shard in shards {
+            chapter.hex("shard", shard);
+        }
+    }
+    chapter.check();
 }
 
 #[test]

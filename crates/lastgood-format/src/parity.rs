@@ -1,0 +1,226 @@
+//! Parity over shards of one length: what is missing is computed from what is left, without keys.
+//!
+//! The code is Reed–Solomon over GF(2⁸), in the form of its checks: in every stripe, for each
+//! `j` below the count of parity shards, the sum of `α^(j·k) · shard k` is zero. To encode is to
+//! mend a stripe that misses its parity, so there is one function for both.
+//! Spec: `docs/format/parity.md`, sections 1 to 3.
+
+/// How shards lie in stripes: shard `i` belongs to stripe `i mod count`, in place `i div count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stripes {
+    /// How many stripes; not zero.
+    pub count: usize,
+    /// Parity shards of each.
+    pub parity: usize,
+    /// The first of all parity shards, which lie one after the other.
+    pub first_parity: usize,
+}
+
+impl Stripes {
+    /// The parity shards among all shards.
+    #[must_use]
+    pub const fn parity_shards(self) -> std::ops::Range<usize> {
+        let count = self.count.saturating_mul(self.parity);
+        self.first_parity..self.first_parity.saturating_add(count)
+    }
+
+    /// Computes the parity shards from the others.
+    ///
+    /// # Panics
+    /// As [`mend`](Self::mend).
+    pub fn protect(self, shards: &mut [&mut [u8]]) {
+        let parity = self.parity_shards();
+        let is_missing: Vec<bool> = (0..shards.len()).map(|i| parity.contains(&i)).collect();
+        let lost = self.mend(shards, &is_missing);
+        assert!(lost.is_empty(), "stripes have as much parity as they say");
+    }
+
+    /// Computes the shards that are missing from the others, and returns those of stripes that
+    /// miss more than they have parity. What a missing shard holds before does not matter; lost
+    /// ones are left alone.
+    ///
+    /// # Panics
+    /// When shards are not of one length, a multiple of 32, or a stripe has more than 255.
+    pub fn mend(self, shards: &mut [&mut [u8]], is_missing: &[bool]) -> Vec<usize> {
+        assert_eq!(shards.len(), is_missing.len(), "each shard is there or missing");
+        assert!(shards.len().div_ceil(self.count) <= STRIPE_SHARDS_MAX, "a stripe is too long");
+        let length = shards.first().map_or(0, |shard| shard.len());
+        assert!(
+            length.is_multiple_of(COLUMN) && shards.iter().all(|shard| shard.len() == length),
+            "shards have one length"
+        );
+        let mut checks = Checks::new(length);
+        let mut lost = Vec::new();
+        for stripe in 0..self.count {
+            let places = (stripe..shards.len()).step_by(self.count);
+            let missing: Vec<(usize, usize)> = places
+                .enumerate()
+                .filter(|&(_, shard)| is_missing.get(shard).is_some_and(|&is_missing| is_missing))
+                .collect();
+            if missing.len() > self.parity {
+                lost.extend(missing.iter().map(|&(_, shard)| shard));
+            } else if !missing.is_empty() {
+                checks.sum(self, stripe, shards, is_missing, missing.len());
+                checks.solve(&missing, shards);
+            }
+        }
+        lost
+    }
+}
+
+/// Longest stripe: `α` has 255 powers, one for each place.
+pub const STRIPE_SHARDS_MAX: usize = 255;
+
+/// The sums of one stripe's checks over the shards that are there.
+struct Checks {
+    sums: Vec<u8>,
+    zeros: Vec<u8>,
+}
+
+impl Checks {
+    fn new(length: usize) -> Self {
+        Self { sums: Vec::new(), zeros: vec![0; length] }
+    }
+
+    /// Sums up the first `count` checks by Horner's rule, the last place of the stripe first.
+    fn sum(
+        &mut self,
+        stripes: Stripes,
+        stripe: usize,
+        shards: &[&mut [u8]],
+        is_missing: &[bool],
+        count: usize,
+    ) {
+        self.sums.clear();
+        self.sums.resize(self.zeros.len().saturating_mul(count), 0);
+        let there = shards.iter().zip(is_missing).skip(stripe).step_by(stripes.count);
+        let there: Vec<&[u8]> = there
+            .map(|(shard, &is_missing)| if is_missing { &self.zeros[..] } else { &shard[..] })
+            .rev()
+            .collect();
+        for batch in there.chunks(BATCH) {
+            if self.zeros.len().is_multiple_of(64) {
+                add_batch::<64>(&mut self.sums, batch);
+            } else {
+                add_batch::<COLUMN>(&mut self.sums, batch);
+            }
+        }
+    }
+
+    /// Fills in the missing shards, given as place and number: those that make every check zero.
+    fn solve(&self, missing: &[(usize, usize)], shards: &mut [&mut [u8]]) {
+        let points: Vec<u8> = missing.iter().map(|&(place, _)| power(place)).collect();
+        let sums = self.sums.chunks_exact(self.zeros.len());
+        // The first check has no factors: what it lacks after all others is the first shard.
+        let mut first = sums.clone().next().unwrap_or_default().to_vec();
+        for (&(_, shard), &point) in missing.iter().zip(&points).skip(1) {
+            let Some(shard) = shards.get_mut(shard) else { continue };
+            shard.fill(0);
+            for (sum, factor) in sums.clone().zip(lagrange(&points, point)) {
+                add_multiple(shard, sum, factor);
+            }
+            add_multiple(&mut first, shard, 1);
+        }
+        if let Some(shard) = missing.first().and_then(|&(_, shard)| shards.get_mut(shard)) {
+            shard.copy_from_slice(&first);
+        }
+    }
+}
+
+/// Takes the sums of all checks through the next places, a column of each at a time.
+fn add_batch<const WIDTH: usize>(sums: &mut [u8], batch: &[&[u8]]) {
+    let batch: Vec<_> = batch.iter().map(|shard| shard.as_chunks::<WIDTH>().0).collect();
+    let columns = batch.first().map_or(0, |shard| shard.len());
+    let mut sums: Vec<_> = sums.as_chunks_mut::<WIDTH>().0.chunks_exact_mut(columns).collect();
+    for column in 0..columns {
+        for (power, sum) in sums.iter_mut().enumerate() {
+            let Some(stored) = sum.get_mut(column) else { continue };
+            // In a variable of its own the sum stays in registers.
+            let mut sum = *stored;
+            for shard in &batch {
+                let Some(shard) = shard.get(column) else { continue };
+                for _ in 0..power {
+                    double(&mut sum);
+                }
+                for (sum, byte) in sum.iter_mut().zip(shard) {
+                    *sum ^= byte;
+                }
+            }
+            *stored = sum;
+        }
+    }
+}
+
+/// The coefficients, lowest first, of the polynomial that is 1 at `point` and 0 at the other
+/// points. With them as factors, the sums of the checks add up to the shard of that point.
+fn lagrange(points: &[u8], point: u8) -> Vec<u8> {
+    let mut polynomial = vec![1];
+    for &other in points.iter().filter(|&&other| other != point) {
+        // times (x + other) / (point + other)
+        let scale = inverse(point ^ other);
+        let shifted = std::iter::once(0).chain(polynomial.iter().copied());
+        let scaled = polynomial.iter().map(|&c| multiply(c, other)).chain([0]);
+        polynomial = shifted.zip(scaled).map(|(a, b)| multiply(a ^ b, scale)).collect();
+    }
+    polynomial
+}
+
+/// Adds `factor · source` to `target`.
+fn add_multiple(target: &mut [u8], source: &[u8], factor: u8) {
+    let bits = u8::BITS.saturating_sub(factor.leading_zeros());
+    let targets = target.as_chunks_mut::<COLUMN>().0.iter_mut();
+    for (target, source) in targets.zip(source.as_chunks::<COLUMN>().0) {
+        let mut multiple = *source;
+        for bit in 0..bits {
+            let mask = if factor & (1 << bit) == 0 { 0 } else { 0xff };
+            for (target, multiple) in target.iter_mut().zip(&multiple) {
+                *target ^= multiple & mask;
+            }
+            double(&mut multiple);
+        }
+    }
+}
+
+/// The product of two elements of the field.
+fn multiply(a: u8, b: u8) -> u8 {
+    let bits = (0..8).rev().map(|bit| b >> bit & 1);
+    bits.fold(0, |product, bit| times_alpha(product) ^ if bit == 0 { 0 } else { a })
+}
+
+/// `a⁻¹ = a²⁵⁴`.
+fn inverse(a: u8) -> u8 {
+    (0..7)
+        .fold((1, a), |(product, square), _| {
+            let square = multiply(square, square);
+            (multiply(product, square), square)
+        })
+        .0
+}
+
+/// `α` to the power of `exponent`.
+fn power(exponent: usize) -> u8 {
+    (0..exponent % STRIPE_SHARDS_MAX).fold(1, |power, _| times_alpha(power))
+}
+
+/// Times `α`, which is 2, modulo `x⁸ + x⁴ + x³ + x² + 1`, without branches: a compiler makes of it
+/// four instructions for as many bytes as a register holds.
+const fn times_alpha(byte: u8) -> u8 {
+    byte.wrapping_shl(1) ^ byte.cast_signed().wrapping_shr(7).cast_unsigned() & REDUCTION
+}
+
+#[inline(always)]
+fn double<const COLUMN: usize>(bytes: &mut [u8; COLUMN]) {
+    for byte in bytes {
+        *byte = times_alpha(*byte);
+    }
+}
+
+const REDUCTION: u8 = 0x1d;
+/// Shards that are read side by side. They lie at multiples of their length, and a cache holds few
+/// lines of such places.
+const BATCH: usize = 8;
+/// Every shard's length is a multiple of this.
+const COLUMN: usize = 32;
+
+#[cfg(test)]
+mod tests;
