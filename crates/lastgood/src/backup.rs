@@ -10,6 +10,7 @@ mod content;
 mod directory;
 mod engine;
 mod links;
+mod sorter;
 mod sources;
 mod stream;
 

@@ -320,7 +320,7 @@ impl<'a> Worker<'a> {
         };
         self.report_unread(&details);
         if stat.links > 1 {
-            engine.links.meet(&stat, node.path_of(name));
+            engine.links.meet(&stat, &node.path_of(name));
         }
         let entry = stat.entry(name, special, details);
         self.push_new(slice, base, entry, &stat);
@@ -340,7 +340,7 @@ impl<'a> Worker<'a> {
     ) {
         let engine = self.engine;
         if stat.links > 1 {
-            engine.links.meet(stat, node.path_of(name));
+            engine.links.meet(stat, &node.path_of(name));
         }
         let bytes = if stat.kind == Kind::File { stat.size } else { 0 };
         engine.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -363,7 +363,7 @@ impl<'a> Worker<'a> {
     ) -> Result<(), Stop> {
         let engine = self.engine;
         let is_linked = stat.links > 1;
-        if is_linked && let Some(mut entry) = engine.links.meet(&stat, node.path_of(name)) {
+        if is_linked && let Some(mut entry) = engine.links.meet(&stat, &node.path_of(name)) {
             entry.name = name.into();
             engine.counts.bytes.fetch_add(stat.size, Ordering::Relaxed);
             engine.control.add_done(1, stat.size);

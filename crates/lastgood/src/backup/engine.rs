@@ -9,13 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, ListBuffer};
 use lastgood_repo::format::chunker::{Chunker, ChunkerParams};
-use lastgood_repo::format::encoding::DecodeError;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::limits::TREE_DEPTH_MAX;
 use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
-use lastgood_repo::format::page;
+use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::{
     BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, WriteSession,
@@ -267,6 +266,8 @@ impl Sink<'_> {
 pub(super) enum Stop {
     /// The session failed.
     Repo(RepoError),
+    /// This host failed the run itself, and not one of its files.
+    Host(HostError),
     /// The user cancelled.
     Cancelled,
 }
@@ -277,9 +278,9 @@ impl From<RepoError> for Stop {
     }
 }
 
-impl From<DecodeError> for Stop {
-    fn from(_: DecodeError) -> Self {
-        Self::Cancelled
+impl From<HostError> for Stop {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
     }
 }
 
@@ -287,6 +288,7 @@ impl From<Stop> for Error {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Repo(error) => error.into(),
+            Stop::Host(error) => error.into(),
             Stop::Cancelled => Self::cancelled(),
         }
     }
@@ -343,7 +345,7 @@ impl<'a> Engine<'a> {
             chunker: repo.chunker(params),
             baseline_root,
             trusted_before: if options.force { i64::MIN } else { begun },
-            links: LinkTable::default(),
+            links: LinkTable::new(&options.state),
             counts: Counts::default(),
             problems: Mutex::default(),
             owners: Mutex::default(),
@@ -399,9 +401,7 @@ impl<'a> Engine<'a> {
         let (tree, hints) = lock(&self.root)
             .take()
             .ok_or_else(|| Error::new(ErrorKind::Bug, "a directory was left unfinished"))?;
-        let links = page::write::<LinksCodec, Stop>(self.links.take_rows(), &mut |bytes| {
-            worker.sink.add(BlobKind::Links, bytes)
-        })?;
+        let links = worker.store_links()?;
         worker.finish()?;
         Ok(self.scanned(tree, hints, links))
     }
@@ -605,6 +605,14 @@ impl Worker<'_> {
             }
         }
         if self.engine.control.is_cancelled() { Err(Stop::Cancelled) } else { Ok(()) }
+    }
+
+    /// Stores the table of hard links.
+    fn store_links(&mut self) -> Result<BlobId, Stop> {
+        let mut pages = PageWriter::<LinksCodec>::default();
+        let mut store = |bytes: &[u8]| self.sink.add(BlobKind::Links, bytes);
+        self.engine.links.visit_rows(|row| pages.push(row, &mut store))?;
+        pages.finish(&mut store)
     }
 
     /// Hands over what is left in buffers.
