@@ -235,7 +235,7 @@ impl Check<'_> {
         seen: &mut HashSet<BlobId>,
         needed: &mut HashMap<PackId, PackRef>,
     ) -> Result<(), RepoError> {
-        let places = self.reader.ref_places(snapshot);
+        let places = self.reader.ref_places(snapshot)?;
         let mut pages = vec![(snapshot.pack_set, None)];
         while let Some((id, level)) = pages.pop() {
             if seen.contains(&id) {

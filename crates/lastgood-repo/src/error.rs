@@ -170,7 +170,8 @@ impl RepoError {
     }
 
     /// Whether something stored is lost, or of a later release.
-    pub(crate) fn is_damage(&self) -> bool {
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         matches!(self.kind(), RepoErrorKind::Damaged | RepoErrorKind::TooNew)
     }
 }

@@ -16,14 +16,16 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use lastgood_format::id::{BlobId, ObjectId};
 use lastgood_format::index::{BlobPrefix, IndexSegment};
+use lastgood_format::key::RepositoryKeys;
 use lastgood_format::limits::INDEX_BYTES_MAX;
-use lastgood_format::object::name;
+use lastgood_format::object::{name, object_id};
 use lastgood_format::packset::PackRef;
 
-use crate::error::RepoError;
+use crate::error::{Damage, RepoError};
 use crate::repository::Repository;
 pub use blob_set::BlobSet;
 pub(crate) use marks::{BlobMarks, Fingerprint, Mark};
+pub(crate) use run::LocalCopy;
 use run::Run;
 
 /// Where the index is kept.
@@ -31,6 +33,14 @@ use run::Run;
 pub struct IndexOptions {
     /// Folder for the local copy; without one, all of it is kept in memory.
     pub cache: Option<PathBuf>,
+}
+
+impl LocalCopy {
+    /// The local copy of the index of the repository with these keys.
+    pub(crate) fn of(options: &IndexOptions, keys: &RepositoryKeys) -> Option<Self> {
+        let key = blake3::derive_key(LOCAL_KEY_CONTEXT, keys.index().expose());
+        options.cache.as_ref().map(|cache| Self::new(cache.join("index"), key))
+    }
 }
 
 /// Where a blob is, as far as the index knows.
@@ -48,7 +58,7 @@ pub struct IndexLocation {
 #[derive(Debug)]
 pub struct Index {
     runs: RwLock<Vec<Arc<Run>>>,
-    cache: Option<PathBuf>,
+    local: Option<LocalCopy>,
     damaged: Vec<ObjectId>,
     read_errors: AtomicU64,
 }
@@ -60,9 +70,9 @@ impl Index {
         repo.list(name::INDEX, &mut |id, _| {
             segments.extend(id.parse::<ObjectId>().ok());
         })?;
-        let mut index = Self::aside(options);
-        let mut runs = match &index.cache {
-            Some(folder) => run::open_all(folder, &segments).into_iter().map(Arc::new).collect(),
+        let mut index = Self::aside(LocalCopy::of(options, repo.keys()));
+        let mut runs = match &index.local {
+            Some(local) => local.open_all(&segments).into_iter().map(Arc::new).collect(),
             None => Vec::new(),
         };
         for run in &runs {
@@ -84,15 +94,15 @@ impl Index {
                 Err(error) => return Err(error),
             }
             if fresh.entries.len() > MEMORY_ENTRIES_MAX
-                && let Some(folder) = &index.cache
+                && let Some(local) = &index.local
             {
                 let mut run = Run::sorted(std::mem::take(&mut fresh), std::mem::take(&mut sources));
                 // A full cache disk costs memory and stops nothing.
-                if let Ok(written) = run::write(folder, &[&run]) {
+                if let Ok(written) = local.write(&[&run]) {
                     run = written;
                 }
                 runs.push(Arc::new(run));
-                drop(run::compact(&mut runs, &|runs| run::write(folder, runs)));
+                drop(run::compact(&mut runs, &|runs| local.write(runs)));
             }
         }
         runs.push(Arc::new(Run::sorted(fresh, sources)));
@@ -102,31 +112,26 @@ impl Index {
 
     /// An empty index for what no segment covers. Its files have no names and are gone when it is
     /// dropped.
-    pub(crate) fn aside(options: &IndexOptions) -> Self {
-        Self {
-            runs: RwLock::default(),
-            cache: options.cache.as_ref().map(|path| path.join("index")),
-            damaged: Vec::new(),
-            read_errors: AtomicU64::new(0),
-        }
+    pub(crate) fn aside(local: Option<LocalCopy>) -> Self {
+        Self { runs: RwLock::default(), local, damaged: Vec::new(), read_errors: AtomicU64::new(0) }
     }
 
     /// Adds what no segment covers to an index made by [`aside`](Self::aside). Segments should be
     /// large, since each is asked in turn.
     pub(crate) fn add_aside(&self, segment: IndexSegment) {
         let mut run = Run::sorted(segment, Vec::new());
-        let Some(folder) = &self.cache else {
+        let Some(local) = &self.local else {
             return self.push(run);
         };
         if run.entry_count() > MEMORY_ENTRIES_MAX / 8
-            && let Ok(written) = run::write_nameless(folder, &[&run])
+            && let Ok(written) = local.write_nameless(&[&run])
         {
             run = written;
         }
         self.push(run);
         // Where the disk is full, there are more runs to ask; nothing is lost.
         let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
-        drop(run::compact(&mut runs, &|runs| run::write_nameless(folder, runs)));
+        drop(run::compact(&mut runs, &|runs| local.write_nameless(runs)));
     }
 
     fn push(&self, run: Run) {
@@ -163,8 +168,8 @@ impl Index {
     pub(crate) fn add(&self, segment: IndexSegment, id: ObjectId) {
         let mut run = Run::sorted(segment, vec![id]);
         if run.entry_count() > MEMORY_ENTRIES_MAX / 8
-            && let Some(folder) = &self.cache
-            && let Ok(written) = run::write(folder, &[&run])
+            && let Some(local) = &self.local
+            && let Ok(written) = local.write(&[&run])
         {
             run = written;
         }
@@ -196,10 +201,14 @@ impl Index {
 fn read_segment(repo: &Repository, id: ObjectId) -> Result<Option<IndexSegment>, RepoError> {
     let object = name::index(id);
     let Some(bytes) = repo.find(&object, INDEX_BYTES_MAX)? else { return Ok(None) };
+    if object_id(&bytes) != id {
+        return Err(repo.damaged(&object, Damage::Name));
+    }
     let segment = IndexSegment::decode(repo.keys(), &bytes);
     segment.map(Some).map_err(|error| repo.damaged(&object, error))
 }
 
+const LOCAL_KEY_CONTEXT: &str = "lastgood 2026-11 v1 local copy of the index";
 /// Entries that are kept in memory before a run is written to the local copy: 2 MiB.
 const MEMORY_ENTRIES_MAX: usize = 1 << 16;
 

@@ -280,7 +280,7 @@ impl BlobReader {
         &self,
         snapshot: &Snapshot,
     ) -> Result<(Vec<PackRef>, HashMap<BlobId, PackRef>), RepoError> {
-        let places = self.ref_places(snapshot);
+        let places = self.ref_places(snapshot)?;
         let mut packs: Vec<PackRef> = Vec::new();
         let mut pages = HashMap::new();
         let mut load = |id: BlobId| {
@@ -301,14 +301,21 @@ impl BlobReader {
     }
 
     /// What the packs hold that `snapshot` names for the pages of its pack set.
-    pub(crate) fn ref_places(&self, snapshot: &Snapshot) -> Vec<BlobPlace> {
+    ///
+    /// # Errors
+    /// When one cannot be opened that may be whole.
+    pub(crate) fn ref_places(&self, snapshot: &Snapshot) -> Result<Vec<BlobPlace>, RepoError> {
         let mut places = Vec::new();
         for &pack in &snapshot.ref_packs {
-            // What a damaged one held may be in another as well.
-            let Ok(opened) = self.packs.open(pack) else { continue };
+            let opened = match self.packs.open(pack) {
+                Ok(opened) => opened,
+                // What a damaged one held may be in another as well.
+                Err(error) if error.is_damage() => continue,
+                Err(error) => return Err(error),
+            };
             places.extend(opened.directory.blobs.iter().map(|&entry| BlobPlace { pack, entry }));
         }
-        places
+        Ok(places)
     }
 
     /// Reads a blob from the first of `places` that has it whole.
@@ -322,7 +329,8 @@ impl BlobReader {
         for place in places.iter().filter(|p| p.entry.id == id && p.entry.kind == kind) {
             match self.load(place) {
                 Ok(loaded) => return Ok(loaded),
-                Err(next) => error = next,
+                // Whether another could be read says more than that one is damaged.
+                Err(next) => error = if error.is_damage() { next } else { error },
             }
         }
         Err(error)
@@ -345,14 +353,17 @@ impl BlobReader {
     /// # Errors
     /// [`RepoError::MissingBlob`] when no pack that is known has it.
     pub fn locate(&self, kind: BlobKind, id: BlobId) -> Result<BlobPlace, RepoError> {
-        let index = self.repo.index().ok();
         let mut lookup = Lookup { reader: self, kind, id, trouble: None };
-        if let Some(index) = index {
-            if let Some(place) = lookup.first(&index)? {
-                return Ok(place);
+        match self.repo.index() {
+            Ok(index) => {
+                if let Some(place) = lookup.first(&index)? {
+                    return Ok(place);
+                }
             }
-            self.is_index_wrong.store(true, Ordering::Relaxed);
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => lookup.trouble = Some(error),
         }
+        self.is_index_wrong.store(true, Ordering::Relaxed);
         let found = match self.search(kind.class())? {
             Some(searched) => lookup.first(&searched)?,
             None => None,

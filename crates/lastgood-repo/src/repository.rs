@@ -12,7 +12,7 @@ use lastgood_format::object::{name, object_id};
 use lastgood_format::slot::{Credential, KeySlot, SlotKind, WorkFactors};
 
 use crate::error::{Damage, RepoError, RepoErrorKind};
-use crate::index::{Index, IndexOptions};
+use crate::index::{Index, IndexOptions, LocalCopy};
 use crate::world::World;
 
 /// A repository that was opened with a key. Cheap to share; all methods may be called from many
@@ -220,7 +220,7 @@ impl Repository {
 
     /// An empty index for what no segment covers.
     pub(crate) fn index_aside(&self) -> Index {
-        Index::aside(&self.index_options)
+        Index::aside(LocalCopy::of(&self.index_options, &self.keys))
     }
 
     /// Lists the key slots that can be read; those that cannot come as errors.

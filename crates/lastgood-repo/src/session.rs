@@ -118,10 +118,11 @@ impl WriteSession {
             .map(|_| {
                 let (shared, queue) = (shared.clone(), queue.clone());
                 std::thread::spawn(move || {
+                    // To the end, whatever fails: the next run uses what is stored, and a worker that
+                    // hands over its last pack must not hear of a closed queue instead of the cause.
                     for pack in queue {
                         if let Err(error) = shared.store(pack) {
                             shared.fail(error);
-                            return;
                         }
                     }
                 })

@@ -61,6 +61,9 @@ pub enum Moment {
     Before,
     /// After it is done, as when the answer is lost. What was read is lost, too.
     After,
+    /// Unnoticed: a put says that it stored, and did not. Every other call is made. For showing
+    /// that a test would see it.
+    Unnoticed,
 }
 
 impl Faulty {
@@ -103,12 +106,12 @@ impl Faulty {
         *plan = Plan { call_count: plan.call_count, ..Plan::default() };
     }
 
-    /// Counts a call and makes it, unless it fails.
+    /// Counts a call and makes it, unless it fails; `call` hears whether it is to fail unnoticed.
     fn call<T>(
         &self,
         action: &'static str,
         object: &str,
-        call: impl FnOnce() -> Result<T, BackendError>,
+        call: impl FnOnce(bool) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         let failure = self.lock().begin_call();
         let error = |failure: Failure| BackendError {
@@ -118,10 +121,11 @@ impl Faulty {
             location: self.location().to_owned(),
             source: io::Error::other("a test made this call fail"),
         };
-        match failure {
-            Some(failure) if failure.moment == Moment::Before => Err(error(failure)),
-            Some(failure) => call().and(Err(error(failure))),
-            None => call(),
+        match failure.map(|failure| (failure.moment, error(failure))) {
+            Some((Moment::Before, error)) => Err(error),
+            Some((Moment::After, error)) => call(false).and(Err(error)),
+            Some((Moment::Unnoticed, _)) => call(true),
+            None => call(false),
         }
     }
 
@@ -175,11 +179,13 @@ impl Backend for Faulty {
     }
 
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
-        self.call("write", name.as_str(), || self.inner.put(name, parts))
+        self.call("write", name.as_str(), |is_lost| {
+            if is_lost { Ok(PutOutcome::Created) } else { self.inner.put(name, parts) }
+        })
     }
 
     fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, BackendError> {
-        self.call("read", name.as_str(), || {
+        self.call("read", name.as_str(), |_| {
             let mut bytes = self.inner.get(name, bytes_max)?;
             let count = self.seeming_bytes(name, bytes.len() as u64);
             bytes.truncate(usize::try_from(count).unwrap_or(usize::MAX));
@@ -194,7 +200,7 @@ impl Backend for Faulty {
         range: Range<u64>,
         out: &mut Vec<u8>,
     ) -> Result<(), BackendError> {
-        let result = self.call("read", name.as_str(), || {
+        let result = self.call("read", name.as_str(), |_| {
             if range.end > self.seeming_bytes(name, u64::MAX) {
                 return Err(BackendError {
                     kind: ErrorKind::OutOfRange,
@@ -215,14 +221,14 @@ impl Backend for Faulty {
     }
 
     fn stat(&self, name: &ObjectName) -> Result<u64, BackendError> {
-        self.call("stat", name.as_str(), || {
+        self.call("stat", name.as_str(), |_| {
             let bytes = self.inner.stat(name)?;
             Ok(self.seeming_bytes(name, bytes))
         })
     }
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Listed)) -> Result<(), BackendError> {
-        self.call("list", prefix, || {
+        self.call("list", prefix, |_| {
             self.inner.list(prefix, &mut |listed| {
                 let bytes = self.seeming_bytes(&listed.name, listed.bytes);
                 visit(Listed { bytes, ..listed });
@@ -231,7 +237,7 @@ impl Backend for Faulty {
     }
 
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
-        self.call("remove", name.as_str(), || self.inner.remove(name))
+        self.call("remove", name.as_str(), |_| self.inner.remove(name))
     }
 }
 

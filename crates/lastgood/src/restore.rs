@@ -238,9 +238,14 @@ pub(crate) fn reader(
     control: &Control,
 ) -> Result<BlobReader, Error> {
     let reader = BlobReader::new(repo.clone());
-    if let Err(error) = reader.add_snapshot(&record.snapshot) {
+    match reader.add_snapshot(&record.snapshot) {
+        Ok(_) => {}
+        Err(error) if error.is_transient() => return Err(error.into()),
         // The index may still know everything.
-        control.note(format!("the list of the snapshot's packs cannot be read: {}", chain(&error)));
+        Err(error) => {
+            let chain = chain(&error);
+            control.note(format!("the list of the snapshot's packs cannot be read: {chain}"));
+        }
     }
     Ok(reader)
 }

@@ -40,14 +40,17 @@ pub enum Found {
 }
 
 impl SnapshotView {
-    /// Opens a snapshot. Reads its pack set, so that it can be read without any index.
+    /// Opens a snapshot. Reads its pack set, so that it can be read without any index; where that
+    /// is damaged, what the index knows can be read.
     ///
     /// # Errors
-    /// When the pack set cannot be read.
+    /// When the pack set cannot be read, for another reason than damage.
     pub fn open(repo: &Arc<Repository>, record: SnapshotRecord) -> Result<Self, Error> {
         let reader = Arc::new(BlobReader::new(repo.clone()));
-        reader.add_snapshot(&record.snapshot)?;
-        Ok(Self { record, reader })
+        match reader.add_snapshot(&record.snapshot) {
+            Err(error) if !error.is_damage() => Err(error.into()),
+            _ => Ok(Self { record, reader }),
+        }
     }
 
     /// The snapshot.

@@ -1,13 +1,12 @@
 //! A set of blobs that takes as little memory as the index does, however many there are.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use lastgood_format::id::BlobId;
 use lastgood_format::index::{BlobPrefix, IndexEntry, IndexSegment};
 
-use super::run::{self, Run};
+use super::run::{self, LocalCopy, Run};
 use super::{Index, MEMORY_ENTRIES_MAX};
 use crate::error::RepoError;
 use crate::packer::lock;
@@ -22,7 +21,7 @@ pub struct BlobSet(Mutex<Blobs>);
 
 #[derive(Debug)]
 struct Blobs {
-    folder: Option<PathBuf>,
+    local: Option<LocalCopy>,
     newest: HashSet<BlobPrefix>,
     runs: Vec<Arc<Run>>,
 }
@@ -31,8 +30,8 @@ impl BlobSet {
     /// An empty set that keeps its files beside those of `index`.
     #[must_use]
     pub fn beside(index: &Index) -> Self {
-        let folder = index.cache.clone();
-        Self(Mutex::new(Blobs { folder, newest: HashSet::new(), runs: Vec::new() }))
+        let local = index.local.clone();
+        Self(Mutex::new(Blobs { local, newest: HashSet::new(), runs: Vec::new() }))
     }
 
     /// Adds a blob. Returns whether it was not in the set.
@@ -46,7 +45,7 @@ impl BlobSet {
         }
         blobs.newest.insert(blob);
         if blobs.newest.len() >= MEMORY_ENTRIES_MAX && blobs.spill().is_err() {
-            blobs.folder = None;
+            blobs.local = None;
         }
         true
     }
@@ -54,12 +53,12 @@ impl BlobSet {
 
 impl Blobs {
     fn spill(&mut self) -> Result<(), RepoError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
+        let Some(local) = &self.local else { return Ok(()) };
         let entry = |&blob| IndexEntry { blob, pack: 0, ordinal: 0, bytes: 0 };
         let entries = self.newest.iter().map(entry).collect();
         let run = Run::sorted(IndexSegment { packs: Vec::new(), entries }, Vec::new());
-        self.runs.push(Arc::new(run::write_nameless(folder, &[&run])?));
+        self.runs.push(Arc::new(local.write_nameless(&[&run])?));
         self.newest.clear();
-        run::compact(&mut self.runs, &|runs| run::write_nameless(folder, runs))
+        run::compact(&mut self.runs, &|runs| local.write_nameless(runs))
     }
 }

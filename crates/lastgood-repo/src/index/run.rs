@@ -1,8 +1,10 @@
 //! One sorted run of index entries, in memory or in a file of the local copy.
 //!
-//! A file is: blocks of 4,096 bytes, each a checksum and up to 146 entries; then the head, which
-//! holds sources, packs, the first key of every block and the filters; then the head's length and
-//! checksum. It is a cache: whatever does not check is thrown away and made again.
+//! A file is: blocks of 4,096 bytes, each a tag and up to 145 entries; then the head, which holds
+//! sources, packs, the first key of every block and the filters; then the head's length and tag.
+//! Tags are keyed, and a block's covers its place in its run: a backup stores no blob that the index
+//! knows, so nobody without the key of the repository may make it know one. It is a cache: whatever
+//! does not check is thrown away and made again.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -17,7 +19,6 @@ use lastgood_format::id::ObjectId;
 use lastgood_format::index::{BlobPrefix, IndexEntry, IndexSegment};
 use lastgood_format::packset::PackRef;
 use xorf::{BinaryFuse8, Descriptor, Filter};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::IndexLocation;
 use crate::error::RepoError;
@@ -47,6 +48,7 @@ impl Default for Body {
 struct RunFile {
     file: File,
     path: PathBuf,
+    tags: Tags,
     entry_count: usize,
     /// Leading key of the first entry of each block.
     fences: Vec<u64>,
@@ -144,8 +146,8 @@ impl RunFile {
     fn read_block(&self, block: usize) -> io::Result<Vec<IndexEntry>> {
         let mut bytes = [0; BLOCK_BYTES];
         self.file.read_exact_at(&mut bytes, (block * BLOCK_BYTES) as u64)?;
-        let (checksum, rest) = bytes.split_at(8);
-        if checksum != xxh3_64(rest).to_le_bytes() {
+        let (tag, rest) = bytes.split_at(TAG_BYTES);
+        if tag != self.tags.block(block, rest) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{} is damaged", self.path.display()),
@@ -154,27 +156,6 @@ impl RunFile {
         let count = self.entry_count.saturating_sub(block * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
         Ok(rest.as_chunks::<ENTRY_BYTES>().0[..count].iter().map(decode_entry).collect())
     }
-}
-
-/// Opens the runs in `folder` that are made of `segments` alone and removes all others.
-pub(super) fn open_all(folder: &Path, segments: &HashSet<ObjectId>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return runs };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if path.extension().is_none_or(|extension| extension != "run") {
-            continue;
-        }
-        let known = |run: &Run| {
-            run.sources.iter().all(|id| segments.contains(id))
-                && !runs.iter().any(|r| r.sources.iter().any(|id| run.sources.contains(id)))
-        };
-        match open(&path) {
-            Ok(run) if known(&run) => runs.push(run),
-            // Made from segments that are gone, merged into another run, or damaged.
-            _ => remove(&path),
-        }
-    }
-    runs
 }
 
 /// Merges runs until each is more than twice as large as the next smaller one.
@@ -198,45 +179,142 @@ pub(super) fn compact(
     }
 }
 
-/// Writes the merge of `runs` as one file of the local copy.
-pub(super) fn write(folder: &Path, runs: &[&Run]) -> Result<Run, RepoError> {
-    let sources = runs.iter().flat_map(|run| &run.sources);
-    let names: Vec<u8> = sources.flat_map(|id| *id.as_bytes()).collect();
-    let path = folder.join(format!("{:016x}.run", xxh3_64(&names)));
-    let temporary = write_temporary(folder, runs)?;
-    fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
-    open(&path).map_err(failed("read", &path))
+/// The folder that holds the local copy of one repository's index, and the key of its tags.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalCopy {
+    folder: PathBuf,
+    key: [u8; 32],
 }
 
-/// Writes the merge of `runs` to a file without a name, which is gone when the run is dropped.
-pub(super) fn write_nameless(folder: &Path, runs: &[&Run]) -> Result<Run, RepoError> {
-    let temporary = write_temporary(folder, runs)?;
-    let run = open(&temporary).map_err(failed("read", &temporary));
-    remove(&temporary);
-    run
+impl LocalCopy {
+    pub(crate) const fn new(folder: PathBuf, key: [u8; 32]) -> Self {
+        Self { folder, key }
+    }
+
+    /// Opens the runs that are made of `segments` alone and removes all others.
+    pub(super) fn open_all(&self, segments: &HashSet<ObjectId>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let Ok(entries) = fs::read_dir(&self.folder) else { return runs };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "run") {
+                continue;
+            }
+            let known = |run: &Run| {
+                run.sources.iter().all(|id| segments.contains(id))
+                    && !runs.iter().any(|r| r.sources.iter().any(|id| run.sources.contains(id)))
+            };
+            match self.open(&path) {
+                Ok(run) if known(&run) => runs.push(run),
+                // Made from segments that are gone, merged into another run, or damaged.
+                _ => remove(&path),
+            }
+        }
+        runs
+    }
+
+    /// Writes the merge of `runs` as one file.
+    pub(super) fn write(&self, runs: &[&Run]) -> Result<Run, RepoError> {
+        let sources: Vec<ObjectId> = runs.iter().flat_map(|run| &run.sources).copied().collect();
+        let path = self.folder.join(Tags::new(&self.key, &sources).file_name());
+        let temporary = self.write_temporary(runs)?;
+        fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
+        self.open(&path).map_err(failed("read", &path))
+    }
+
+    /// Writes the merge of `runs` to a file without a name, which is gone when the run is dropped.
+    pub(super) fn write_nameless(&self, runs: &[&Run]) -> Result<Run, RepoError> {
+        let temporary = self.write_temporary(runs)?;
+        let run = self.open(&temporary).map_err(failed("read", &temporary));
+        remove(&temporary);
+        run
+    }
+
+    fn write_temporary(&self, runs: &[&Run]) -> Result<PathBuf, RepoError> {
+        fs::create_dir_all(&self.folder).map_err(failed("create", &self.folder))?;
+        // Two repositories open in one process may write the same run at once.
+        let number = TEMPORARIES.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.folder.join(format!("{}-{number}.tmp", std::process::id()));
+        let written = self.write_to(&temporary, runs);
+        if written.is_err() {
+            // On a full disk, half a file would be in the way of everything else.
+            remove(&temporary);
+        }
+        written.map(|()| temporary)
+    }
+
+    /// Memory is bounded by one shard and a block of each run.
+    fn write_to(&self, temporary: &Path, runs: &[&Run]) -> Result<(), RepoError> {
+        let sources: Vec<ObjectId> = runs.iter().flat_map(|run| &run.sources).copied().collect();
+        let tags = Tags::new(&self.key, &sources);
+        let mut writer = RunWriter::create(temporary, tags).map_err(failed("create", temporary))?;
+        let mut packs = Vec::new();
+        let mut cursors = Vec::new();
+        for run in runs {
+            let cursor = Cursor::new(run, packs.len() as u32);
+            cursors.push(cursor.map_err(failed("read", &self.folder))?);
+            packs.extend_from_slice(&run.packs);
+        }
+        while let Some(cursor) =
+            cursors.iter_mut().filter(|c| c.head.is_some()).min_by_key(|c| c.head)
+        {
+            let entry = cursor.next().map_err(failed("read", &self.folder))?;
+            writer.push(entry).map_err(failed("write", temporary))?;
+        }
+        writer.finish(&sources, &packs).map_err(failed("write", temporary))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Run> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let mut end = [0; 8 + TAG_BYTES];
+        let head_end = bytes.checked_sub(end.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+        file.read_exact_at(&mut end, head_end)?;
+        let (length, tag) = end.split_at(8);
+        let length = u64::from_le_bytes(length.try_into().expect("the first 8 of more bytes"));
+        let start = head_end.checked_sub(length).ok_or(io::ErrorKind::InvalidData)?;
+        let mut head = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        file.read_exact_at(&mut head, start)?;
+        if tag != tag_of(&self.key, &[b"head", &head]) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        decode_head(&head, &self.key, file, path).map_err(io::Error::other)
+    }
 }
 
-/// Memory is bounded by one shard and a block of each run.
-fn write_temporary(folder: &Path, runs: &[&Run]) -> Result<PathBuf, RepoError> {
-    fs::create_dir_all(folder).map_err(failed("create", folder))?;
-    let sources: Vec<ObjectId> = runs.iter().flat_map(|run| &run.sources).copied().collect();
-    // Two repositories open in one process may write the same run at once.
-    let number = TEMPORARIES.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!("{}-{number}.tmp", std::process::id()));
-    let mut writer = RunWriter::create(&temporary).map_err(failed("create", &temporary))?;
-    let mut packs = Vec::new();
-    let mut cursors = Vec::new();
-    for run in runs {
-        cursors.push(Cursor::new(run, packs.len() as u32).map_err(failed("read", folder))?);
-        packs.extend_from_slice(&run.packs);
+/// Makes the tags of one run, which no other run and no other key has.
+#[derive(Debug, Clone, Copy)]
+struct Tags {
+    key: [u8; 32],
+    run: [u8; TAG_BYTES],
+}
+
+impl Tags {
+    /// Runs of the same sources in the same order are the same.
+    fn new(key: &[u8; 32], sources: &[ObjectId]) -> Self {
+        let names: Vec<u8> = sources.iter().flat_map(|id| *id.as_bytes()).collect();
+        Self { key: *key, run: tag_of(key, &[b"run", &names]) }
     }
-    while let Some(cursor) = cursors.iter_mut().filter(|c| c.head.is_some()).min_by_key(|c| c.head)
-    {
-        let entry = cursor.next().map_err(failed("read", folder))?;
-        writer.push(entry).map_err(failed("write", &temporary))?;
+
+    fn file_name(&self) -> String {
+        format!("{:032x}.run", u128::from_be_bytes(self.run))
     }
-    writer.finish(&sources, &packs).map_err(failed("write", &temporary))?;
-    Ok(temporary)
+
+    fn block(&self, number: usize, bytes: &[u8]) -> [u8; TAG_BYTES] {
+        tag_of(&self.key, &[b"block", &self.run, &(number as u64).to_le_bytes(), bytes])
+    }
+
+    fn head(&self, bytes: &[u8]) -> [u8; TAG_BYTES] {
+        tag_of(&self.key, &[b"head", bytes])
+    }
+}
+
+/// A tag over `parts`, of which all but the last are of one length for each first one.
+fn tag_of(key: &[u8; 32], parts: &[&[u8]]) -> [u8; TAG_BYTES] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    parts.iter().for_each(|part| {
+        hasher.update(part);
+    });
+    *hasher.finalize().as_bytes().first_chunk().expect("a hash is longer than a tag")
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RepoError {
@@ -290,6 +368,7 @@ impl<'a> Cursor<'a> {
 
 struct RunWriter {
     out: BufWriter<File>,
+    tags: Tags,
     block: Vec<u8>,
     entry_count: usize,
     fences: Vec<u64>,
@@ -298,11 +377,12 @@ struct RunWriter {
 }
 
 impl RunWriter {
-    fn create(path: &Path) -> io::Result<Self> {
+    fn create(path: &Path, tags: Tags) -> io::Result<Self> {
         let file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         Ok(Self {
             out: BufWriter::with_capacity(1 << 18, file),
+            tags,
             block: Vec::with_capacity(BLOCK_BYTES),
             entry_count: 0,
             fences: Vec::new(),
@@ -331,8 +411,8 @@ impl RunWriter {
         if self.block.is_empty() {
             return Ok(());
         }
-        self.block.resize(BLOCK_BYTES - 8, 0);
-        self.out.write_all(&xxh3_64(&self.block).to_le_bytes())?;
+        self.block.resize(BLOCK_BYTES - TAG_BYTES, 0);
+        self.out.write_all(&self.tags.block(self.fences.len() - 1, &self.block))?;
         self.out.write_all(&self.block)?;
         self.block.clear();
         Ok(())
@@ -369,34 +449,18 @@ impl RunWriter {
         }
         self.out.write_all(&head)?;
         self.out.write_all(&(head.len() as u64).to_le_bytes())?;
-        self.out.write_all(&xxh3_64(&head).to_le_bytes())?;
+        self.out.write_all(&self.tags.head(&head))?;
         self.out.flush()
     }
 }
 
-fn open(path: &Path) -> io::Result<Run> {
-    let file = File::open(path)?;
-    let bytes = file.metadata()?.len();
-    let mut end = [0; 16];
-    file.read_exact_at(&mut end, bytes.checked_sub(16).ok_or(io::ErrorKind::InvalidData)?)?;
-    let (length, checksum) = end.split_at(8);
-    let length = u64::from_le_bytes(length.try_into().expect("half of 16 bytes"));
-    let start = (bytes - 16).checked_sub(length).ok_or(io::ErrorKind::InvalidData)?;
-    let mut head = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut head, start)?;
-    if checksum != xxh3_64(&head).to_le_bytes() {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    decode_head(&head, file, path).map_err(io::Error::other)
-}
-
-fn decode_head(head: &[u8], file: File, path: &Path) -> Result<Run, DecodeError> {
+fn decode_head(head: &[u8], key: &[u8; 32], file: File, path: &Path) -> Result<Run, DecodeError> {
     let mut reader = Reader::new(head, "index run");
     if reader.array::<8>()? != MAGIC {
         return Err(reader.invalid("it is of another version"));
     }
     let count = reader.count(usize::MAX, 32)?;
-    let sources =
+    let sources: Vec<ObjectId> =
         (0..count).map(|_| Ok(ObjectId::new(reader.array()?))).collect::<Result<_, _>>()?;
     let count = reader.count(usize::MAX, 50)?;
     let packs = (0..count).map(|_| PackRef::decode(&mut reader)).collect::<Result<_, _>>()?;
@@ -417,7 +481,8 @@ fn decode_head(head: &[u8], file: File, path: &Path) -> Result<Run, DecodeError>
         })
         .collect::<Result<_, _>>()?;
     reader.finish()?;
-    let body = Body::File(RunFile { file, path: path.to_owned(), entry_count, fences, filters });
+    let (path, tags) = (path.to_owned(), Tags::new(key, &sources));
+    let body = Body::File(RunFile { file, path, tags, entry_count, fences, filters });
     Ok(Run { sources, packs, body })
 }
 
@@ -440,9 +505,10 @@ fn remove(path: &Path) {
 
 static TEMPORARIES: AtomicU64 = AtomicU64::new(0);
 
-const MAGIC: [u8; 8] = *b"lgrun\0\x01\n";
+const MAGIC: [u8; 8] = *b"lgrun\0\x02\n";
 const BLOCK_BYTES: usize = 4096;
 const ENTRY_BYTES: usize = 28;
-const BLOCK_ENTRIES: usize = (BLOCK_BYTES - 8) / ENTRY_BYTES;
+const TAG_BYTES: usize = 16;
+const BLOCK_ENTRIES: usize = (BLOCK_BYTES - TAG_BYTES) / ENTRY_BYTES;
 /// Blocks under one filter: about a million entries, so building one takes little memory.
 const SHARD_BLOCKS: usize = 7168;

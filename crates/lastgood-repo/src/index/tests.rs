@@ -39,6 +39,10 @@ fn memory_run(session: u8, numbers: std::ops::Range<u64>) -> Run {
     Run::sorted(IndexSegment { packs, entries }, vec![ObjectId::new([session; 32])])
 }
 
+fn local(folder: &Path) -> LocalCopy {
+    LocalCopy::new(folder.to_owned(), [9; 32])
+}
+
 fn check(run: &Run, session: u8, number: u64) {
     let found = run.find(blob(number), &mut |_, _| true).unwrap();
     let expected =
@@ -51,7 +55,7 @@ fn runs_in_files_find_what_they_hold_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let small = memory_run(1, 0..30_000);
     let large = memory_run(2, 30_000..100_000);
-    let written = run::write(folder.path(), &[&small, &large]).unwrap();
+    let written = local(folder.path()).write(&[&small, &large]).unwrap();
     assert_eq!(written.entry_count(), 100_000);
     for number in (0..100_000).step_by(97) {
         check(&written, if number < 30_000 { 1 } else { 2 }, number);
@@ -63,12 +67,12 @@ fn runs_in_files_find_what_they_hold_and_nothing_else() {
     assert_eq!(written.find(blob(5), &mut |_, _| false).unwrap(), None);
 
     let sources = HashSet::from([ObjectId::new([1; 32]), ObjectId::new([2; 32])]);
-    let opened = run::open_all(folder.path(), &sources);
+    let opened = local(folder.path()).open_all(&sources);
     assert_eq!(opened.len(), 1);
     check(&opened[0], 1, 77);
     // Made from a segment that is gone: useless, and removed.
     let sources = HashSet::from([ObjectId::new([1; 32])]);
-    assert!(run::open_all(folder.path(), &sources).is_empty());
+    assert!(local(folder.path()).open_all(&sources).is_empty());
     assert_eq!(files(folder.path()), 0);
 }
 
@@ -78,9 +82,9 @@ fn runs_of_like_size_are_merged() {
     let mut runs = Vec::new();
     for session in 0..8 {
         let numbers = u64::from(session) * 2000..u64::from(session + 1) * 2000;
-        let run = run::write(folder.path(), &[&memory_run(session, numbers)]).unwrap();
+        let run = local(folder.path()).write(&[&memory_run(session, numbers)]).unwrap();
         runs.push(Arc::new(run));
-        run::compact(&mut runs, &|runs| run::write(folder.path(), runs)).unwrap();
+        run::compact(&mut runs, &|runs| local(folder.path()).write(runs)).unwrap();
     }
     assert!(runs.len() <= 3, "{} runs", runs.len());
     assert_eq!(files(folder.path()), runs.len());
@@ -94,7 +98,7 @@ fn runs_of_like_size_are_merged() {
 #[test]
 fn a_damaged_run_is_an_error_or_gone_and_never_an_answer() {
     let folder = tempfile::tempdir().unwrap();
-    let run = run::write(folder.path(), &[&memory_run(1, 0..2000)]).unwrap();
+    let run = local(folder.path()).write(&[&memory_run(1, 0..2000)]).unwrap();
     let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let whole = std::fs::read(&path).unwrap();
     for at in (0..whole.len()).step_by(501) {
@@ -112,7 +116,7 @@ fn a_damaged_run_is_an_error_or_gone_and_never_an_answer() {
     }
     let sources = HashSet::from([ObjectId::new([1; 32])]);
     std::fs::write(&path, &whole[..whole.len() - 100]).unwrap();
-    assert!(run::open_all(folder.path(), &sources).is_empty());
+    assert!(local(folder.path()).open_all(&sources).is_empty());
 }
 
 fn blob_id(number: u64) -> BlobId {
@@ -122,9 +126,8 @@ fn blob_id(number: u64) -> BlobId {
 #[test]
 fn a_set_of_blobs_spills_to_files_without_names() {
     let folder = tempfile::tempdir().unwrap();
-    let cached = IndexOptions { cache: Some(folder.path().to_owned()) };
-    for options in [cached, IndexOptions::default()] {
-        let set = BlobSet::beside(&Index::aside(&options));
+    for local in [Some(local(folder.path())), None] {
+        let set = BlobSet::beside(&Index::aside(local));
         let count = MEMORY_ENTRIES_MAX as u64 * 5 / 2;
         for number in 0..count {
             assert!(set.insert(blob_id(number)), "blob {number} is new");
@@ -133,7 +136,7 @@ fn a_set_of_blobs_spills_to_files_without_names() {
             assert!(!set.insert(blob_id(number)), "blob {number} is known");
         }
     }
-    assert_eq!(files(&folder.path().join("index")), 0);
+    assert_eq!(files(folder.path()), 0);
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn marks_are_kept_for_packs_that_the_index_tells_truly_of() {
         (other.pack, Fingerprint::of(&blobs[100..], 7)),
         (poisoned.pack, Fingerprint::of(&blobs[1..101], 7)),
     ]);
-    let index = Index::aside(&IndexOptions::default());
+    let index = Index::aside(None);
     index.add_aside(segment);
     let marks = BlobMarks::new(&index, &directories, 7);
     assert_eq!(marks.packs(), HashSet::from([ours.pack, other.pack]));
@@ -177,6 +180,41 @@ fn marks_are_kept_for_packs_that_the_index_tells_truly_of() {
     assert!(!marks.is_readable(blob_id(150)));
     marks.damaged(blob_id(50), ours.pack);
     assert!(!marks.is_readable(blob_id(50)), "a false entry is no copy");
+}
+
+/// Whoever can write to the cache and has no key cannot make a blob known.
+#[test]
+fn a_run_made_elsewhere_is_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = HashSet::from([ObjectId::new([1; 32])]);
+    let forger = LocalCopy::new(folder.path().to_owned(), [8; 32]);
+    let forged = forger.write(&[&memory_run(1, 0..2000)]).unwrap();
+    check(&forged, 1, 77);
+    assert!(local(folder.path()).open_all(&sources).is_empty());
+    assert_eq!(files(folder.path()), 0, "what does not check is thrown away");
+}
+
+/// Numbers of packs mean nothing beside the list that they count.
+#[test]
+fn a_block_of_another_run_or_another_place_is_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = local(folder.path()).write(&[&memory_run(1, 0..2000)]).unwrap();
+    let path = |folder: &Path| std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let path_of_one = path(folder.path());
+    let elsewhere = tempfile::tempdir().unwrap();
+    local(elsewhere.path()).write(&[&memory_run(2, 0..2000)]).unwrap();
+    let (whole, other) =
+        (std::fs::read(&path_of_one).unwrap(), std::fs::read(path(elsewhere.path())).unwrap());
+    let mut swapped = whole.clone();
+    swapped[..4096].copy_from_slice(&whole[4096..8192]);
+    swapped[4096..8192].copy_from_slice(&whole[..4096]);
+    for blocks in [&other[..8192], &swapped[..8192]] {
+        std::fs::write(&path_of_one, [blocks, &whole[8192..]].concat()).unwrap();
+        let refused = |number| one.find(blob(number), &mut |_, _| true).is_err();
+        let answered: Vec<u64> = (0..2000).filter(|&number| !refused(number)).collect();
+        assert!(!answered.is_empty() && answered.len() < 2000 - 200, "{}", answered.len());
+        answered.into_iter().for_each(|number| check(&one, 1, number));
+    }
 }
 
 fn files(folder: &Path) -> usize {

@@ -4,7 +4,9 @@
 mod backup;
 mod change;
 mod embedding;
+mod faults;
 mod golden;
 mod interrupted;
 mod place;
+mod poisoned;
 mod restore;

@@ -1,0 +1,289 @@
+//! Every call of a run to its repository fails in turn, in every way: full, out of descriptors,
+//! refused, slow, broken; once or from then on; before it is done or after.
+//!
+//! Whatever fails: a run that says it succeeded has, one that failed says why in the right words,
+//! what was committed comes back bit by bit, and the next run goes on and succeeds.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lastgood::backup::BackupOptions;
+use lastgood::check::{CheckOptions, ReadData};
+use lastgood::restore::RestoreOptions;
+use lastgood::{
+    ChunkerParams, Credential, Error, ErrorKind, Repository, SnapshotRecord, WorkFactors, system,
+};
+use lastgood_backend::memory::{MemoryBackend, Objects};
+use lastgood_backend::{Backend, ErrorKind as BackendErrorKind};
+use lastgood_repo::{IndexOptions, InitOptions, OpenOptions};
+use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
+
+use crate::place::{Tree, noise};
+
+/// A source of which the repository has an older state.
+struct Faults {
+    folder: tempfile::TempDir,
+    memory: MemoryBackend,
+    credential: Credential,
+    /// The repository with its first snapshot.
+    before: Objects,
+    first: SnapshotRecord,
+    first_tree: Tree,
+}
+
+type Verdict = Result<(), String>;
+
+impl Faults {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        fs::create_dir_all(source.join("sub/deeper")).unwrap();
+        fs::write(source.join("stays"), noise(1, 40_000)).unwrap();
+        fs::write(source.join("sub/changes"), noise(2, 90_000)).unwrap();
+        fs::write(source.join("sub/goes"), noise(3, 10_000)).unwrap();
+        let memory = MemoryBackend::new();
+        let init = InitOptions {
+            credential: Credential::KeyFile(lastgood_format::key::Secret::new([7; 32])),
+            label: "test".to_owned(),
+            work: WorkFactors::DEFAULT,
+            chunker: ChunkerParams::Fixed { block: 16 << 10 },
+        };
+        let backend = Arc::new(memory.clone());
+        let made =
+            Repository::create(backend, system::world(), &init, OpenOptions::default()).unwrap();
+        let credential = Credential::Root(made.keys().root().clone());
+        let first = backup(&Arc::new(made), folder.path().to_owned()).unwrap();
+        let first_tree = Tree::of(&source);
+        let before = memory.objects();
+        fs::write(source.join("sub/changes"), noise(4, 120_000)).unwrap();
+        fs::remove_file(source.join("sub/goes")).unwrap();
+        fs::write(source.join("sub/deeper/comes"), noise(5, 70_000)).unwrap();
+        Self { folder, memory, credential, before, first, first_tree }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn source(&self) -> Tree {
+        Tree::of(&self.path("source"))
+    }
+
+    fn open(&self, backend: Arc<dyn Backend>) -> Result<Arc<Repository>, Error> {
+        let options = OpenOptions { index: IndexOptions { cache: Some(self.path("cache")) } };
+        Ok(Arc::new(Repository::open(backend, system::world(), &self.credential, options)?))
+    }
+
+    /// Opens through a faulty backend and runs; where nothing fails, returns how many calls it made.
+    fn run<T>(
+        &self,
+        failure: Option<Failure>,
+        run: impl FnOnce(Arc<Repository>) -> Result<T, Error>,
+    ) -> (Result<T, Error>, u64) {
+        let faulty = Arc::new(Faulty::new(Arc::new(self.memory.clone())));
+        if let Some(failure) = failure {
+            faulty.fail(failure);
+        }
+        let result = self.open(faulty.clone()).and_then(run);
+        (result, faulty.call_count())
+    }
+
+    fn backup(&self, failure: Option<Failure>) -> (Result<SnapshotRecord, Error>, u64) {
+        self.run(failure, |repo| backup(&repo, self.folder.path().to_owned()))
+    }
+
+    fn restores(&self, snapshot: &SnapshotRecord, expected: &Tree) -> Verdict {
+        let repo = self.open(Arc::new(self.memory.clone())).map_err(|error| error.to_string())?;
+        restore(&repo, snapshot, &self.path("target"), expected)
+    }
+
+    /// A backup from the state before, with a failure; then all that must hold afterwards.
+    fn check_backup(&self, failure: Failure) -> Verdict {
+        self.memory.replace(self.before.clone());
+        let (result, _) = self.backup(Some(failure));
+        match &result {
+            Ok(snapshot) => self.restores(snapshot, &self.source())?,
+            Err(error) => is_right_kind(failure.kind, error)?,
+        }
+        self.restores(&self.first, &self.first_tree)?;
+        let (next, _) = self.backup(None);
+        let next = next.map_err(|error| format!("the next run failed: {error:?}"))?;
+        self.restores(&next, &self.source())?;
+        let repo = self.open(Arc::new(self.memory.clone())).unwrap();
+        let live = repo.snapshots().unwrap().live.len();
+        // An outcome whose answer was lost is a commit that the run cannot know of.
+        let expected = if result.is_ok() { 3..=3 } else { 2..=3 };
+        if !expected.contains(&live) {
+            return Err(format!("{live} snapshots"));
+        }
+        let damage = check(&repo).map_err(|error| error.to_string())?;
+        if damage.is_empty() { Ok(()) } else { Err(format!("damage: {damage:?}")) }
+    }
+}
+
+fn backup(repo: &Arc<Repository>, folder: PathBuf) -> Result<SnapshotRecord, Error> {
+    let options = BackupOptions {
+        host: "here".to_owned(),
+        host_id: [7; 16],
+        user: "me".to_owned(),
+        threads: 1,
+        // Small enough that several packs are put.
+        settings: lastgood::Settings {
+            group_bytes: 32 << 10,
+            pack_bytes: 64 << 10,
+            uploads: 1,
+            ..Default::default()
+        },
+        ..BackupOptions::new(vec![folder.join("source")], folder.join("state"))
+    };
+    let report = lastgood::backup::start(repo.clone(), options).wait(drop)?;
+    assert_eq!(report.problems.listed, [], "the source is whole");
+    Ok(report.snapshot.expect("a run that succeeds commits"))
+}
+
+fn restore(
+    repo: &Arc<Repository>,
+    snapshot: &SnapshotRecord,
+    target: &std::path::Path,
+    expected: &Tree,
+) -> Verdict {
+    let options = RestoreOptions {
+        host_id: [7; 16],
+        threads: 2,
+        ..RestoreOptions::new(snapshot.clone(), target.to_owned())
+    };
+    let report = lastgood::restore::start(repo.clone(), options).wait(drop);
+    let verdict = match report {
+        Err(error) => Err(format!("a snapshot does not restore: {error:?}")),
+        Ok(report) if report.problems.errors > 0 || !report.damaged.is_empty() => {
+            Err(format!("a snapshot restores in part: {:?}", report.problems.listed))
+        }
+        Ok(_) if &Tree::of(target) == expected => Ok(()),
+        Ok(_) => Err("a snapshot restores to something else".to_owned()),
+    };
+    fs::remove_dir_all(target).ok();
+    verdict
+}
+
+fn check(repo: &Arc<Repository>) -> Result<Vec<String>, Error> {
+    let options = CheckOptions { read_data: ReadData::All, threads: 1 };
+    Ok(lastgood::check::start(repo.clone(), options).wait(drop)?.damage)
+}
+
+/// What a caller is told to do about it fits what happened.
+fn is_right_kind(cause: BackendErrorKind, error: &Error) -> Verdict {
+    let expected = match cause {
+        BackendErrorKind::NoSpace => ErrorKind::NoSpace,
+        BackendErrorKind::TooManyOpen => ErrorKind::TooManyOpen,
+        BackendErrorKind::Denied => ErrorKind::Denied,
+        BackendErrorKind::Unreadable => ErrorKind::Damaged,
+        _ => ErrorKind::Unavailable,
+    };
+    if error.kind() == expected { Ok(()) } else { Err(format!("{cause:?} became {error:?}")) }
+}
+
+/// How a call can fail.
+const KINDS: [BackendErrorKind; 6] = [
+    BackendErrorKind::NoSpace,
+    BackendErrorKind::TooManyOpen,
+    BackendErrorKind::Denied,
+    BackendErrorKind::Unreadable,
+    BackendErrorKind::Transient,
+    BackendErrorKind::Failed,
+];
+
+/// Every failure of every one of `count` calls.
+fn failures(count: u64) -> impl Iterator<Item = Failure> {
+    let moments = [Moment::Before, Moment::After];
+    (0..count).flat_map(move |number| {
+        [Calls::One(number), Calls::From(number)].into_iter().flat_map(move |calls| {
+            KINDS.into_iter().flat_map(move |kind| {
+                moments.into_iter().map(move |moment| Failure { calls, moment, kind })
+            })
+        })
+    })
+}
+
+/// Runs `verdict` for every failure and names all that broke a promise.
+#[track_caller]
+fn assert_all(count: u64, verdict: impl Fn(Failure) -> Verdict) {
+    let broken: Vec<String> = failures(count)
+        .filter_map(|failure| Some(format!("{failure:?}: {}", verdict(failure).err()?)))
+        .collect();
+    assert!(broken.is_empty(), "{} broken promises:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn whatever_fails_in_a_backup_nothing_is_lost_and_the_next_run_succeeds() {
+    let faults = Faults::new();
+    let (result, count) = faults.backup(None);
+    result.unwrap();
+    assert!(count >= 25, "{count} calls: what is there to fail?");
+    assert_all(count, |failure| faults.check_backup(failure));
+}
+
+/// The same promises, and a backend that breaks its own: it says that it stored, and did not.
+#[test]
+fn a_put_that_is_lost_unnoticed_would_be_seen() {
+    let faults = Faults::new();
+    let count = faults.backup(None).1;
+    let seen = (0..count)
+        .filter(|&number| {
+            let calls = Calls::One(number);
+            let kind = BackendErrorKind::Failed;
+            faults.check_backup(Failure { calls, moment: Moment::Unnoticed, kind }).is_err()
+        })
+        .count();
+    assert!(seen >= 4, "packs, snapshot and outcome: {seen} of {count} calls were missed");
+}
+
+#[test]
+fn whatever_fails_in_a_restore_it_never_claims_success() {
+    let faults = Faults::new();
+    let target = faults.path("target");
+    let restore = |failure: Option<Failure>| {
+        let (result, count) = faults.run(failure, |repo| {
+            let mut snapshots = repo.snapshots()?;
+            let damaged = snapshots.damaged.pop();
+            let Some(snapshot) = snapshots.live.pop() else {
+                return Err(damaged.expect("it was committed").into());
+            };
+            let options = RestoreOptions {
+                host_id: [7; 16],
+                threads: 1,
+                ..RestoreOptions::new(snapshot, target.clone())
+            };
+            lastgood::restore::start(repo, options).wait(drop)
+        });
+        let is_whole = target.exists() && Tree::of(&target) == faults.first_tree;
+        fs::remove_dir_all(&target).ok();
+        (result, is_whole, count)
+    };
+    let (result, is_whole, count) = restore(None);
+    assert!(result.is_ok() && is_whole);
+    assert_all(count, |failure| match restore(Some(failure)) {
+        (Ok(report), false, _) if report.problems.errors == 0 && report.damaged.is_empty() => {
+            Err("it claims success".to_owned())
+        }
+        (Ok(_), _, _) => Ok(()),
+        (Err(error), _, _) => is_right_kind(failure.kind, &error),
+    });
+}
+
+#[test]
+fn whatever_fails_in_a_check_it_calls_nothing_damaged_that_may_be_whole() {
+    let faults = Faults::new();
+    let check = |failure| faults.run(failure, |repo| check(&repo));
+    let (damage, count) = check(None);
+    assert_eq!(damage.unwrap(), Vec::<String>::new());
+    assert_all(count, |failure| {
+        let may_pass =
+            matches!(failure.kind, BackendErrorKind::TooManyOpen | BackendErrorKind::Transient);
+        match check(Some(failure)).0 {
+            Ok(damage) if may_pass && !damage.is_empty() => Err(format!("{damage:?}")),
+            Ok(_) => Ok(()),
+            Err(error) => is_right_kind(failure.kind, &error),
+        }
+    });
+}
