@@ -1,12 +1,12 @@
 //! Storing blobs: a worker's open groups and packs, and what all workers of a session share.
 //!
-//! A worker owns its buffers from the blob to the sealed frame; workers share only the set of
-//! blobs that are on their way and the queue of finished packs. When a worker is done, what it has
-//! left is joined with what others left, so a small run ends in one pack of each class.
+//! A worker owns its buffers from the blob to the compressed group; workers share the set of blobs
+//! that are on their way, a few open packs to seal groups into, and the queue of finished packs. So
+//! memory grows little with threads, and a small run ends in one pack of each class.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crossbeam_channel::Sender;
 use lastgood_format::group::{Compression, FrameSize, GroupCompressor};
@@ -90,7 +90,10 @@ pub(crate) struct Shared {
     stored: Mutex<Vec<PackRef>>,
     /// Index entries of packs that were put and are in no segment yet.
     segment: Mutex<IndexSegment>,
-    leftovers: Mutex<[Leftover; 3]>,
+    /// Packs that groups are sealed into, for each class.
+    open: [OpenPacks; 3],
+    /// Groups that workers left open when they ended.
+    leftovers: Mutex<[OpenGroup; 3]>,
     group_counter: AtomicU64,
     buffers: Buffers,
     is_failed: AtomicBool,
@@ -104,11 +107,28 @@ struct OpenGroup {
     blobs: Vec<PackedBlob>,
 }
 
-/// What one worker leaves to the next.
-#[derive(Debug, Default)]
-struct Leftover {
-    group: OpenGroup,
-    pack: Option<PackBuilder>,
+/// The open packs of one class. A worker takes the first that nobody is sealing into.
+#[derive(Debug)]
+struct OpenPacks(Vec<Mutex<Option<PackBuilder>>>);
+
+impl OpenPacks {
+    fn new(class: Class) -> Self {
+        let count = if class == Class::Data { OPEN_PACKS } else { 1 };
+        Self((0..count).map(|_| Mutex::default()).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PackBuilder>> {
+        let idle = self.0.iter().find_map(|pack| match pack.try_lock() {
+            Ok(pack) => Some(pack),
+            Err(TryLockError::Poisoned(pack)) => Some(pack.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        });
+        idle.unwrap_or_else(|| lock(&self.0[0]))
+    }
+
+    fn take_all(&self) -> impl Iterator<Item = PackBuilder> {
+        self.0.iter().filter_map(|pack| lock(pack).take())
+    }
 }
 
 impl Shared {
@@ -133,6 +153,7 @@ impl Shared {
             used: Mutex::default(),
             stored: Mutex::default(),
             segment: Mutex::default(),
+            open: Class::ALL.map(OpenPacks::new),
             leftovers: Mutex::default(),
             group_counter: AtomicU64::new(0),
             buffers: Buffers::default(),
@@ -153,6 +174,11 @@ impl Shared {
     /// Whether a pack of another session exists in its length, and no round of gc condemned it.
     pub(crate) fn may_refer_to(&self, pack: &PackRef) -> bool {
         self.usable.contains(&(pack.pack, pack.bytes))
+    }
+
+    fn add_group(&self, pack: &mut PackBuilder, class: Class, group: &GroupPayload<'_>) {
+        let random = self.repo.world().random();
+        pack.add_group(self.secret(class), group, self.next_counter(), &random);
     }
 
     /// A number that no other group of the session has.
@@ -246,21 +272,13 @@ pub struct BlobWriter {
     finished: Sender<FinishedPack>,
     compressor: GroupCompressor,
     groups: [OpenGroup; 3],
-    packs: [Option<PackBuilder>; 3],
     used: HashSet<PackRef>,
 }
 
 impl BlobWriter {
     pub(crate) fn new(shared: Arc<Shared>, finished: Sender<FinishedPack>) -> Self {
         let compressor = GroupCompressor::new(shared.settings.level.unwrap_or(1));
-        Self {
-            shared,
-            finished,
-            compressor,
-            groups: Default::default(),
-            packs: Default::default(),
-            used: HashSet::new(),
-        }
+        Self { shared, finished, compressor, groups: Default::default(), used: HashSet::new() }
     }
 
     /// Stores a blob unless the repository has it, and returns its id. The blob is durable when
@@ -290,27 +308,96 @@ impl BlobWriter {
         id: BlobId,
         bytes: &[u8],
     ) -> Result<bool, RepoError> {
-        assert!(bytes.len() <= BLOB_BYTES_MAX, "a blob exceeds its limit");
-        let is_new = !self.is_known(id, kind.class());
+        let is_new = self.claim(kind, id, bytes.len());
         if is_new {
-            let slot = slot(kind.class());
-            let group = &mut self.groups[slot];
-            group.raw.extend_from_slice(bytes);
-            group.blobs.push(PackedBlob { id, kind, base: None, bytes: bytes.len() as u32 });
-            if is_full_group(&self.shared.settings, group) {
-                self.close_group(kind.class())?;
-            }
+            self.append(PackedBlob { id, kind, base: None, bytes: bytes.len() as u32 }, bytes)?;
         }
+        Ok(is_new)
+    }
+
+    /// Stores chunks that lie one after the other, each up to one of `ends`; appends their ids to
+    /// `ids`. A run of new ones that makes a group by itself is sealed from where it lies.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    ///
+    /// # Panics
+    /// As [`add`](Self::add), and when `ends` do not ascend within `bytes`.
+    pub fn add_chunks(
+        &mut self,
+        bytes: &[u8],
+        ends: &[usize],
+        ids: &mut Vec<BlobId>,
+    ) -> Result<(), RepoError> {
+        let kind = BlobKind::Chunk;
+        let mut run: Vec<PackedBlob> = Vec::with_capacity(ends.len());
+        let (mut start, mut run_start) = (0, 0);
+        for &end in ends {
+            let chunk = &bytes[start..end];
+            let id = self.shared.repo.keys().blob_id(kind, chunk);
+            ids.push(id);
+            if self.claim(kind, id, chunk.len()) {
+                run.push(PackedBlob { id, kind, base: None, bytes: chunk.len() as u32 });
+            } else {
+                self.add_run(&bytes[run_start..start], &run)?;
+                run.clear();
+                run_start = end;
+            }
+            start = end;
+        }
+        self.add_run(&bytes[run_start..start], &run)
+    }
+
+    /// Stores new chunks that lie one after the other.
+    fn add_run(&mut self, bytes: &[u8], blobs: &[PackedBlob]) -> Result<(), RepoError> {
+        let group_bytes = self.shared.settings.group_bytes;
+        if (group_bytes / 2..group_bytes * 2).contains(&bytes.len())
+            && blobs.len() <= GROUP_BLOBS_MAX
+        {
+            return seal(
+                &self.shared,
+                &self.finished,
+                &mut self.compressor,
+                Class::Data,
+                bytes,
+                blobs,
+            );
+        }
+        let mut rest = bytes;
+        for blob in blobs {
+            let (chunk, after) = rest.split_at(blob.bytes as usize);
+            self.append(*blob, chunk)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Appends a new blob to the open group of its class, which may be full then.
+    fn append(&mut self, blob: PackedBlob, bytes: &[u8]) -> Result<(), RepoError> {
+        let class = blob.kind.class();
+        let group = &mut self.groups[slot(class)];
+        group.raw.extend_from_slice(bytes);
+        group.blobs.push(blob);
+        if !is_full_group(&self.shared.settings, group) {
+            return Ok(());
+        }
+        group.seal(&self.shared, &self.finished, &mut self.compressor, class)
+    }
+
+    /// Counts a blob, and claims it for this worker unless it is stored or claimed.
+    fn claim(&mut self, kind: BlobKind, id: BlobId, bytes: usize) -> bool {
+        assert!(bytes <= BLOB_BYTES_MAX, "a blob exceeds its limit");
+        let is_new = !self.is_known(id, kind.class());
         let tally = &self.shared.tally;
         let counter = match (kind.class(), is_new) {
             (Class::Data, true) => &tally.data_bytes_new,
             (Class::Data, false) => &tally.data_bytes_known,
             (_, true) => &tally.meta_bytes_new,
-            (_, false) => return Ok(false),
+            (_, false) => return false,
         };
-        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
         tally.blobs_new.fetch_add(u64::from(is_new), Ordering::Relaxed);
-        Ok(is_new)
+        is_new
     }
 
     /// Claims a blob for this worker unless it is stored or claimed.
@@ -336,125 +423,107 @@ impl BlobWriter {
         false
     }
 
-    /// Compresses and seals the open group of `class` into the open pack.
-    fn close_group(&mut self, class: Class) -> Result<(), RepoError> {
-        self.shared.check()?;
-        let group = &mut self.groups[slot(class)];
-        if group.blobs.is_empty() {
-            return Ok(());
-        }
-        let pack = self.packs[slot(class)].get_or_insert_with(|| {
-            PackBuilder::new(FrameSize::ORDINARY, self.shared.buffers.take())
-        });
-        seal_group(&self.shared, &mut self.compressor, class, group, pack);
-        if is_full_pack(&self.shared.settings, class, pack) {
-            self.close_pack(class)?;
-        }
-        Ok(())
-    }
-
-    fn close_pack(&mut self, class: Class) -> Result<(), RepoError> {
-        let Some(pack) = self.packs[slot(class)].take() else { return Ok(()) };
-        send(&self.shared, &self.finished, class, pack)
-    }
-
     /// Ends the worker: what it has left goes to whoever ends last, or to the session's finish.
     ///
     /// # Errors
     /// As [`add`](Self::add).
     pub fn finish(mut self) -> Result<(), RepoError> {
         lock(&self.shared.used).extend(self.used.drain());
+        let shared = self.shared.clone();
+        let mut leftovers = lock(&shared.leftovers);
         for class in Class::ALL {
             let group = std::mem::take(&mut self.groups[slot(class)]);
-            let pack = self.packs[slot(class)].take();
-            let shared = self.shared.clone();
-            let mut leftovers = lock(&shared.leftovers);
             let leftover = &mut leftovers[slot(class)];
-            match (&mut leftover.pack, pack) {
-                (Some(left), Some(pack)) => {
-                    if left.bytes() + pack.bytes() > pack_bytes(&shared.settings, class) * 3 / 2
-                        || left.blob_count() + pack.blob_count() > PACK_BLOBS * 3 / 2
-                    {
-                        send(&shared, &self.finished, class, pack)?;
-                    } else {
-                        left.append(&pack);
-                    }
-                }
-                (left @ None, pack) => *left = pack,
-                (Some(_), None) => {}
-            }
-            leftover.group.raw.extend_from_slice(&group.raw);
-            leftover.group.blobs.extend_from_slice(&group.blobs);
-            if is_full_group(&shared.settings, &leftover.group) {
-                let pack = leftover.pack.get_or_insert_with(|| {
-                    PackBuilder::new(FrameSize::ORDINARY, shared.buffers.take())
-                });
-                seal_group(&shared, &mut self.compressor, class, &mut leftover.group, pack);
-                if is_full_pack(&shared.settings, class, pack)
-                    && let Some(pack) = leftover.pack.take()
-                {
-                    send(&shared, &self.finished, class, pack)?;
-                }
+            leftover.raw.extend_from_slice(&group.raw);
+            leftover.blobs.extend_from_slice(&group.blobs);
+            if is_full_group(&shared.settings, leftover) {
+                leftover.seal(&shared, &self.finished, &mut self.compressor, class)?;
             }
         }
         Ok(())
     }
 }
 
-/// Seals and sends what the workers left of `class`. Frames fit what there is, so that a run of a
-/// few bytes stores little more than a few bytes.
+/// Seals what the workers left of `class` and sends what is open. Frames fit what there is, so that
+/// a run of a few bytes stores little more than a few bytes.
 pub(crate) fn flush_leftovers(
     shared: &Shared,
     finished: &Sender<FinishedPack>,
     class: Class,
 ) -> Result<(), RepoError> {
-    let mut leftovers = lock(&shared.leftovers);
-    let Leftover { mut group, pack } = std::mem::take(&mut leftovers[slot(class)]);
-    drop(leftovers);
+    let group = std::mem::take(&mut lock(&shared.leftovers)[slot(class)]);
     let mut compressor = GroupCompressor::new(shared.settings.level.unwrap_or(1));
-    let pack = match pack {
-        None if group.blobs.is_empty() => return Ok(()),
-        None => {
-            let length = compress(shared, &mut compressor, &group.raw).1.len();
-            let size = frame_size_for(length, group.blobs.len() * 36 + 24);
-            let mut pack = PackBuilder::new(size, Vec::new());
-            seal_group(shared, &mut compressor, class, &mut group, &mut pack);
-            pack
-        }
-        Some(mut pack) => {
-            if !group.blobs.is_empty() {
-                seal_group(shared, &mut compressor, class, &mut group, &mut pack);
+    let mut packs = shared.open[slot(class)].take_all();
+    let mut last = packs.next();
+    for pack in packs {
+        last = Some(match last {
+            Some(mut left) if fits(&shared.settings, class, &left, &pack) => {
+                left.append(&pack);
+                left
             }
-            pack
-        }
-    };
-    send(shared, finished, class, pack)
+            left => {
+                left.map_or(Ok(()), |left| send(shared, finished, class, left))?;
+                pack
+            }
+        });
+    }
+    if !group.blobs.is_empty() {
+        let (compression, payload) = compress(shared, &mut compressor, &group.raw);
+        let pack = last.get_or_insert_with(|| {
+            let size = frame_size_for(payload.len(), group.blobs.len() * 36 + 24);
+            PackBuilder::new(size, Vec::new())
+        });
+        let payload = group_payload(&group.raw, &group.blobs, shared, compression, payload);
+        shared.add_group(pack, class, &payload);
+    }
+    last.map_or(Ok(()), |pack| send(shared, finished, class, pack))
 }
 
-fn seal_group(
+impl OpenGroup {
+    fn seal(
+        &mut self,
+        shared: &Shared,
+        finished: &Sender<FinishedPack>,
+        compressor: &mut GroupCompressor,
+        class: Class,
+    ) -> Result<(), RepoError> {
+        seal(shared, finished, compressor, class, &self.raw, &self.blobs)?;
+        self.raw.clear();
+        self.blobs.clear();
+        Ok(())
+    }
+}
+
+/// Compresses a group, seals it into an open pack, and sends the pack when it is full.
+fn seal(
     shared: &Shared,
+    finished: &Sender<FinishedPack>,
     compressor: &mut GroupCompressor,
     class: Class,
-    group: &mut OpenGroup,
-    pack: &mut PackBuilder,
-) {
-    let level = compressor.level();
-    let (compression, payload) = compress(shared, compressor, &group.raw);
-    let sealed = GroupPayload {
-        payload,
-        raw_bytes: group.raw.len() as u32,
-        compression,
-        level,
-        blobs: &group.blobs,
-    };
-    pack.add_group(
-        shared.secret(class),
-        &sealed,
-        shared.next_counter(),
-        &shared.repo.world().random(),
-    );
-    group.raw.clear();
-    group.blobs.clear();
+    raw: &[u8],
+    blobs: &[PackedBlob],
+) -> Result<(), RepoError> {
+    shared.check()?;
+    let (compression, payload) = compress(shared, compressor, raw);
+    let payload = group_payload(raw, blobs, shared, compression, payload);
+    let mut open = shared.open[slot(class)].lock();
+    let pack =
+        open.get_or_insert_with(|| PackBuilder::new(FrameSize::ORDINARY, shared.buffers.take()));
+    shared.add_group(pack, class, &payload);
+    let full = open.take_if(|pack| is_full_pack(&shared.settings, class, pack));
+    drop(open);
+    full.map_or(Ok(()), |pack| send(shared, finished, class, pack))
+}
+
+fn group_payload<'a>(
+    raw: &[u8],
+    blobs: &'a [PackedBlob],
+    shared: &Shared,
+    compression: Compression,
+    payload: &'a [u8],
+) -> GroupPayload<'a> {
+    let level = shared.settings.level.unwrap_or(1);
+    GroupPayload { payload, raw_bytes: raw.len() as u32, compression, level, blobs }
 }
 
 /// Compresses unless a look at one byte in sixteen says that it cannot pay.
@@ -534,6 +603,12 @@ fn is_full_pack(settings: &Settings, class: Class, pack: &PackBuilder) -> bool {
     pack.bytes() >= pack_bytes(settings, class) || pack.blob_count() >= PACK_BLOBS
 }
 
+/// Whether two packs together are one that readers like.
+fn fits(settings: &Settings, class: Class, one: &PackBuilder, other: &PackBuilder) -> bool {
+    one.bytes() + other.bytes() <= pack_bytes(settings, class) * 3 / 2
+        && one.blob_count() + other.blob_count() <= PACK_BLOBS * 3 / 2
+}
+
 const fn slot(class: Class) -> usize {
     class as usize - 1
 }
@@ -546,5 +621,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const SEGMENT_ENTRIES: usize = 1 << 18;
 /// Blobs at which a group is closed however short it is.
 const GROUP_BLOBS_MAX: usize = 1 << 14;
+/// Packs of data that are open at once. Sealing a group takes a third of the time that its chunks
+/// take in all, so this many keep three times as many threads busy.
+const OPEN_PACKS: usize = 3;
 /// Blobs at which a pack is closed however short it is.
 const PACK_BLOBS: usize = 1 << 16;

@@ -16,7 +16,7 @@ use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::recipe::{Part, PartJoiner, RecipeCodec};
 
-use super::engine::{Stop, Worker, lock};
+use super::engine::{Engine, Stop, Worker, lock};
 
 /// What reading a file gave.
 pub(super) enum FileRead {
@@ -86,9 +86,21 @@ pub(super) struct LargeFile {
 struct LargeState {
     /// Parts of batches that are stored, by number.
     parts: BTreeMap<u64, Vec<Part>>,
-    /// Buffers of batches that are stored.
-    buffers: Vec<Vec<u8>>,
     is_failed: bool,
+}
+
+/// Buffers of batches that are stored, for the next ones.
+#[derive(Debug, Default)]
+pub(super) struct SpareBuffers(Mutex<Vec<Vec<u8>>>);
+
+impl SpareBuffers {
+    fn take(&self) -> Vec<u8> {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        lock(&self.0).push(buffer);
+    }
 }
 
 /// Reads from a source, a stretch at a time.
@@ -111,6 +123,20 @@ impl From<Stop> for ReadStop {
 impl From<HostError> for ReadStop {
     fn from(error: HostError) -> Self {
         Self::Host(error)
+    }
+}
+
+impl Engine<'_> {
+    /// Where chunks end in `bytes`; what follows the last end is none yet, unless `is_end`.
+    fn cuts(&self, bytes: &[u8], is_end: bool) -> Vec<usize> {
+        let mut ends = Vec::with_capacity(bytes.len() / (self.chunker.max_bytes() / 4).max(1) + 1);
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(cut) = self.chunker.cut(&bytes[at..], is_end) else { break };
+            at += cut;
+            ends.push(at);
+        }
+        ends
     }
 }
 
@@ -184,15 +210,10 @@ impl Worker<'_> {
             return Ok(None);
         }
         self.engine.control.add_done(1, length as u64);
-        let mut rest = &window[..length];
+        let bytes = &window[..length];
+        let parts = self.sink.add_chunks(bytes, &self.engine.cuts(bytes, true))?;
         let mut recipe = Recipe::default();
-        while !rest.is_empty() {
-            let cut = self.engine.chunker.cut(rest, true).unwrap_or(rest.len());
-            let (chunk, after) = rest.split_at(cut);
-            let part = self.store_chunk(chunk)?;
-            recipe.push(self, part)?;
-            rest = after;
-        }
+        recipe.extend(self, parts)?;
         Ok(Some(recipe.finish(self)?))
     }
 
@@ -239,7 +260,7 @@ impl Worker<'_> {
             if engine.control.is_cancelled() {
                 return Err(Stop::Cancelled.into());
             }
-            let mut bytes = file.spare_buffer();
+            let mut bytes = engine.spare_buffers.take();
             bytes.resize(WINDOW_BYTES + chunk_max, 0);
             bytes[..carried.len()].copy_from_slice(&carried);
             let room = (bytes.len() - carried.len()) as u64;
@@ -251,13 +272,8 @@ impl Worker<'_> {
             engine.control.add_done(0, got as u64);
             is_end = got < wanted || offset == range.end;
             bytes.truncate(start + got);
-            let mut ends = Vec::with_capacity(bytes.len() / (chunk_max / 2).max(1) + 1);
-            let mut at = 0;
-            while at < bytes.len() {
-                let Some(cut) = engine.chunker.cut(&bytes[at..], is_end) else { break };
-                at += cut;
-                ends.push(at);
-            }
+            let ends = engine.cuts(&bytes, is_end);
+            let at = ends.last().copied().unwrap_or(0);
             carried.clear();
             carried.extend_from_slice(&bytes[at..]);
             if !ends.is_empty() {
@@ -286,33 +302,17 @@ impl Worker<'_> {
 
     /// Stores the chunks of a batch and tells its file.
     pub(super) fn store_batch(&mut self, mut batch: Batch) -> Result<(), Stop> {
-        let mut parts = Vec::with_capacity(batch.ends.len());
-        let mut start = 0;
-        for &end in &batch.ends {
-            parts.push(self.store_chunk(&batch.bytes[start..end])?);
-            start = end;
-        }
+        let parts = self.sink.add_chunks(&batch.bytes, &batch.ends)?;
         batch.is_stored = true;
-        batch.file.finish(batch.number, parts, std::mem::take(&mut batch.bytes));
+        self.engine.spare_buffers.give(std::mem::take(&mut batch.bytes));
+        batch.file.finish(batch.number, parts);
         Ok(())
-    }
-
-    fn store_chunk(&mut self, chunk: &[u8]) -> Result<Part, Stop> {
-        let id = self.sink.add(BlobKind::Chunk, chunk)?;
-        Ok(Part::Chunk { id, bytes: chunk.len() as u32 })
     }
 }
 
 impl LargeFile {
-    fn spare_buffer(&self) -> Vec<u8> {
-        lock(&self.state).buffers.pop().unwrap_or_default()
-    }
-
-    fn finish(&self, number: u64, parts: Vec<Part>, buffer: Vec<u8>) {
-        let mut state = lock(&self.state);
-        state.parts.insert(number, parts);
-        state.buffers.push(buffer);
-        drop(state);
+    fn finish(&self, number: u64, parts: Vec<Part>) {
+        lock(&self.state).parts.insert(number, parts);
         self.changed.notify_all();
     }
 

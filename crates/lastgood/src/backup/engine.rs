@@ -15,6 +15,7 @@ use lastgood_repo::format::limits::TREE_DEPTH_MAX;
 use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::PageWriter;
+use lastgood_repo::format::recipe::Part;
 use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::{
     BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, WriteSession,
@@ -23,7 +24,7 @@ use lastgood_repo::{
 use super::BackupOptions;
 use super::baseline::BaselineRef;
 use super::building::{Building, Slice};
-use super::content::{Batch, Window};
+use super::content::{Batch, SpareBuffers, Window};
 use super::directory::{DirectoryScan, estimate};
 use super::links::LinkTable;
 use super::sources::Sources;
@@ -54,6 +55,7 @@ pub(super) struct Engine<'a> {
     owners: Mutex<(BTreeSet<u32>, BTreeSet<u32>)>,
     /// Blobs a dry run would have stored.
     imagined: Mutex<HashSet<BlobId>>,
+    pub(super) spare_buffers: SpareBuffers,
     queue: Mutex<Queue>,
     changed: Condvar,
     /// Tree and hints of `/`, once they are stored.
@@ -261,6 +263,24 @@ impl Sink<'_> {
     }
 }
 
+impl Sink<'_> {
+    /// Stores chunks that lie one after the other, each up to one of `ends`.
+    pub(super) fn add_chunks(&mut self, bytes: &[u8], ends: &[usize]) -> Result<Vec<Part>, Stop> {
+        let mut ids = Vec::with_capacity(ends.len());
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        match self {
+            Self::Store(writer) => writer.add_chunks(bytes, ends, &mut ids)?,
+            Self::Imagine(_) => {
+                for (start, &end) in starts.clone().zip(ends) {
+                    ids.push(self.add(BlobKind::Chunk, &bytes[start..end])?);
+                }
+            }
+        }
+        let lengths = starts.zip(ends).map(|(start, end)| (end - start) as u32);
+        Ok(ids.into_iter().zip(lengths).map(|(id, bytes)| Part::Chunk { id, bytes }).collect())
+    }
+}
+
 /// Why a worker stops before its work is done.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -319,7 +339,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Self, Error> {
         let params = super::chunker(repo, options)?;
         let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
             threads => threads,
         };
         let baseline_root = baseline.map(|record| BaselineRef {
@@ -350,6 +370,7 @@ impl<'a> Engine<'a> {
             problems: Mutex::default(),
             owners: Mutex::default(),
             imagined: Mutex::default(),
+            spare_buffers: SpareBuffers::default(),
             queue: Mutex::default(),
             changed: Condvar::new(),
             root: Mutex::default(),
@@ -658,3 +679,5 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Entries of one directory that may wait for the tree of a subdirectory before them, beyond a
 /// slice: about 16 MiB.
 const OPEN_ENTRIES_MAX: usize = 1 << 16;
+/// Threads unless more are asked for. Each takes about 9 MiB, beside 100 MiB for packs.
+const THREADS_MAX: usize = 8;

@@ -102,7 +102,7 @@ fn apply(source: &Path, edit: &Edit) {
         }
         Edit::Link { from, to } => {
             let (from, to) = (path(source, from), path(source, to));
-            if is_file(&from) && !to.starts_with(&from) && from != to {
+            if is_file(&from) && !to.starts_with(&from) && !from.starts_with(&to) {
                 clear(source, &to);
                 fs::hard_link(&from, &to).unwrap();
             }
