@@ -19,7 +19,7 @@ use rustix::io::Errno;
 /// - **Ranges past the end** are refused with [`ErrorKind::OutOfRange`], never shortened. So is a
 ///   range that ends before it starts.
 /// - **No retries.** A call is tried once; whether to try again is for the caller, by
-///   [`BackendError::is_transient`].
+///   [`BackendError::is_transient`], or for the layer that does so, [`crate::layer::retry::Retry`].
 ///
 /// Callers never store both `a` and `a/b`: a directory cannot hold them, so it is refused with
 /// [`ErrorKind::Failed`] where it is noticed.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod layer;
 #[cfg(target_os = "linux")]
 pub mod local;
 pub mod memory;

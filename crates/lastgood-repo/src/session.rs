@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
-use lastgood_backend::{BackendError, PutOutcome};
+use lastgood_backend::PutOutcome;
 use lastgood_format::chunker::RecordedChunker;
 use lastgood_format::entry::Timestamp;
 use lastgood_format::gc::{PackLocation, RoundList};
@@ -34,12 +34,12 @@ use crate::snapshots::SnapshotRecord;
 #[derive(Debug)]
 pub struct WriteSession {
     shared: Arc<Shared>,
-    session: Session,
+    /// Fenced when it is dropped, which is after what was left has been stored.
+    announced: Announced,
     signer: Signer,
     finished: Sender<FinishedPack>,
     uploaders: Vec<JoinHandle<()>>,
     recovered_packs: usize,
-    is_ended: bool,
 }
 
 /// What a finished run says of itself.
@@ -91,28 +91,30 @@ impl WriteSession {
     /// used.
     ///
     /// # Errors
-    /// Whatever the backend says; nothing but the announcement was written then.
+    /// Whatever the backend says; nothing but the announcement was written then, and the session
+    /// is fenced, so that nobody waits for it.
     pub fn begin(
         repo: &Arc<Repository>,
         settings: Settings,
         writer_name: &[u8; 16],
     ) -> Result<Self, RepoError> {
         let signer = repo.keys().writer(writer_name);
-        let (session, condemned) = announce(repo, &signer)?;
+        let (announced, condemned) = announce(repo, &signer)?;
+        let session = announced.session.id;
         let index = repo.index()?;
         let existing = repo.all_packs()?;
         let usable: HashSet<(PackId, u64)> = existing
             .iter()
-            .filter(|(session, pack, _)| {
-                !condemned.contains(&PackLocation { session: *session, pack: *pack })
+            .filter(|(place, pack, _)| {
+                !condemned.contains(&PackLocation { session: *place, pack: *pack })
             })
             .map(|(_, pack, bytes)| (*pack, *bytes))
             .collect();
         let secrets = Class::ALL.map(|class| {
-            ClassSecret::create(repo.keys(), class, session.id, Secret::new(repo.world().random()))
+            ClassSecret::create(repo.keys(), class, session, Secret::new(repo.world().random()))
         });
         let shared = Arc::new(Shared::new(repo.clone(), index, settings, secrets, usable));
-        let recovered_packs = recover(&shared, &existing, session.id)?;
+        let recovered_packs = recover(&shared, &existing, session)?;
         let (finished, queue) = bounded::<FinishedPack>(1);
         let uploaders = (0..settings.uploads.max(1))
             .map(|_| {
@@ -128,13 +130,13 @@ impl WriteSession {
                 })
             })
             .collect();
-        Ok(Self { shared, session, signer, finished, uploaders, recovered_packs, is_ended: false })
+        Ok(Self { shared, announced, signer, finished, uploaders, recovered_packs })
     }
 
     /// The session's id.
     #[must_use]
     pub const fn id(&self) -> SessionId {
-        self.session.id
+        self.announced.session.id
     }
 
     /// Who writes.
@@ -197,7 +199,7 @@ impl WriteSession {
             },
         };
         let snapshot = Snapshot {
-            session: self.session.id,
+            session: self.id(),
             started: finish.started,
             finished: finish.finished,
             tree: finish.tree,
@@ -232,25 +234,17 @@ impl WriteSession {
         );
         let id = SnapshotId::new(*blake3::hash(&bytes).as_bytes());
         repo.put(&name::snapshot(id), &[&bytes])?;
-        let outcome = Outcome::Commit(id).encode(repo.keys(), &self.signer, self.session.id);
-        let put = || repo.put(&name::outcome(self.session.id), &[&outcome]);
-        // An answer that was lost leaves open whether the session is committed; another try tells.
-        let is_lost = |put: &Result<_, BackendError>| put.as_ref().is_err_and(|e| e.is_transient());
-        let mut answer = put();
-        for _ in 1..COMMIT_TRIES {
-            if is_lost(&answer) {
-                answer = put();
-            }
-        }
-        match answer? {
+        let session = self.announced.session.id;
+        let outcome = Outcome::Commit(id).encode(repo.keys(), &self.signer, session);
+        match repo.put(&name::outcome(session), &[&outcome])? {
             PutOutcome::Created => {}
             // Ours, when the answer to a first try was lost; else gc was first.
-            PutOutcome::Exists => match repo.outcome(self.session.id)? {
+            PutOutcome::Exists => match repo.outcome(session)? {
                 Some(Outcome::Commit(found)) if found == id => {}
-                _ => return Err(RepoError::Fenced { session: self.session.id }),
+                _ => return Err(RepoError::Fenced { session }),
             },
         }
-        self.is_ended = true;
+        self.announced.is_ended = true;
         Ok(SnapshotRecord { id, snapshot })
     }
 
@@ -321,7 +315,7 @@ impl WriteSession {
 
 impl Drop for WriteSession {
     fn drop(&mut self) {
-        if !self.is_ended {
+        if !self.announced.is_ended {
             // What the workers handed over is put, so that the next run finds it. Where this
             // fails, it is read again.
             for class in [Class::Data, Class::Meta] {
@@ -330,22 +324,37 @@ impl Drop for WriteSession {
         }
         // Uploaders end when the queue does.
         drop(self.drain());
-        if !self.is_ended {
+        if !self.announced.is_ended {
             drop(self.shared.flush_segment());
-            // Nobody need wait for this session. Where this fails, gc fences it later.
-            let repo = &self.shared.repo;
-            let fence =
-                Outcome::Fenced.encode(repo.keys(), &repo.keys().maintenance(), self.session.id);
-            drop(repo.put(&name::outcome(self.session.id), &[&fence]));
+        }
+    }
+}
+
+/// A session that others may know of. When it goes without a commit, it is fenced: nobody need
+/// wait for it.
+#[derive(Debug)]
+struct Announced {
+    repo: Arc<Repository>,
+    session: Session,
+    is_ended: bool,
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            // Where this fails, gc fences it later.
+            let keys = self.repo.keys();
+            let fence = Outcome::Fenced.encode(keys, &keys.maintenance(), self.session.id);
+            drop(self.repo.put(&name::outcome(self.session.id), &[&fence]));
         }
     }
 }
 
 /// Steps 1 to 4 of the protocol: read the round, announce, read the round again, load the lists.
 fn announce(
-    repo: &Repository,
+    repo: &Arc<Repository>,
     signer: &Signer,
-) -> Result<(Session, HashSet<PackLocation>), RepoError> {
+) -> Result<(Announced, HashSet<PackLocation>), RepoError> {
     loop {
         let round = newest_round(repo)?;
         let session = Session {
@@ -355,11 +364,16 @@ fn announce(
             writer: signer.writer_id(),
         };
         let bytes = session.encode(repo.keys(), signer);
-        if repo.put(&name::session(session.id), &[&bytes])? == PutOutcome::Exists {
+        let object = name::session(session.id);
+        // From here on it may be there, even when the answer is an error.
+        let mut announced = Announced { repo: repo.clone(), session, is_ended: false };
+        if repo.put(&object, &[&bytes])? == PutOutcome::Exists {
+            // Somebody else's, by a chance that does not happen; it is not ours to end.
+            announced.is_ended = true;
             continue;
         }
         if newest_round(repo)? == round {
-            return Ok((session, condemned(repo, round)?));
+            return Ok((announced, condemned(repo, round)?));
         }
     }
 }
@@ -428,8 +442,6 @@ fn recover(
     Ok(recovered)
 }
 
-/// How often the outcome is put while no answer comes.
-const COMMIT_TRIES: usize = 3;
 /// Packs that may hold one pack set before it is written anew in one.
 const REF_PACKS_MAX: usize = 32;
 /// Entries of one segment made of recovered packs.

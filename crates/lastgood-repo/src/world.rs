@@ -1,8 +1,9 @@
-//! What a repository needs of the world besides a backend: a clock and randomness. Both come in, so
-//! that every run can be simulated.
+//! What a repository needs of the world besides a backend: a clock, randomness, and a way to wait.
+//! All come in, so that every run can be simulated.
 
 use std::sync::Arc;
 
+use lastgood_backend::layer::retry::Pause;
 use lastgood_format::entry::Timestamp;
 
 /// Tells the time.
@@ -17,13 +18,15 @@ pub trait Random: Send + Sync {
     fn fill(&self, out: &mut [u8]);
 }
 
-/// Both together.
+/// All together.
 #[derive(Clone)]
 pub struct World {
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The source of randomness.
     pub random: Arc<dyn Random>,
+    /// What waits before something is tried again.
+    pub pause: Arc<dyn Pause>,
 }
 
 impl World {

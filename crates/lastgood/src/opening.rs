@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lastgood_backend::layer::retry::{Retry, RetryPolicy};
 use lastgood_backend::local::LocalBackend;
 use lastgood_backend::{Backend, BackendError, ErrorKind as BackendErrorKind};
 use lastgood_repo::format::chunker::ChunkerParams;
@@ -15,7 +16,7 @@ use lastgood_repo::{IndexOptions, InitOptions, OpenOptions, RepoError, Repositor
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind};
-use crate::system::Home;
+use crate::system::{self, Home};
 
 /// A repository that was just made.
 #[derive(Debug)]
@@ -51,14 +52,14 @@ pub fn create(
     chunker: Option<ChunkerParams>,
 ) -> Result<Created, Error> {
     refuse_foreign_content(path)?;
-    let backend = LocalBackend::create(path).map_err(RepoError::from)?;
+    let backend = retrying(LocalBackend::create(path).map_err(RepoError::from)?, &world);
     let init = InitOptions {
         credential,
         label: label.to_owned(),
         work: WorkFactors::DEFAULT,
         chunker: chunker.unwrap_or(DEFAULT_CHUNKER),
     };
-    let repo = Repository::create(Arc::new(backend), world, &init, OpenOptions::default())?;
+    let repo = Repository::create(backend, world, &init, OpenOptions::default())?;
     let recovery_code = recovery_code(repo.keys().root());
     let credential = Credential::Root(repo.keys().root().clone());
     let world = repo.world().clone();
@@ -75,7 +76,7 @@ pub fn open(
     world: World,
     credential: &Credential,
 ) -> Result<Arc<Repository>, Error> {
-    let backend = backend(path)?;
+    let backend = backend(path, &world)?;
     let repository = Repository::id_of(backend.as_ref())?;
     let options = OpenOptions {
         index: IndexOptions { cache: Some(home.cache.join(repository.to_string())) },
@@ -88,7 +89,7 @@ pub fn open(
 /// # Errors
 /// [`ErrorKind::NoRepository`], and whatever the directory says.
 pub fn slot_kinds(path: &Path) -> Result<Vec<SlotKind>, Error> {
-    Ok(Repository::slot_kinds(backend(path)?.as_ref())?)
+    Ok(Repository::slot_kinds(backend(path, &system::world())?.as_ref())?)
 }
 
 /// Opens the default repository; makes it at its first use, with a key file beside it.
@@ -97,7 +98,7 @@ pub fn slot_kinds(path: &Path) -> Result<Vec<SlotKind>, Error> {
 /// [`ErrorKind::NotFound`] when the repository is there and its key file is not.
 pub fn open_default(home: &Home, world: World, label: &str) -> Result<Opened, Error> {
     let (path, key_file) = (home.default_repository(), home.default_key_file());
-    let exists = match backend(&path) {
+    let exists = match backend(&path, &world) {
         Ok(backend) => Repository::exists(backend.as_ref())?,
         Err(error) if error.kind() == ErrorKind::NoRepository => false,
         Err(error) => return Err(error),
@@ -183,14 +184,21 @@ pub fn write_key_file(path: &Path, world: &World) -> Result<Credential, Error> {
     Ok(Credential::KeyFile(Secret::new(*secret)))
 }
 
-fn backend(path: &Path) -> Result<Arc<dyn Backend>, Error> {
+fn backend(path: &Path, world: &World) -> Result<Arc<dyn Backend>, Error> {
     match LocalBackend::open(path) {
-        Ok(backend) => Ok(Arc::new(backend)),
+        Ok(backend) => Ok(retrying(backend, world)),
         Err(BackendError { kind: BackendErrorKind::NotFound, location, .. }) => {
             Err(RepoError::NoRepository { location }.into())
         }
         Err(error) => Err(RepoError::from(error).into()),
     }
+}
+
+/// Every call of a repository is tried again while it fails for the moment.
+fn retrying(backend: LocalBackend, world: &World) -> Arc<dyn Backend> {
+    let seed = u64::from_le_bytes(world.random());
+    let pause = world.pause.clone();
+    Arc::new(Retry::new(Arc::new(backend), pause, RetryPolicy::default(), seed))
 }
 
 /// A directory that holds other things is not ours to fill.

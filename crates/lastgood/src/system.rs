@@ -1,15 +1,21 @@
-//! The real world: the system's clock and randomness, and where a user keeps things.
+//! The real world: the system's clock, randomness and sleep, and where a user keeps things.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use lastgood_backend::layer::retry::Pause;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::{Clock, Random, World};
 
-/// The host's clock and the system's randomness.
+/// The host's clock, the system's randomness, and real sleep.
 #[must_use]
 pub fn world() -> World {
-    World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
+    World {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        pause: Arc::new(SystemPause),
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +53,16 @@ impl Random for SystemRandom {
                 .expect("the system's random generator works");
             left = &mut left[filled..];
         }
+    }
+}
+
+#[derive(Debug)]
+struct SystemPause;
+
+impl Pause for SystemPause {
+    #[expect(clippy::disallowed_methods, reason = "the one real sleep")]
+    fn pause(&self, duration: Duration) {
+        std::thread::sleep(duration);
     }
 }
 

@@ -1,10 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use lastgood_backend::layer::retry::{Pause, Retry, RetryPolicy};
 use lastgood_backend::local::LocalBackend;
 use lastgood_backend::memory::MemoryBackend;
 use lastgood_backend::{Backend, ErrorKind, ObjectName};
-use lastgood_testkit::backend_contract::check;
-use lastgood_testkit::faulty::Faulty;
+use lastgood_testkit::backend_contract::{check, check_retrying};
+use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
 use lastgood_testkit::recording::Recording;
 
 #[test]
@@ -28,6 +30,25 @@ fn layers_keep_the_contract() {
         let faulty: Arc<dyn Backend> = Arc::new(Faulty::new(Arc::new(MemoryBackend::new())));
         Box::new(Recording::new(faulty))
     });
+}
+
+#[test]
+fn calls_that_are_tried_again_keep_the_contract() {
+    check_retrying(|| {
+        let faulty = Faulty::new(Arc::new(MemoryBackend::new()));
+        for (seed, moment) in [(1, Moment::Before), (2, Moment::After)] {
+            let calls = Calls::Share { seed, per_mille: 50 };
+            faulty.fail(Failure { calls, moment, kind: ErrorKind::Transient });
+        }
+        let policy = RetryPolicy { tries_max: 30, ..RetryPolicy::default() };
+        Box::new(Retry::new(Arc::new(faulty), Arc::new(NoPause), policy, 1))
+    });
+}
+
+struct NoPause;
+
+impl Pause for NoPause {
+    fn pause(&self, _: Duration) {}
 }
 
 /// Memory refuses what a directory would, so that tests in memory notice it.

@@ -7,3 +7,4 @@ mod layers;
 mod local;
 mod machine;
 mod power_cut;
+mod retry;

@@ -1,0 +1,3 @@
+//! Backends around other backends.
+
+pub mod retry;
