@@ -27,6 +27,9 @@ pub enum KeyError {
     /// The key slot asks for too little or too much work.
     #[error("the key slot's work factors are out of bounds ({0})")]
     WorkFactors(&'static str),
+    /// The key slot asks for more memory than there is.
+    #[error("opening the key slot takes {0} MiB of memory, which cannot be had")]
+    NoMemory(u32),
     /// The bytes are malformed.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -37,6 +40,13 @@ pub enum KeyError {
 pub struct Secret([u8; 32]);
 
 impl Secret {
+    /// A secret that `fill` makes in its place.
+    pub fn made_by(fill: impl FnOnce(&mut [u8; 32])) -> Self {
+        let mut secret = Self([0; 32]);
+        fill(&mut secret.0);
+        secret
+    }
+
     /// Takes 32 secret bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
@@ -51,13 +61,13 @@ impl Secret {
 
     /// Derives the key for one purpose. `context` is a fixed string, `material` may vary.
     pub(crate) fn derive(&self, context: &str, material: &[&[u8]]) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(context);
+        let mut hasher = Zeroizing::new(blake3::Hasher::new_derive_key(context));
         hasher.update(&self.0);
         for part in material {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        Self(*hasher.finalize().as_bytes())
+        Self(*Zeroizing::new(hasher.finalize()).as_bytes())
     }
 
     /// A 32-byte value that shows which secret was used without showing the secret.
@@ -326,7 +336,9 @@ impl RepositoryKeys {
         let mut salt = [0; 16];
         let hedge = key.derive("lastgood 2026-11 v1 wrap salt", &[session.as_bytes(), &secret.0]);
         salt.copy_from_slice(&hedge.0[..16]);
-        let mut sealed = secret.0.to_vec();
+        // With room for the tag: a buffer that grows leaves a copy of what it held.
+        let mut sealed = Vec::with_capacity(48);
+        sealed.extend_from_slice(&secret.0);
         seal_once(
             &key.derive("lastgood 2026-11 v1 wrap key", &[session.as_bytes(), &salt]),
             &self.wrap_aad(class, session),

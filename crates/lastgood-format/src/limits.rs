@@ -16,6 +16,8 @@ pub const WRAPPED_BYTES_MAX: usize = 2048;
 pub const SMALL_OBJECT_BYTES_MAX: u64 = 64 << 10;
 /// Longest stored form of a snapshot object, in bytes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 16 << 20;
+/// Most heads of other writers in one snapshot.
+pub const SNAPSHOT_HEADS_MAX: usize = 1024;
 /// Longest stored form of an index segment, in bytes.
 pub const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// Longest stored form of a gc list (condemn, verdict, relocation), in bytes.

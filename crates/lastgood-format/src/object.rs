@@ -263,6 +263,11 @@ pub fn open(
     Ok(body)
 }
 
+/// The session that a sealed envelope names.
+pub(crate) fn session_of(bytes: &[u8]) -> Option<SessionId> {
+    bytes.get(26..).and_then(|rest| rest.first_chunk()).map(|id| SessionId::new(*id))
+}
+
 /// Appends a wrapped secret with its two-byte length in front.
 pub(crate) fn write_wrapped(wrapped: &[u8], out: &mut Vec<u8>) {
     assert!(wrapped.len() <= WRAPPED_BYTES_MAX, "a wrapped secret exceeds its limit");

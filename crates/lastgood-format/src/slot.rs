@@ -1,7 +1,7 @@
 //! Key slots: the root secret, sealed under a passphrase or a key file; and the recovery code.
 //! Spec: `docs/format/keys.md`, sections 2 and 3.
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::Zeroizing;
 
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
@@ -114,7 +114,9 @@ impl KeySlot {
             *root.derive("lastgood 2026-11 v1 slot salt", &[&slot.aad(repository)]).expose();
         let key = slot.key(repository, credential)?;
         slot.commitment = key.commitment();
-        let mut sealed = root.expose().to_vec();
+        // With room for the tag: a buffer that grows leaves a copy of what it held.
+        let mut sealed = Vec::with_capacity(48);
+        sealed.extend_from_slice(root.expose());
         seal_once(&key, &slot.aad(repository), &mut sealed);
         slot.sealed.copy_from_slice(&sealed);
         let signer = RepositoryKeys::new(root.clone(), repository);
@@ -159,11 +161,17 @@ impl KeySlot {
                 let work = work.check()?;
                 let params = Params::new(work.memory_kib, work.passes, work.lanes, Some(32))
                     .map_err(|_| KeyError::WorkFactors("not valid for Argon2id"))?;
-                let mut key = [0; 32];
+                let mut memory = argon2_memory(&params)?;
+                let mut key = Zeroizing::new([0; 32]);
                 Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-                    .hash_password_into(passphrase, &self.salt, &mut key)
+                    .hash_password_into_with_memory(
+                        passphrase,
+                        &self.salt,
+                        &mut key[..],
+                        &mut memory[..],
+                    )
                     .map_err(|_| KeyError::WrongKey)?;
-                Secret::new(key)
+                Secret::new(*key)
             }
             (SlotKind::KeyFile, Credential::KeyFile(secret)) => secret.clone(),
             _ => return Err(KeyError::WrongKey),
@@ -269,6 +277,17 @@ impl KeySlot {
     }
 }
 
+/// The memory that Argon2id works in, which is wiped afterwards.
+fn argon2_memory(params: &Params) -> Result<Zeroizing<Vec<Block>>, KeyError> {
+    let mut blocks = Vec::new();
+    // A slot may ask for more than this host has: that is its answer and no reason to abort.
+    blocks
+        .try_reserve_exact(params.block_count())
+        .map_err(|_| KeyError::NoMemory(params.m_cost() >> 10))?;
+    blocks.resize(params.block_count(), Block::new());
+    Ok(Zeroizing::new(blocks))
+}
+
 /// The root secret as people write it down: 14 groups of 4 Crockford base-32 digits, of which the
 /// last 24 bits are a checksum, so a slip of the pen is noticed.
 #[must_use]
@@ -300,6 +319,10 @@ pub fn parse_recovery_code(text: &str) -> Result<Secret, KeyError> {
             other => other,
         };
         let value = ALPHABET.iter().position(|&a| char::from(a) == digit);
+        // One digit too many would move the others and leave a copy behind.
+        if digits.len() == 56 {
+            return Err(KeyError::WrongKey);
+        }
         digits.push(value.ok_or(KeyError::WrongKey)?);
     }
     if digits.len() != 56 {

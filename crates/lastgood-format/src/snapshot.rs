@@ -5,7 +5,8 @@ use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::entry::Timestamp;
 use crate::id::{BlobId, SessionId, SnapshotId, WriterId};
 use crate::key::{Certificate, ClassSecret, KeyError, RepositoryKeys, Role, Signer};
-use crate::object::{ObjectKind, SealedUnder, open, seal};
+use crate::limits::SNAPSHOT_HEADS_MAX;
+use crate::object::{ObjectKind, SealedUnder, open, seal, session_of};
 use crate::packset::PackRef;
 
 /// Everything a snapshot says. Its id is BLAKE3 of its stored bytes.
@@ -157,25 +158,31 @@ impl SnapshotFlags {
 impl Snapshot {
     /// The stored form: signed by the writer, sealed under the session's metadata secret.
     ///
+    /// # Errors
+    /// [`TooLong`]: every reader would refuse it, so it must not be committed.
+    ///
     /// # Panics
-    /// When the record exceeds 16 MiB: every reader would refuse it, so it must not be committed.
-    #[must_use]
+    /// When there are more than [`SNAPSHOT_HEADS_MAX`] heads.
     pub fn encode(
         &self,
         keys: &RepositoryKeys,
         signer: &Signer,
         secret: &ClassSecret,
         random: &[u8; 32],
-    ) -> Vec<u8> {
+    ) -> Result<Vec<u8>, TooLong> {
         let record = self.encode_record();
-        // Refused by every reader, so never committed.
-        assert!(record.len() < BODY_BYTES_MAX - 1024, "a snapshot exceeds its limit");
+        assert!(self.chain.heads.len() <= SNAPSHOT_HEADS_MAX, "a snapshot names too many heads");
+        // With room for certificate, signature and envelope.
+        if record.len() > BODY_BYTES_MAX - 4096 {
+            return Err(TooLong { bytes: record.len() });
+        }
         let mut body = Vec::with_capacity(record.len().saturating_add(256));
         body.bytes(&record);
         signer.certificate().encode(&mut body);
         let signature = signer.sign(CONTEXT, &[keys.repository().as_bytes(), &body]);
         body.extend_from_slice(&signature);
-        seal(ObjectKind::Snapshot, keys.repository(), SealedUnder::Session(secret), random, &body)
+        let under = SealedUnder::Session(secret);
+        Ok(seal(ObjectKind::Snapshot, keys.repository(), under, random, &body))
     }
 
     /// Opens, verifies and parses a stored snapshot.
@@ -196,6 +203,10 @@ impl Snapshot {
         let snapshot = Self::decode_record(record)?;
         if snapshot.chain.writer != certificate.public.writer_id() {
             return Err(KeyError::Signature);
+        }
+        // spec: snapshot §1. One session's snapshot must not pass for another's.
+        if session_of(bytes) != Some(snapshot.session) {
+            return Err(KeyError::Forged);
         }
         Ok(snapshot)
     }
@@ -298,13 +309,7 @@ impl Snapshot {
                     Ok(SnapshotId::new(reader.array()?))
                 })?,
                 generation: record.integer(22)?,
-                heads: decode_list(record.reader(23)?, 49, |reader| {
-                    Ok(Head {
-                        writer: WriterId::new(reader.array()?),
-                        sequence: reader.varint()?,
-                        snapshot: SnapshotId::new(reader.array()?),
-                    })
-                })?,
+                heads: decode_heads(record.reader(23)?)?,
             },
             totals: decode_totals(record.reader(24)?)?,
             flags: SnapshotFlags(record.integer(25)?),
@@ -312,6 +317,14 @@ impl Snapshot {
             original: record.optional_array(27)?.map(SnapshotId::new),
         })
     }
+}
+
+/// A snapshot says more than one may: too many or too long sources, tags, names or packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the snapshot's record has {bytes} bytes, and 16 MiB is the most that a reader takes")]
+pub struct TooLong {
+    /// Bytes of the record.
+    pub bytes: usize,
 }
 
 fn encode_time(time: Timestamp) -> [u8; 12] {
@@ -347,6 +360,20 @@ fn decode_list<T>(
     let items = (0..count).map(|_| decode(&mut reader)).collect::<Result<_, _>>()?;
     reader.finish()?;
     Ok(items)
+}
+
+fn decode_heads(reader: Reader<'_>) -> Result<Vec<Head>, DecodeError> {
+    let heads = decode_list(reader, 49, |reader| {
+        Ok(Head {
+            writer: WriterId::new(reader.array()?),
+            sequence: reader.varint()?,
+            snapshot: SnapshotId::new(reader.array()?),
+        })
+    })?;
+    if heads.len() > SNAPSHOT_HEADS_MAX {
+        return Err(DecodeError::invalid("snapshot", "it names too many heads"));
+    }
+    Ok(heads)
 }
 
 fn encode_owners(names: &[(u32, String)]) -> Vec<u8> {

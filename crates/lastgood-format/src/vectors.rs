@@ -13,7 +13,7 @@ use crate::group::{Compression, FrameSize, GroupSalt, open_frames, seal_frames};
 use crate::hints::{HintItem, HintsCodec};
 use crate::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
 use crate::index::{IndexEntry, IndexSegment};
-use crate::key::{Class, ClassSecret, RepositoryKeys, Role, Secret};
+use crate::key::{Class, ClassSecret, RepositoryKeys, Role, Secret, Signer};
 use crate::links::{Link, LinksCodec};
 use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
 use crate::pack::{BlobKind, GroupPayload, PackBuilder, PackedBlob, open_end, verify_bytes};
@@ -784,7 +784,10 @@ fn vectors_of_snapshot() {
     let (keys, meta) = (keys(), secret(Class::Meta));
     let writer = keys.writer(&WRITER);
     let snapshot = snapshot(&keys);
-    let bytes = snapshot.encode(&keys, &writer, &meta, &[0x66; 32]);
+    let encode = |snapshot: &Snapshot, signer: &Signer, secret: &ClassSecret| {
+        snapshot.encode(&keys, signer, secret, &[0x66; 32]).unwrap()
+    };
+    let bytes = encode(&snapshot, &writer, &meta);
     chapter
         .stored("snapshot", "snapshot", &bytes)
         .hex("root", keys.root().expose())
@@ -799,14 +802,12 @@ fn vectors_of_snapshot() {
     let decode = |bytes: &[u8]| Snapshot::decode(&keys, bytes);
     for (name, wrong) in [
         ("snapshot-changed", flip(&bytes, -20)),
-        ("snapshot-by-maintenance", snapshot.encode(&keys, &maintenance, &meta, &[0x66; 32])),
+        ("snapshot-by-maintenance", encode(&snapshot, &maintenance, &meta)),
+        ("snapshot-by-another-writer", encode(&snapshot, &keys.writer(b"another writer!!"), &meta)),
+        ("snapshot-other-class", encode(&snapshot, &writer, &secret(Class::Data))),
         (
-            "snapshot-by-another-writer",
-            snapshot.encode(&keys, &keys.writer(b"another writer!!"), &meta, &[0x66; 32]),
-        ),
-        (
-            "snapshot-other-class",
-            snapshot.encode(&keys, &writer, &secret(Class::Data), &[0x66; 32]),
+            "snapshot-other-session",
+            encode(&Snapshot { session: OTHER_SESSION, ..snapshot.clone() }, &writer, &meta),
         ),
     ] {
         chapter.refused(name, "snapshot", &wrong, decode);

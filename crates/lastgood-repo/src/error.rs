@@ -6,6 +6,7 @@ use lastgood_format::encoding::DecodeError;
 use lastgood_format::id::{BlobId, SessionId};
 use lastgood_format::key::KeyError;
 use lastgood_format::pack::PackError;
+use lastgood_format::snapshot::TooLong;
 
 /// An error of a repository, naming the object and where it is.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,12 @@ pub enum RepoError {
     /// A key slot cannot be made or removed.
     #[error("{0}")]
     KeySlot(&'static str),
+    /// A key slot may be the right one and cannot be tried.
+    #[error("a key slot cannot be tried")]
+    Unlock(#[source] KeyError),
+    /// The snapshot would be longer than a reader takes.
+    #[error("the snapshot cannot be committed")]
+    SnapshotTooLong(#[from] TooLong),
     /// The local copy of the index cannot be kept.
     #[error("cannot {action} {path}")]
     Cache {
@@ -156,7 +163,9 @@ impl RepoError {
                 ErrorKind::NotFound | ErrorKind::OutOfRange => RepoErrorKind::Failed,
                 kind => kind.into(),
             },
-            Self::KeySlot(_) | Self::Stopped => RepoErrorKind::Failed,
+            Self::KeySlot(_) | Self::Unlock(_) | Self::SnapshotTooLong(_) | Self::Stopped => {
+                RepoErrorKind::Failed
+            }
         }
     }
 }

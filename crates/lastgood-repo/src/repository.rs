@@ -82,7 +82,7 @@ impl Repository {
             Err(error) => return Err(error.into()),
         }
         let repository = RepositoryId::new(world.random());
-        let keys = RepositoryKeys::new(Secret::new(world.random()), repository);
+        let keys = RepositoryKeys::new(world.secret(), repository);
         let created = world.clock.now().seconds;
         let config = Config {
             repository,
@@ -393,6 +393,7 @@ fn unlock(
         match slot.open(config.repository, credential) {
             Ok(root) => return Ok(root),
             Err(KeyError::WrongKey) => {}
+            Err(error @ KeyError::NoMemory(_)) => return Err(RepoError::Unlock(error)),
             Err(error) => {
                 return Err(RepoError::Damaged {
                     object: name::key(id),

@@ -15,7 +15,7 @@ use lastgood_format::entry::Timestamp;
 use lastgood_format::gc::{PackLocation, RoundList};
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::index::IndexSegment;
-use lastgood_format::key::{Class, ClassSecret, Secret, Signer};
+use lastgood_format::key::{Class, ClassSecret, Signer};
 use lastgood_format::limits::GC_LIST_BYTES_MAX;
 use lastgood_format::object::{ObjectKind, name};
 use lastgood_format::pack::{BlobKind, FinishedPack};
@@ -110,9 +110,8 @@ impl WriteSession {
             })
             .map(|(_, pack, bytes)| (*pack, *bytes))
             .collect();
-        let secrets = Class::ALL.map(|class| {
-            ClassSecret::create(repo.keys(), class, session, Secret::new(repo.world().random()))
-        });
+        let secrets = Class::ALL
+            .map(|class| ClassSecret::create(repo.keys(), class, session, repo.world().secret()));
         let shared = Arc::new(Shared::new(repo.clone(), index, settings, secrets, usable));
         let recovered_packs = recover(&shared, &existing, session)?;
         let (finished, queue) = bounded::<FinishedPack>(1);
@@ -231,7 +230,7 @@ impl WriteSession {
             &self.signer,
             self.shared.secret(Class::Meta),
             &repo.world().random(),
-        );
+        )?;
         let id = SnapshotId::new(*blake3::hash(&bytes).as_bytes());
         repo.put(&name::snapshot(id), &[&bytes])?;
         let session = self.announced.session.id;

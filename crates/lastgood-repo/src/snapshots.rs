@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use lastgood_format::gc::Retired;
 use lastgood_format::id::{PackId, SessionId, SnapshotId, WriterId};
-use lastgood_format::limits::{SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use lastgood_format::limits::{SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_HEADS_MAX};
 use lastgood_format::object::name;
 use lastgood_format::session::Outcome;
 use lastgood_format::snapshot::{Chain, Head, Snapshot};
@@ -164,6 +164,13 @@ impl Snapshots {
             }
         }
         let own = heads.remove(&writer);
+        let mut newest: Vec<(WriterId, &SnapshotRecord)> = heads.into_iter().collect();
+        newest.sort_by_key(|(_, record)| {
+            let snapshot = &record.snapshot;
+            std::cmp::Reverse((snapshot.chain.generation, snapshot.started, record.id))
+        });
+        newest.truncate(SNAPSHOT_HEADS_MAX);
+        newest.sort_by_key(|(writer, _)| *writer);
         let generation = self
             .live
             .iter()
@@ -177,7 +184,7 @@ impl Snapshots {
             previous: own.map(|record| record.id),
             parents: parents.to_vec(),
             generation: generation + 1,
-            heads: heads
+            heads: newest
                 .into_iter()
                 .map(|(writer, record)| Head {
                     writer,
@@ -188,3 +195,6 @@ impl Snapshots {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

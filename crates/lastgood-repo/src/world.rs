@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lastgood_backend::layer::retry::Pause;
 use lastgood_format::entry::Timestamp;
+use lastgood_format::key::Secret;
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -36,6 +37,14 @@ impl World {
         let mut bytes = [0; N];
         self.random.fill(&mut bytes);
         bytes
+    }
+}
+
+impl World {
+    /// A fresh secret.
+    #[must_use]
+    pub fn secret(&self) -> Secret {
+        Secret::made_by(|bytes| self.random.fill(bytes))
     }
 }
 

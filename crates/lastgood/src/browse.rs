@@ -137,11 +137,12 @@ pub fn cat(
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let view = SnapshotView::open(repo, record.clone())?;
-    let Found::Entry(Entry { node: Node::File { content, .. }, .. }, _) = view.find(path)?.1 else {
+    let Found::Entry(Entry { node: Node::File { size, content }, .. }, _) = view.find(path)?.1
+    else {
         let path = String::from_utf8_lossy(path);
         return Err(Error::new(ErrorKind::Invalid, format!("{path:?} is not a regular file")));
     };
-    view.read_file(content, &mut |bytes| {
+    view.read_file(size, content, &mut |bytes| {
         out.write_all(bytes).map_err(|source| {
             Error::caused_by(ErrorKind::Unavailable, "cannot write the file out", source)
         })

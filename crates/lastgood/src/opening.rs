@@ -144,7 +144,7 @@ pub fn read_key_file(path: &Path) -> Result<Credential, Error> {
             format!("the key file {0} is open to others; run: chmod 600 {0}", path.display()),
         ));
     }
-    let mut text = Zeroizing::new(String::new());
+    let mut text = Zeroizing::new(String::with_capacity(2048));
     Read::by_ref(&mut file).take(1024).read_to_string(&mut text).map_err(failed)?;
     let mut secret = Zeroizing::new([0; 32]);
     let digits = text.trim().as_bytes();
@@ -174,8 +174,12 @@ pub fn write_key_file(path: &Path, world: &World) -> Result<Credential, Error> {
         Error::caused_by(ErrorKind::from(&source), text, source)
     };
     let secret = Zeroizing::new(world.random::<32>());
-    let text: Zeroizing<String> =
-        Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
+    // With room for all of it: a string that grows leaves a copy of what it held.
+    let mut text = Zeroizing::new(String::with_capacity(65));
+    for byte in secret.iter() {
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from(HEX_DIGITS[usize::from(digit)])));
+    }
+    text.push('\n');
     let mut file =
         File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
@@ -223,5 +227,6 @@ fn refuse_foreign_content(path: &Path) -> Result<(), Error> {
     }
 }
 
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Chunker of repositories made without saying otherwise. See `docs/adr/0002-chunk-size.md`.
 pub const DEFAULT_CHUNKER: ChunkerParams = ChunkerParams::MinAes { target: 32 << 10 };

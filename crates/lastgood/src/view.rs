@@ -10,7 +10,7 @@ use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::recipe::{Part, RecipeCodec};
 use lastgood_repo::format::snapshot::Snapshot;
 use lastgood_repo::format::tree::TreeCodec;
-use lastgood_repo::{BlobReader, Loaded, RepoError, Repository, SnapshotRecord};
+use lastgood_repo::{BlobReader, ListCursor, Loaded, Repository, SnapshotRecord};
 
 use crate::error::{Error, ErrorKind};
 
@@ -149,12 +149,13 @@ impl SnapshotView {
         if read.is_err() { Vec::new() } else { hints }
     }
 
-    /// Gives the bytes of a file to `write`, stretch by stretch, holes as zeros.
+    /// Gives the bytes of a file of `size` bytes to `write`, stretch by stretch, holes as zeros.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] when a chunk cannot be read; what came before was given.
     pub fn read_file(
         &self,
+        size: u64,
         content: Content,
         write: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
@@ -163,7 +164,6 @@ impl SnapshotView {
             Content::Chunk(id) => return write(&self.chunk(id)?),
             Content::Recipe(root) => root,
         };
-        let mut failed = None;
         let zeros = [0; 64 << 10];
         let mut give = |part: Part| -> Result<(), Error> {
             match part {
@@ -183,16 +183,17 @@ impl SnapshotView {
                 }
             }
         };
-        let walked = self.reader.walk::<RecipeCodec>(BlobKind::Recipe, root, &mut |part| {
-            give(part).map_err(|error| {
-                failed = Some(error);
-                RepoError::Stopped
-            })
-        });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(walked?),
+        let mut parts = ListCursor::<RecipeCodec>::open(&self.reader, BlobKind::Recipe, root)?;
+        // spec: tree §3. However its pages repeat, a recipe is as long as its file says.
+        if parts.measure() != size {
+            let location = self.reader.repo().location();
+            let message = format!("recipe {root} in {location} is not as long as its file");
+            return Err(Error::new(ErrorKind::Damaged, message));
         }
+        while let Some(part) = parts.next(&self.reader)? {
+            give(part)?;
+        }
+        Ok(())
     }
 
     fn chunk(&self, id: BlobId) -> Result<Loaded, Error> {

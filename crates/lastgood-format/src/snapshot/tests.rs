@@ -6,8 +6,8 @@ use super::*;
 use crate::chunker::ChunkerParams;
 use crate::key::Class;
 use crate::samples::{
-    SESSION, WRITER, blob_id, keys, other_keys, pack_ref, refuses_damage, secret, session_id,
-    snapshot_id, timestamp, writer_id,
+    SESSION, WRITER, blob_id, keys, other_keys, pack_ref, refuses_damage, secret, snapshot_id,
+    timestamp, writer_id,
 };
 
 pub(crate) fn sample() -> Snapshot {
@@ -49,12 +49,12 @@ pub(crate) fn sample() -> Snapshot {
 
 fn encode(snapshot: &Snapshot) -> Vec<u8> {
     let keys = keys();
-    snapshot.encode(&keys, &keys.writer(&WRITER), &secret(Class::Meta), &[0; 32])
+    snapshot.encode(&keys, &keys.writer(&WRITER), &secret(Class::Meta), &[0; 32]).unwrap()
 }
 
 prop_compose! {
     fn snapshot()(
-        (session, started, finished) in (session_id(), timestamp(), timestamp()),
+        (started, finished) in (timestamp(), timestamp()),
         (tree, hints, links, pack_set) in (blob_id(), blob_id(), blob_id(), blob_id()),
         ref_packs in vec(pack_ref(), 0..4),
         sources in vec(vec(any::<u8>(), 0..300), 0..4),
@@ -71,7 +71,7 @@ prop_compose! {
         let heads = heads.map(|(writer, sequence, snapshot)| Head { writer, sequence, snapshot });
         let [files, directories, others, bytes, files_new, files_changed, bytes_added, bytes_stored, errors] = counts;
         Snapshot {
-            session, started, finished, tree, hints, links, pack_set, ref_packs, sources,
+            started, finished, tree, hints, links, pack_set, ref_packs, sources,
             host, host_id, user, tags,
             owners: OwnerNames { users, groups },
             chain: Chain { sequence, previous, parents, generation, heads: heads.collect(), ..sample().chain },
@@ -109,13 +109,48 @@ fn snapshots_signed_by_those_who_may_not_are_refused() {
     for signer in
         [keys.maintenance(), keys.writer(b"another writer!!"), other_keys().writer(&WRITER)]
     {
-        let forged = sample().encode(&keys, &signer, &meta, &[0; 32]);
+        let forged = sample().encode(&keys, &signer, &meta, &[0; 32]).unwrap();
         assert_eq!(Snapshot::decode(&keys, &forged), Err(KeyError::Signature));
     }
     for class in [Class::Data, Class::Refs] {
-        let forged = sample().encode(&keys, &writer, &secret(class), &[0; 32]);
+        let forged = sample().encode(&keys, &writer, &secret(class), &[0; 32]).unwrap();
         assert_eq!(Snapshot::decode(&keys, &forged), Err(KeyError::Forged), "{class:?}");
     }
+}
+
+/// A session's outcome names a snapshot; the snapshot must name that session.
+#[test]
+fn snapshots_of_another_session_are_refused() {
+    let snapshot = Snapshot { session: SessionId::new([0x77; 16]), ..sample() };
+    assert_eq!(Snapshot::decode(&keys(), &encode(&snapshot)), Err(KeyError::Forged));
+}
+
+#[test]
+fn snapshots_that_no_reader_takes_are_not_made() {
+    let keys = keys();
+    let encode = |snapshot: &Snapshot| {
+        snapshot.encode(&keys, &keys.writer(&WRITER), &secret(Class::Meta), &[0; 32])
+    };
+    let with_tag = |bytes| Snapshot { tags: vec!["x".repeat(bytes)], ..sample() };
+    let long = with_tag(16 << 20);
+    assert_eq!(encode(&long), Err(TooLong { bytes: long.encode_record().len() }));
+    let stored = encode(&with_tag((16 << 20) - 5000)).unwrap();
+    assert!(Snapshot::decode(&keys, &stored).is_ok());
+}
+
+#[test]
+fn heads_are_bounded() {
+    let head = |number: usize| Head {
+        writer: WriterId::new([6; 16]),
+        sequence: number as u64,
+        snapshot: SnapshotId::new([7; 32]),
+    };
+    let with_heads = |count| {
+        let chain = Chain { heads: (0..count).map(head).collect(), ..sample().chain };
+        Snapshot { chain, ..sample() }.encode_record()
+    };
+    assert!(Snapshot::decode_record(&with_heads(SNAPSHOT_HEADS_MAX)).is_ok());
+    assert!(Snapshot::decode_record(&with_heads(SNAPSHOT_HEADS_MAX + 1)).is_err());
 }
 
 /// `--files-from` may name very many paths, and a big host has very many users.
