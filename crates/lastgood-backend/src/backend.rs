@@ -190,6 +190,16 @@ impl BackendError {
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, ErrorKind::Transient | ErrorKind::TooManyOpen)
     }
+
+    /// The same error once more, for whoever hears of it later.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let source = match self.source.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(self.source.kind(), self.source.to_string()),
+        };
+        Self { object: self.object.clone(), location: self.location.clone(), source, ..*self }
+    }
 }
 
 impl From<&io::Error> for ErrorKind {

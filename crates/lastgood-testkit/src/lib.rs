@@ -7,4 +7,5 @@
 
 pub mod backend_contract;
 pub mod faulty;
+pub mod machine;
 pub mod recording;

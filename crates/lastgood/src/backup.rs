@@ -235,6 +235,11 @@ fn run(
         None => engine.run()?,
     };
     control.check()?;
+    // What could not be read is kept from the baseline. Where that could not be read either, for the
+    // moment, it would count as deleted: then there is no snapshot, and the next run goes on.
+    if let Some(error) = reader.interrupted().filter(|_| scanned.problems.errors > 0) {
+        return Err(error.into());
+    }
     control.enter(Phase::Committing);
 
     let mut report = BackupReport {

@@ -60,13 +60,7 @@ impl World {
     }
 
     pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
-        let mut command = self.command(BINARY);
-        let output = command.args(args).envs(variables.iter().copied()).output().unwrap();
-        Run {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Run::of(self.command(BINARY).args(args).envs(variables.iter().copied()))
     }
 
     pub(crate) fn spawn(&self, args: &[&str]) -> Child {
@@ -177,6 +171,16 @@ pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
 }
 
 impl Run {
+    /// Runs to the end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// Asserts the exit code.
     #[track_caller]
     pub(crate) fn code(self, expected: i32) -> Self {

@@ -5,7 +5,7 @@ use std::path::Path;
 use lastgood_backend::local::LocalBackend;
 use lastgood_backend::{Backend, ErrorKind, ObjectName, PutOutcome};
 
-use crate::machine::{Mounted, run};
+use lastgood_testkit::machine::{Mounted, run};
 
 fn name(text: &str) -> ObjectName {
     ObjectName::new(text).unwrap()

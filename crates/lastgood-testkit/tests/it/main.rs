@@ -5,6 +5,5 @@
 mod contract;
 mod layers;
 mod local;
-mod machine;
 mod power_cut;
 mod retry;

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use lastgood_backend::local::LocalBackend;
 use lastgood_backend::{Backend, ErrorKind, ObjectName, PutOutcome};
 
-use crate::machine::{Mounted, run};
+use lastgood_testkit::machine::{Mounted, run};
 
 #[test]
 fn ext4_keeps_what_was_put() {
