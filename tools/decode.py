@@ -262,22 +262,25 @@ class Repository:
         wrapped = reader.take(wrapped)
         need(reader.unpack("Q") == xxhash.xxh3_64_intdigest(data[:reader.at - 8]), "its header")
         need(magic == b"lgpack\x01\n" and suite == 1 and 9 <= log2 <= 16, "a version or suite is unknown")
-        need((shards > 0) == (parity > 0) == (scheme == 1) and scheme <= 1
+        need((shards > 0) == (parity > 0) == (scheme == 1) and scheme <= 1 and shards + parity <= 255
              and repository == self.id and cls == ref[2], "its parity, repository or class")
         head, size, own = reader.at, 1 << log2, -(-directory_bytes // ((1 << log2) - 16))
         extra = -(-(groups + own) // shards) * parity if shards else 0
-        directory = head + (groups + extra) * size
+        middle = head + groups * size
+        parity_at = middle + 8 * (groups + own + extra) + head
+        directory = parity_at + extra * size
         checksums = directory + own * size
-        again = checksums + 8 * (groups + own + extra)
+        again = checksums + parity_at - middle - head
         need(len(data) == ref[3] == again + head + 32, "its length does not fit")
         footer = struct.pack("<QII", len(data), head, len(data) - directory)
         footer += struct.pack("<Q", xxhash.xxh3_64_intdigest(footer)) + b"lgend\0\x01\n"
-        starts = [*range(head, head + groups * size, size), *range(directory, checksums, size)]
+        starts = [*range(head, middle, size), *range(directory, checksums, size)]
         hasher = blake3(data[:head], derive_key_context=V1 + "pack id")
         hasher.update(b"".join(data[start + size - 16:start + size] for start in starts))
         is_whole = (hasher.update(data[checksums:again]).digest() == ref[1]
-                    and data[again:] == data[:head] + footer)
-        starts += range(head + groups * size, directory, size)
+                    and data[again:] == data[:head] + footer
+                    and data[middle:parity_at] == data[checksums:again + head])
+        starts = [*range(head, middle, size), *range(parity_at, checksums, size)]
         sums = b"".join(xxhash.xxh3_64(data[at:at + size]).digest()[::-1] for at in starts)
         secret = self.class_secret(cls, session, wrapped, committed)
         common = secret, bytes([1, cls, log2]), self.id + session, size

@@ -1,13 +1,16 @@
 //! Packs: many groups of one class in one object, with an encrypted directory at the end.
 //!
 //! ```text
-//! header │ frames of the groups │ parity shards │ frames of the directory │ checksums │ header │ footer
+//! header │ frames of the groups │ checksums │ header │ parity shards │ frames of the directory │
+//! checksums │ header │ footer
 //! ```
 //! A *shard* is a frame: parity and checksums are over ciphertext, so rot is found and mended
 //! without any key. Spec: `docs/format/pack.md`.
 
+mod mend;
 mod verify;
 
+pub use mend::{Mended, TooDamaged, mend};
 pub use verify::{PackVerifier, verify_bytes};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -24,6 +27,7 @@ use crate::limits::{
     WRAPPED_BYTES_MAX,
 };
 use crate::object::write_wrapped;
+use crate::parity::{ParityLayout, ParityShare, Stripes};
 
 /// What a blob holds. Blobs of different kinds never have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -242,30 +246,7 @@ impl PackedBlob {
     }
 }
 
-/// How parity shards are laid out. Version 1 writers of this release store none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParityLayout {
-    /// Data shards of a stripe; 0 where there is no parity.
-    pub data_shards: u16,
-    /// Parity shards of a stripe.
-    pub parity_shards: u16,
-}
-
-impl ParityLayout {
-    /// No parity.
-    pub const NONE: Self = Self { data_shards: 0, parity_shards: 0 };
-
-    /// Parity shards for so many frames.
-    #[must_use]
-    pub const fn shard_count(self, frames: usize) -> usize {
-        if self.data_shards == 0 {
-            return 0;
-        }
-        frames.div_ceil(self.data_shards as usize).saturating_mul(self.parity_shards as usize)
-    }
-}
-
-/// The plain part of a pack, stored at its front and again near its end.
+/// The plain part of a pack, stored at its front, in its middle and near its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackHeader {
     /// Class of every blob inside.
@@ -309,17 +290,37 @@ impl PackHeader {
         self.parity.shard_count(self.frames())
     }
 
+    /// How the shards lie in stripes, in the order in which they lie in the pack.
+    const fn stripes(&self) -> Stripes {
+        self.parity.stripes(self.frames(), self.group_frames as usize)
+    }
+
     /// Length of the stored header.
     #[must_use]
     pub const fn header_bytes(&self) -> usize {
         (HEADER_FIXED_BYTES + CHECKSUM_BYTES).saturating_add(self.wrapped.len())
     }
 
+    /// Where the frames of the groups end, and checksums and header stand for the first time.
+    #[must_use]
+    pub const fn middle_offset(&self) -> usize {
+        let groups = (self.group_frames as usize).saturating_mul(self.frame_size.stored());
+        self.header_bytes().saturating_add(groups)
+    }
+
+    /// Where the parity shards start in the pack, in bytes.
+    #[must_use]
+    pub const fn parity_offset(&self) -> usize {
+        self.middle_offset()
+            .saturating_add(self.checksums_bytes())
+            .saturating_add(self.header_bytes())
+    }
+
     /// Where the directory's frames start in the pack, in bytes.
     #[must_use]
     pub const fn directory_offset(&self) -> usize {
-        let shards = (self.group_frames as usize).saturating_add(self.parity_count());
-        self.header_bytes().saturating_add(shards.saturating_mul(self.frame_size.stored()))
+        let parity = self.parity_count().saturating_mul(self.frame_size.stored());
+        self.parity_offset().saturating_add(parity)
     }
 
     /// Length of the directory's frames.
@@ -438,7 +439,7 @@ impl PackHeader {
             > PACK_BYTES_MAX
             || u64::from(header.directory_bytes) > PACK_BYTES_MAX
             || header.pack_bytes() as u64 > PACK_BYTES_MAX
-            || (parity.data_shards == 0) != (parity.parity_shards == 0)
+            || !parity.is_possible()
         {
             return Err(reader.invalid("its lengths exceed their limits"));
         }
@@ -606,18 +607,25 @@ impl PackBuilder {
         self.directory.blobs.len()
     }
 
-    /// Seals the directory and closes the pack.
+    /// Seals the directory, computes parity and closes the pack.
     ///
     /// # Panics
     /// When the pack exceeds [`PACK_BYTES_MAX`]: its writer closes packs long before.
     #[must_use]
-    pub fn finish(mut self, secret: &ClassSecret, counter: u64, random: &[u8; 32]) -> FinishedPack {
+    pub fn finish(
+        mut self,
+        parity: ParityShare,
+        secret: &ClassSecret,
+        counter: u64,
+        random: &[u8; 32],
+    ) -> FinishedPack {
         let plain = self.directory.encode();
         let directory_salt = GroupSalt::hedged(secret, counter, random, &[b"directory", &plain]);
+        let frames = self.frame_count().saturating_add(self.frame_size.count(plain.len()));
         let header = PackHeader {
             class: secret.class,
             frame_size: self.frame_size,
-            parity: ParityLayout::NONE,
+            parity: parity.layout(frames, self.frame_size.stored()),
             repository: secret.repository,
             session: secret.session,
             group_frames: stored_length(self.frame_count()),
@@ -628,26 +636,23 @@ impl PackBuilder {
         };
         assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
 
-        let mut end = Vec::with_capacity(header.footer().end_bytes as usize);
-        seal_frames_as(
-            Purpose::Directory,
-            secret,
-            directory_salt,
-            self.frame_size,
-            &plain,
-            &mut end,
-        );
-        self.checksums.extend(end.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        let mut directory = Vec::with_capacity(header.directory_frames_bytes());
+        let (purpose, size) = (Purpose::Directory, self.frame_size);
+        seal_frames_as(purpose, secret, directory_salt, size, &plain, &mut directory);
+        let parity = self.parity(&header, &mut directory);
+        let rest = [parity.as_slice(), &directory];
+        let rest = rest.iter().flat_map(|shards| shards.chunks_exact(size.stored()));
+        self.checksums.extend(rest.map(xxh3_64));
         let checksums: Vec<u8> =
             self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
         let header_bytes = header.encode();
         let mut hasher = PackHasher::new(&header_bytes);
-        hasher.tags(&self.frames, self.frame_size);
-        hasher.tags(&end, self.frame_size);
+        hasher.tags(&self.frames, size);
+        hasher.tags(&directory, size);
         let id = hasher.finish(&checksums);
-        end.extend_from_slice(&checksums);
-        end.extend_from_slice(&header_bytes);
-        end.extend_from_slice(&header.footer().encode());
+        let footer = header.footer().encode();
+        let end = [&checksums, &header_bytes, &parity, &directory, &checksums, &header_bytes];
+        let end = [&end.map(Vec::as_slice).concat(), &footer[..]].concat();
         FinishedPack {
             id,
             header: header_bytes,
@@ -656,6 +661,19 @@ impl PackBuilder {
             directory: self.directory,
             layout: header,
         }
+    }
+
+    /// The parity shards.
+    fn parity(&mut self, header: &PackHeader, directory: &mut [u8]) -> Vec<u8> {
+        let size = self.frame_size.stored();
+        let mut parity = vec![0; header.parity_count().saturating_mul(size)];
+        if !parity.is_empty() {
+            let shards = self.frames.chunks_exact_mut(size);
+            let shards = shards.chain(parity.chunks_exact_mut(size));
+            let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
+            header.stripes().protect(&mut shards);
+        }
+        parity
     }
 }
 
@@ -701,7 +719,7 @@ pub struct FinishedPack {
     pub header: Vec<u8>,
     /// Second part: sealed groups.
     pub frames: Vec<u8>,
-    /// Third part: sealed directory, checksums, header again, footer.
+    /// Third part: checksums and header, parity, sealed directory, checksums and header, footer.
     pub end: Vec<u8>,
     /// What is in it.
     pub directory: Directory,
@@ -778,6 +796,9 @@ pub enum PackError {
     /// Its header.
     #[error("the header is damaged")]
     Header(#[source] DecodeError),
+    /// What stands between its groups and its parity is not what stands at its end.
+    #[error("the checksums or the header in its middle are damaged")]
+    Middle,
     /// Its directory decrypts to something else than a directory.
     #[error("the directory is malformed")]
     Directory(#[source] DecodeError),
@@ -787,7 +808,7 @@ pub enum PackError {
     /// It belongs to another repository.
     #[error("it belongs to another repository")]
     Foreign,
-    /// One shard, counted over frames and then parity.
+    /// One shard, counted as they lie in the pack.
     #[error("shard {0} is damaged")]
     Shard(usize),
 }

@@ -5,6 +5,102 @@
 //! mend a stripe that misses its parity, so there is one function for both.
 //! Spec: `docs/format/parity.md`, sections 1 to 3.
 
+/// How much parity a writer adds: so many parity shards to so many data shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParityShare {
+    data: u8,
+    parity: u8,
+}
+
+impl ParityShare {
+    /// No parity.
+    pub const NONE: Self = Self { data: 0, parity: 0 };
+
+    /// `parity` shards to `data` shards; `None` when that is more parity than data, or a stripe
+    /// would be too long.
+    #[must_use]
+    pub const fn new(data: u8, parity: u8) -> Option<Self> {
+        let layout = ParityLayout { data_shards: data as u16, parity_shards: parity as u16 };
+        if parity <= data && layout.is_possible() { Some(Self { data, parity }) } else { None }
+    }
+
+    /// The layout for so many frames of `frame_bytes`.
+    ///
+    /// A short pack gets more parity than its share, up to an eighth: what a disk loses at once
+    /// is a sector or a hole of [`HOLE_BYTES`], however short the pack is.
+    #[must_use]
+    pub fn layout(self, frames: usize, frame_bytes: usize) -> ParityLayout {
+        if self.parity == 0 || frames == 0 || frame_bytes == 0 {
+            return ParityLayout::NONE;
+        }
+        let (data, parity) = (usize::from(self.data), usize::from(self.parity));
+        let stripes = frames.div_ceil(data);
+        let share = frames.saturating_mul(parity).div_ceil(data);
+        let hole = HOLE_BYTES.div_ceil(frame_bytes).saturating_add(1);
+        let wanted = frames.div_ceil(8).min(hole).max(share).max(2).div_ceil(stripes);
+        let most = STRIPE_SHARDS_MAX.saturating_sub(data);
+        let parity_shards = u16::try_from(wanted.min(most)).unwrap_or_default();
+        ParityLayout { data_shards: self.data.into(), parity_shards }
+    }
+
+    /// Bytes of data and parity for so many bytes of data.
+    #[must_use]
+    pub const fn with_parity(self, bytes: u64) -> u64 {
+        match bytes.saturating_mul(self.parity as u64).checked_div(self.data as u64) {
+            Some(parity) => bytes.saturating_add(parity),
+            None => bytes,
+        }
+    }
+}
+
+impl Default for ParityShare {
+    /// 2 to 64: three per cent.
+    fn default() -> Self {
+        Self { data: 64, parity: 2 }
+    }
+}
+
+/// A hole that a pack of some 600 KiB or more survives wherever it lies.
+pub const HOLE_BYTES: usize = 64 << 10;
+
+/// How many shards a stripe has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParityLayout {
+    /// Data shards of a full stripe; 0 where there is no parity.
+    pub data_shards: u16,
+    /// Parity shards of each stripe.
+    pub parity_shards: u16,
+}
+
+impl ParityLayout {
+    /// No parity.
+    pub const NONE: Self = Self { data_shards: 0, parity_shards: 0 };
+
+    /// Whether there are stripes of this kind.
+    #[must_use]
+    pub const fn is_possible(self) -> bool {
+        let shards = (self.data_shards as usize).saturating_add(self.parity_shards as usize);
+        (self.data_shards == 0) == (self.parity_shards == 0) && shards <= STRIPE_SHARDS_MAX
+    }
+
+    /// Parity shards for so many frames.
+    #[must_use]
+    pub const fn shard_count(self, frames: usize) -> usize {
+        let stripes = self.stripes(frames, 0);
+        stripes.count.saturating_mul(stripes.parity)
+    }
+
+    /// The stripes of so many frames, with their parity after the first `frames_before`.
+    #[must_use]
+    pub const fn stripes(self, frames: usize, frames_before: usize) -> Stripes {
+        let count = match self.data_shards {
+            0 => 1,
+            data => frames.div_ceil(data as usize),
+        };
+        Stripes { count, parity: self.parity_shards as usize, first_parity: frames_before }
+    }
+}
+
 /// How shards lie in stripes: shard `i` belongs to stripe `i mod count`, in place `i div count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stripes {

@@ -19,7 +19,7 @@ use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
 use crate::pack::{BlobKind, GroupPayload, PackBuilder, PackedBlob, open_end, verify_bytes};
 use crate::packset::{PackRef, PackSetCodec};
 use crate::page::{self, Child, LeafCodec, Page};
-use crate::parity::Stripes;
+use crate::parity::{ParityShare, Stripes};
 use crate::recipe::{Part, RecipeCodec};
 use crate::samples::{OTHER_SESSION, SESSION, WRITER, keys, other_keys, secret};
 use crate::session::{Outcome, Session};
@@ -436,18 +436,19 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         let group = GroupPayload { payload, raw_bytes, compression, level: 1, blobs: &blobs };
         builder.add_group(data, &group, counter as u64, &random);
     }
-    let pack = builder.finish(data, 2, &random);
+    let pack = builder.finish(ParityShare::default(), data, 2, &random);
     let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
     chapter.stored("pack-directory", "pack_directory", pack.directory.encode());
     chapter.stored("pack-header", "pack_header", &pack.header);
     chapter.stored("pack-footer", "pack_footer", &pack.end[pack.end.len() - 32..]);
-    chapter.stored("pack-end", "pack_end", &pack.end);
+    let end = &bytes[pack.layout.directory_offset()..];
+    chapter.stored("pack-end", "pack_end", end);
     chapter
         .stored("pack", "pack", &bytes)
         .hex("root", keys.root().expose())
         .hex("repository", keys.repository().as_bytes())
         .hex("pack-id", pack.id.as_bytes());
-    let end = pack.end.len() as isize;
+    let (from_end, parity) = (end.len() as isize, pack.layout.parity_offset() as isize);
     let mut later = bytes.clone();
     later[6] = 2;
     for (name, wrong) in [
@@ -455,7 +456,9 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         ("pack-magic", flip(&bytes, 0)),
         ("pack-header-changed", flip(&bytes, 40)),
         ("pack-frame-changed", flip(&bytes, pack.header.len() as isize + 600)),
-        ("pack-directory-changed", flip(&bytes, -end)),
+        ("pack-middle-changed", flip(&bytes, parity - 200)),
+        ("pack-parity-changed", flip(&bytes, parity + 3)),
+        ("pack-directory-changed", flip(&bytes, -from_end)),
         ("pack-second-header-changed", flip(&bytes, -40)),
         ("pack-footer-changed", flip(&bytes, -32)),
         ("pack-cut-short", bytes[..bytes.len() - 1].to_vec()),
@@ -463,9 +466,9 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         chapter.refused(name, "pack", &wrong, verify_bytes);
     }
     let keyed = |bytes: &[u8]| open_end(keys, &mut bytes.to_vec());
-    chapter.refused("pack-end-directory-changed", "pack_end", &flip(&pack.end, 0), keyed);
+    chapter.refused("pack-end-directory-changed", "pack_end", &flip(end, 0), keyed);
     let foreign = other_keys();
-    chapter.refused("pack-end-other-repository", "pack_end", &pack.end, |bytes| {
+    chapter.refused("pack-end-other-repository", "pack_end", end, |bytes| {
         open_end(&foreign, &mut bytes.to_vec())
     });
     chapter.hex("repository", foreign.repository().as_bytes());

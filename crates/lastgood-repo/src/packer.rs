@@ -17,6 +17,7 @@ use lastgood_format::limits::{BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BYTES_MAX};
 use lastgood_format::object::name;
 use lastgood_format::pack::{BlobKind, FinishedPack, GroupPayload, PackBuilder, PackedBlob};
 use lastgood_format::packset::PackRef;
+use lastgood_format::parity::ParityShare;
 
 use crate::error::RepoError;
 use crate::index::Index;
@@ -33,11 +34,19 @@ pub struct Settings {
     pub pack_bytes: usize,
     /// Packs that are put at once.
     pub uploads: usize,
+    /// Parity of packs.
+    pub parity: ParityShare,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: Some(1), group_bytes: 1 << 20, pack_bytes: 16 << 20, uploads: 2 }
+        Self {
+            level: Some(1),
+            group_bytes: 1 << 20,
+            pack_bytes: 16 << 20,
+            uploads: 2,
+            parity: ParityShare::default(),
+        }
     }
 }
 
@@ -141,7 +150,9 @@ impl Shared {
     ) -> Self {
         // However they are set, nothing is stored that no reader accepts.
         settings.group_bytes = settings.group_bytes.min(GROUP_BYTES_MAX - BLOB_BYTES_MAX);
-        settings.pack_bytes = settings.pack_bytes.min(PACK_BYTES_MAX as usize / 2);
+        let longest =
+            PACK_BYTES_MAX / 2 * PACK_BYTES_MAX / settings.parity.with_parity(PACK_BYTES_MAX);
+        settings.pack_bytes = settings.pack_bytes.min(longest as usize);
         Self {
             repo,
             index,
@@ -470,7 +481,8 @@ pub(crate) fn flush_leftovers(
     if !group.blobs.is_empty() {
         let (compression, payload) = compress(shared, &mut compressor, &group.raw);
         let pack = last.get_or_insert_with(|| {
-            let size = frame_size_for(payload.len(), group.blobs.len() * 36 + 24);
+            let parity = shared.settings.parity;
+            let size = frame_size_for(parity, payload.len(), group.blobs.len() * 36 + 24);
             PackBuilder::new(size, Vec::new())
         });
         let payload = group_payload(&group.raw, &group.blobs, shared, compression, payload);
@@ -573,16 +585,19 @@ fn send(
     class: Class,
     pack: PackBuilder,
 ) -> Result<(), RepoError> {
-    let pack =
-        pack.finish(shared.secret(class), shared.next_counter(), &shared.repo.world().random());
+    let random = shared.repo.world().random();
+    let parity = shared.settings.parity;
+    let pack = pack.finish(parity, shared.secret(class), shared.next_counter(), &random);
     // Uploaders end early only after a failure, which is then the one to report.
     finished.send(pack).map_err(|_| shared.take_failure().unwrap_or(RepoError::Stopped))
 }
 
 /// The frame size that stores a group and a directory of these lengths in the fewest bytes.
-fn frame_size_for(group_bytes: usize, directory_bytes: usize) -> FrameSize {
+fn frame_size_for(parity: ParityShare, group_bytes: usize, directory_bytes: usize) -> FrameSize {
     let stored = |size: &FrameSize| {
-        (size.count(group_bytes) + size.count(directory_bytes)) * (size.stored() + 8)
+        let frames = size.count(group_bytes) + size.count(directory_bytes);
+        let shards = frames + parity.layout(frames, size.stored()).shard_count(frames);
+        shards * (size.stored() + 2 * 8)
     };
     (9..=12)
         .filter_map(|log2| FrameSize::from_log2(log2).ok())

@@ -175,7 +175,7 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
             };
             pack.add_group(&secret, &group, counter, &random);
         }
-        let pack = pack.finish(&secret, 50, &random);
+        let pack = pack.finish(crate::parity::ParityShare::default(), &secret, 50, &random);
         for group in &pack.directory.groups {
             let count = size.count(group.stored_bytes as usize);
             let start = group.first_frame as usize * size.stored();

@@ -8,9 +8,18 @@ use crate::samples::{blob_id, flips, keys, other_keys, refuses_damage, secret, t
 const RANDOM: [u8; 32] = [8; 32];
 
 /// A blob's kind, base and bytes.
-type Blob = (BlobKind, Option<BlobId>, Vec<u8>);
+pub(super) type Blob = (BlobKind, Option<BlobId>, Vec<u8>);
 
 fn build(class: Class, size: FrameSize, groups: &[Vec<Blob>]) -> (FinishedPack, Vec<u8>) {
+    build_with(ParityShare::default(), class, size, groups)
+}
+
+pub(super) fn build_with(
+    parity: ParityShare,
+    class: Class,
+    size: FrameSize,
+    groups: &[Vec<Blob>],
+) -> (FinishedPack, Vec<u8>) {
     let (keys, secret) = (keys(), secret(class));
     let mut compressor = GroupCompressor::new(1);
     let mut builder = PackBuilder::new(size, b"left over from the last pack".to_vec());
@@ -35,7 +44,7 @@ fn build(class: Class, size: FrameSize, groups: &[Vec<Blob>]) -> (FinishedPack, 
         };
         builder.add_group(&secret, &payload, counter as u64, &RANDOM);
     }
-    let pack = builder.finish(&secret, groups.len() as u64, &RANDOM);
+    let pack = builder.finish(parity, &secret, groups.len() as u64, &RANDOM);
     let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
     (pack, bytes)
 }
@@ -80,7 +89,7 @@ fn blobs(class: Class) -> impl Strategy<Value = Vec<Blob>> {
     vec((prop::sample::select(kinds), prop::option::of(blob_id()), bytes), 0..6)
 }
 
-fn packs() -> impl Strategy<Value = (Class, FrameSize, Vec<Vec<Blob>>)> {
+pub(super) fn packs() -> impl Strategy<Value = (Class, FrameSize, Vec<Vec<Blob>>)> {
     crate::samples::class().prop_flat_map(|class| {
         let size = (9_u8..=16).prop_map(|log2| FrameSize::from_log2(log2).unwrap());
         (Just(class), size, vec(blobs(class), 0..5))
@@ -115,7 +124,7 @@ proptest! {
         };
         let mut joined = rebuild(front);
         joined.append(&rebuild(back));
-        let pack = joined.finish(&secret, 0, &RANDOM);
+        let pack = joined.finish(ParityShare::default(), &secret, 0, &RANDOM);
         let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
         prop_assert_eq!(verify_bytes(&bytes), Ok(pack.id));
         prop_assert_eq!(read(&bytes), Ok(groups));
@@ -145,8 +154,11 @@ fn small() -> (FinishedPack, Vec<u8>) {
 fn damage_anywhere_in_a_pack_is_noticed_without_any_key() {
     let (pack, bytes) = small();
     refuses_damage(&bytes, |bytes| verify_bytes(bytes) == Ok(pack.id));
-    // A frame's checksum says which frame.
-    for (index, at) in (pack.header.len()..).step_by(512).take(pack.layout.frames()).enumerate() {
+    // A shard's checksum says which shard.
+    let layout = &pack.layout;
+    let groups = (layout.header_bytes()..layout.middle_offset()).step_by(512);
+    let rest = (layout.parity_offset()..bytes.len() - layout.tail_bytes()).step_by(512);
+    for (index, at) in groups.chain(rest).enumerate() {
         let mut damaged = bytes.clone();
         damaged[at + 511] ^= 1;
         assert_eq!(verify_bytes(&damaged), Err(PackError::Shard(index)));
@@ -156,7 +168,7 @@ fn damage_anywhere_in_a_pack_is_noticed_without_any_key() {
 #[test]
 fn damage_is_noticed_by_those_who_read() {
     let (pack, bytes) = small();
-    let end = &bytes[bytes.len() - pack.layout.footer().end_bytes as usize..];
+    let end = &pack_end(&bytes, pack.layout.footer().end_bytes)[..];
     let checksums = pack.layout.directory_frames_bytes()
         ..pack.layout.directory_frames_bytes() + pack.layout.checksums_bytes();
     for damaged in truncations(end) {
@@ -207,8 +219,12 @@ fn headers_that_lie_with_a_good_checksum_are_refused() {
         PackHeader { group_frames: u32::MAX, ..header.clone() },
         PackHeader { directory_bytes: u32::MAX, ..header.clone() },
         PackHeader {
-            parity: ParityLayout { data_shards: 1, parity_shards: u16::MAX },
+            parity: ParityLayout { data_shards: 1, parity_shards: 254 },
             group_frames: 1 << 17,
+            ..header.clone()
+        },
+        PackHeader {
+            parity: ParityLayout { data_shards: 128, parity_shards: 128 },
             ..header.clone()
         },
         PackHeader { parity: ParityLayout { data_shards: 0, parity_shards: 1 }, ..header.clone() },
@@ -227,7 +243,8 @@ fn headers_that_lie_with_a_good_checksum_are_refused() {
         PackHeader { group_frames: header.group_frames - 1, ..header.clone() },
         PackHeader { wrapped: Vec::new(), ..header.clone() },
     ];
-    let directory = &pack.end[..header.directory_frames_bytes()];
+    let (_, bytes) = small();
+    let directory = &bytes[header.directory_offset()..][..header.directory_frames_bytes()];
     for lie in lies {
         let checksums = vec![0; lie.checksums_bytes()];
         let footer = lie.footer().encode();
@@ -243,7 +260,7 @@ fn headers_that_lie_with_a_good_checksum_are_refused() {
 #[test]
 fn packs_of_others_and_of_later_versions_are_refused() {
     let (pack, mut bytes) = small();
-    let mut end = pack.end.clone();
+    let mut end = pack_end(&bytes, pack.layout.footer().end_bytes);
     assert_eq!(open_end(&other_keys(), &mut end).unwrap_err(), PackError::Foreign);
     bytes[6] = 2;
     let too_new = DecodeError::TooNew { what: "pack", version: 2, known: 1 };

@@ -19,11 +19,12 @@ pub struct PackVerifier {
 }
 
 impl PackVerifier {
-    /// Begins with the pack's header and with its last bytes, from the directory's frames on.
+    /// Begins with the pack's header, with what lies between the frames of the groups and parity,
+    /// and with its last bytes, from the directory's frames on.
     ///
     /// # Errors
     /// [`PackError`] names the first part that is damaged.
-    pub fn new(front: &[u8], end: &[u8]) -> Result<Self, PackError> {
+    pub fn new(front: &[u8], middle: &[u8], end: &[u8]) -> Result<Self, PackError> {
         let header = PackHeader::decode(front).map_err(PackError::Header)?;
         let footer = end.last_chunk().ok_or(PackError::Footer(TOO_SHORT))?;
         let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
@@ -34,12 +35,15 @@ impl PackVerifier {
         let at = rest.len().saturating_sub(header.header_bytes());
         let (rest, copy) = rest.split_at_checked(at).unwrap_or_default();
         if front.get(..header.header_bytes()) != Some(copy) {
-            let why = "its two copies differ";
-            return Err(PackError::Header(DecodeError::invalid("pack header", why)));
+            return Err(PackError::Header(DecodeError::invalid("pack header", COPIES_DIFFER)));
+        }
+        let checksums = rest.get(header.directory_frames_bytes()..).unwrap_or_default();
+        if middle != [checksums, copy].concat() {
+            return Err(PackError::Middle);
         }
         let hasher = PackHasher::new(copy);
         let this = Self { header, hasher, end: rest.to_vec(), shards: 0 };
-        this.check(this.header.group_frames as usize, this.directory())?;
+        this.check(this.shard_count(), this.directory())?;
         Ok(this)
     }
 
@@ -49,17 +53,13 @@ impl PackVerifier {
     /// [`PackError::Shard`] names the first that is damaged. The next may be taken nevertheless;
     /// the id is then another.
     pub fn shards(&mut self, shards: &[u8]) -> Result<(), PackError> {
-        let group_frames = self.header.group_frames as usize;
         let size = self.header.frame_size;
-        let count = shards.len() >> size.log2();
-        let groups = group_frames.saturating_sub(self.shards).min(count);
-        let (groups, parity) = shards.split_at(groups.saturating_mul(size.stored()));
-        self.hasher.tags(groups, size);
+        let group_frames = (self.header.group_frames as usize).saturating_sub(self.shards);
+        let groups = group_frames.saturating_mul(size.stored()).min(shards.len());
+        self.hasher.tags(shards.get(..groups).unwrap_or_default(), size);
         let first = self.shards;
-        self.shards = self.shards.saturating_add(count);
-        self.check(first, groups)?;
-        // Parity comes after the directory in the order of checksums.
-        self.check(first.max(group_frames).saturating_add(self.header.directory_frames()), parity)
+        self.shards = self.shards.saturating_add(shards.len() >> size.log2());
+        self.check(first, shards)
     }
 
     /// The id of the pack, whose every byte is then as it was when the id was made.
@@ -67,15 +67,18 @@ impl PackVerifier {
     /// # Errors
     /// [`PackError::Footer`] when shards are missing.
     pub fn finish(mut self) -> Result<PackId, PackError> {
-        let expected =
-            (self.header.group_frames as usize).saturating_add(self.header.parity_count());
-        if self.shards != expected {
+        if self.shards != self.shard_count() {
             return Err(PackError::Footer(TOO_SHORT));
         }
         let (directory, checksums) =
             self.end.split_at_checked(self.header.directory_frames_bytes()).unwrap_or_default();
         self.hasher.tags(directory, self.header.frame_size);
         Ok(self.hasher.finish(checksums))
+    }
+
+    /// How many shards lie before the directory's.
+    const fn shard_count(&self) -> usize {
+        (self.header.group_frames as usize).saturating_add(self.header.parity_count())
     }
 
     fn directory(&self) -> &[u8] {
@@ -102,9 +105,13 @@ impl PackVerifier {
 /// [`PackError`] names the first part that is damaged.
 pub fn verify_bytes(pack: &[u8]) -> Result<PackId, PackError> {
     let header = PackHeader::decode(pack).map_err(PackError::Header)?;
-    let (rest, end) =
-        pack.split_at_checked(header.directory_offset()).ok_or(PackError::Footer(TOO_SHORT))?;
-    let mut verifier = PackVerifier::new(pack, end)?;
-    verifier.shards(rest.get(header.header_bytes()..).unwrap_or_default())?;
+    let part = |start: usize, end: usize| pack.get(start..end).ok_or(PackError::Footer(TOO_SHORT));
+    let end = part(header.directory_offset(), pack.len())?;
+    let middle = part(header.middle_offset(), header.parity_offset())?;
+    let mut verifier = PackVerifier::new(pack, middle, end)?;
+    verifier.shards(part(header.header_bytes(), header.middle_offset())?)?;
+    verifier.shards(part(header.parity_offset(), header.directory_offset())?)?;
     verifier.finish()
 }
+
+const COPIES_DIFFER: &str = "its copies differ";

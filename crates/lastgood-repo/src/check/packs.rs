@@ -122,13 +122,17 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads both ends of the pack.
+    /// Reads all of the pack that is no shard.
     fn verifier(&self, header: &PackHeader) -> Result<PackVerifier, RepoError> {
         let packs = self.check.reader.packs();
-        let (mut front, mut end) = (Vec::new(), Vec::new());
-        packs.read(self.pack, 0, header.header_bytes() as u64, &mut front)?;
-        packs.read(self.pack, header.directory_offset() as u64, self.pack.bytes, &mut end)?;
-        PackVerifier::new(&front, &end).map_err(|error| packs.damaged(self.pack, error))
+        let read = |start: usize, end: usize| {
+            let mut part = Vec::new();
+            packs.read(self.pack, start as u64, end as u64, &mut part).map(|()| part)
+        };
+        let front = read(0, header.header_bytes())?;
+        let middle = read(header.middle_offset(), header.parity_offset())?;
+        let end = read(header.directory_offset(), header.pack_bytes())?;
+        PackVerifier::new(&front, &middle, &end).map_err(|error| packs.damaged(self.pack, error))
     }
 
     /// Reads a window of shards and compares them with their checksums. After the first that is
@@ -194,7 +198,7 @@ fn windows(opened: &OpenedPack) -> Vec<(Range<usize>, Range<u64>)> {
         }
     }
     let count = directory.groups.len();
-    let mut at = windows.last().map_or(header.header_bytes() as u64, |(_, window)| window.end);
+    let mut at = header.parity_offset() as u64;
     let parity_end = header.directory_offset() as u64;
     while at < parity_end {
         let frames = WINDOW_BYTES >> header.frame_size.log2() << header.frame_size.log2();
