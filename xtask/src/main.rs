@@ -1,5 +1,5 @@
 //! Automation of the project: `cargo xtask tidy` keeps the house rules, `cargo xtask ci` runs
-//! exactly what continuous integration runs.
+//! exactly what continuous integration runs, `cargo xtask model` searches the protocol.
 
 #![expect(clippy::print_stdout, reason = "a command that reports to people")]
 
@@ -13,12 +13,24 @@ fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy::run(&root),
         Some("ci") => ci::run(&root),
+        Some("model") => model(&root),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy | ci\n\n\
+            "usage: cargo xtask tidy | ci | model [WORD...]\n\n\
              tidy  the crate graph, spec cites, fixtures, machine paths; prints what is longest\n\
-             ci    formatting, lints, tests, tidy, and the independent decoder"
+             ci    formatting, lints, tests, tidy, and the independent decoder\n\
+             model all searches of the model of commit and gc, or those named by a word"
         ),
     }
+}
+
+/// Searches the model of commit and gc in all its bounds: minutes, and gigabytes of memory.
+fn model(root: &Path) -> anyhow::Result<()> {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--release", "--locked", "--package", "lastgood-testkit"]);
+    command.args(["--example", "model", "--"]).args(std::env::args_os().skip(2));
+    let status = command.current_dir(root).status()?;
+    anyhow::ensure!(status.success(), "the model does not do as it should");
+    Ok(())
 }
 
 /// The folder of the workspace.

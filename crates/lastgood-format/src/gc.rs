@@ -176,8 +176,6 @@ impl Relocation {
 pub struct ReadSession {
     /// Its random name; its outcome, when fenced, is `outcomes/<id>`.
     pub id: SessionId,
-    /// The newest gc round when it was announced.
-    pub round: u64,
     /// When it began, seconds since 1970.
     pub started: i64,
     /// The snapshots it reads.
@@ -193,9 +191,8 @@ impl ReadSession {
         let mut record = RecordWriter::default();
         record
             .field(1, self.id.as_bytes())
-            .integer(2, self.round)
-            .field(3, &self.started.to_le_bytes())
-            .field(4, &snapshots);
+            .field(2, &self.started.to_le_bytes())
+            .field(3, &snapshots);
         sign(ObjectKind::ReadSession, keys.repository(), signer, &record.finish())
     }
 
@@ -206,14 +203,13 @@ impl ReadSession {
     pub fn decode(keys: &RepositoryKeys, id: SessionId, bytes: &[u8]) -> Result<Self, KeyError> {
         let (body, _) = verify(ObjectKind::ReadSession, keys, Role::Writer, bytes)?;
         let record = Record::parse(body, "read session")?;
-        let (snapshots, rest) = record.required(4)?.as_chunks::<32>();
+        let (snapshots, rest) = record.required(3)?.as_chunks::<32>();
         if SessionId::new(record.array(1)?) != id || !rest.is_empty() {
             return Err(DecodeError::invalid("read session", "its name or length is off").into());
         }
         Ok(Self {
             id,
-            round: record.integer(2)?,
-            started: i64::from_le_bytes(record.array(3)?),
+            started: i64::from_le_bytes(record.array(2)?),
             snapshots: snapshots.iter().map(|bytes| SnapshotId::new(*bytes)).collect(),
         })
     }

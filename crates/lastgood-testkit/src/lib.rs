@@ -1,4 +1,5 @@
-//! A simulated world for tests: contract suites, and backends that record, fail and damage.
+//! A simulated world for tests: contract suites, backends that record, fail and damage, and the
+//! protocol as a model.
 //!
 //! Only ever a dev-dependency. Nothing here asks a clock or draws a random number: what differs
 //! from run to run comes in as a seed.
@@ -6,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod backend_contract;
+pub mod explore;
 pub mod faulty;
+pub mod gc_model;
 pub mod machine;
 pub mod recording;

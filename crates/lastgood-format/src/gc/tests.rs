@@ -66,12 +66,11 @@ proptest! {
     #[test]
     fn read_sessions_read_back(
         id in session_id(),
-        round in any::<u64>(),
         started in any::<i64>(),
         snapshots in vec(snapshot_id(), 0..20),
     ) {
         let keys = keys();
-        let session = ReadSession { id, round, started, snapshots };
+        let session = ReadSession { id, started, snapshots };
         let bytes = session.encode(&keys, &keys.writer(&WRITER));
         prop_assert_eq!(ReadSession::decode(&keys, id, &bytes), Ok(session.clone()));
         prop_assert!(ReadSession::decode(&keys, OTHER_SESSION, &bytes).is_err());
@@ -104,6 +103,6 @@ fn damaged_gc_objects_are_refused() {
     refuses_damage(&bytes, |bytes| Relocation::decode(&keys, bytes).is_ok());
 
     let snapshots = vec![SnapshotId::new([1; 32])];
-    let bytes = ReadSession { id: SESSION, round: 1, started: 2, snapshots }.encode(&keys, &writer);
+    let bytes = ReadSession { id: SESSION, started: 2, snapshots }.encode(&keys, &writer);
     refuses_damage(&bytes, |bytes| ReadSession::decode(&keys, SESSION, bytes).is_ok());
 }

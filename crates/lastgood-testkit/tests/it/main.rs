@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod contract;
+mod gc_model;
 mod layers;
 mod local;
 mod power_cut;
