@@ -5,11 +5,11 @@
 //! the next session finds and uses.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
-use lastgood_backend::PutOutcome;
+use lastgood_backend::{BackendError, PutOutcome};
 use lastgood_format::chunker::RecordedChunker;
 use lastgood_format::entry::Timestamp;
 use lastgood_format::gc::{PackLocation, RoundList};
@@ -25,7 +25,7 @@ use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::{Chain, OwnerNames, Snapshot, SnapshotFlags, Totals};
 
 use crate::error::{Damage, RepoError};
-use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers};
+use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
 use crate::reader::{BlobReader, PackReader};
 use crate::repository::Repository;
 use crate::snapshots::SnapshotRecord;
@@ -39,6 +39,8 @@ pub struct WriteSession {
     signer: Signer,
     finished: Sender<FinishedPack>,
     uploaders: Vec<JoinHandle<()>>,
+    /// The first upload that failed.
+    stopped_by: Arc<Mutex<Option<BackendError>>>,
     recovered_packs: usize,
 }
 
@@ -115,21 +117,26 @@ impl WriteSession {
         let shared = Arc::new(Shared::new(repo.clone(), index, settings, secrets, usable));
         let recovered_packs = recover(&shared, &existing, session)?;
         let (finished, queue) = bounded::<FinishedPack>(1);
+        let stopped_by = Arc::<Mutex<Option<BackendError>>>::default();
         let uploaders = (0..settings.uploads.max(1))
             .map(|_| {
                 let (shared, queue) = (shared.clone(), queue.clone());
+                let stopped_by = stopped_by.clone();
                 std::thread::spawn(move || {
                     // To the end, whatever fails: the next run uses what is stored, and a worker that
                     // hands over its last pack must not hear of a closed queue instead of the cause.
                     for pack in queue {
                         if let Err(error) = shared.store(pack) {
+                            if let RepoError::Backend(cause) = &error {
+                                lock(&stopped_by).get_or_insert_with(|| cause.again());
+                            }
                             shared.fail(error);
                         }
                     }
                 })
             })
             .collect();
-        Ok(Self { shared, announced, signer, finished, uploaders, recovered_packs })
+        Ok(Self { shared, announced, signer, finished, uploaders, stopped_by, recovered_packs })
     }
 
     /// The session's id.
@@ -142,6 +149,13 @@ impl WriteSession {
     #[must_use]
     pub fn writer_id(&self) -> WriterId {
         self.signer.writer_id()
+    }
+
+    /// The first upload that failed, if one did. Each worker stops at its own next step, and may hear
+    /// no more than that the session was stopped.
+    #[must_use]
+    pub fn stopped_by(&self) -> Option<RepoError> {
+        lock(&self.stopped_by).as_ref().map(|cause| cause.again().into())
     }
 
     /// Packs of interrupted runs that were found and are used.

@@ -230,10 +230,12 @@ fn run(
         begun,
     )?;
     control.enter(Phase::Reading);
-    let mut scanned = match stream {
-        Some(stream) => stream::store(&engine, stream)?,
-        None => engine.run()?,
+    let scanned = match stream {
+        Some(stream) => stream::store(&engine, stream),
+        None => engine.run(),
     };
+    let stopped_by = || session.as_ref().and_then(WriteSession::stopped_by);
+    let mut scanned = scanned.map_err(|error| stopped_by().map_or(error, Error::from))?;
     control.check()?;
     // What could not be read is kept from the baseline. Where that could not be read either, for the
     // moment, it would count as deleted: then there is no snapshot, and the next run goes on.
