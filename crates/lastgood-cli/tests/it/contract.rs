@@ -1,5 +1,9 @@
 //! Exit codes and JSON, as `docs/manual/scripting.md` promises them.
 
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::{Map, Value};
 
 use crate::world::{self, Run, World};
@@ -46,6 +50,65 @@ fn exit_codes_are_as_promised() {
     world.run(&["--version"]).code(0);
     world.run(&["--help"]).code(0);
     world.run(&["unlock"]).code(0);
+}
+
+/// The page says which codes there are, and each has its case here.
+#[test]
+fn each_documented_exit_code_is_met() {
+    let page = include_str!("../../../../docs/manual/scripting.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| code |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let documented: BTreeSet<i32> =
+        rows.map(|row| row.split('|').nth(1).unwrap().trim().parse().unwrap()).collect();
+    let cases: [(i32, fn(&World) -> Run); 10] = [
+        (0, |world| world.run(&["snapshots"])),
+        (1, |world| world.run(&["ls", "latest:/nowhere"])),
+        (2, |world| world.run(&["backup", "--nonsense"])),
+        (3, |world| {
+            let secret = world.path("docs/secret");
+            world.write("docs/secret", b"x");
+            std::fs::set_permissions(secret, Permissions::from_mode(0o000)).unwrap();
+            Run::of(world.command_of_a_user().args(["backup", &world.text("docs")]))
+        }),
+        (5, |world| {
+            let pack = world.packs().pop().unwrap();
+            let whole = std::fs::read(&pack).unwrap();
+            std::fs::write(&pack, &whole[..whole.len() / 2]).unwrap();
+            let run = world.run(&["check"]);
+            std::fs::write(&pack, whole).unwrap();
+            run
+        }),
+        (6, |world| {
+            // Of the same length and time, so it is left alone, and is not what the snapshot has.
+            world.write("back/a", b"2");
+            let time = std::fs::metadata(world.path("docs/a")).unwrap().modified().unwrap();
+            let file = std::fs::File::options().write(true).open(world.path("back/a")).unwrap();
+            file.set_modified(time).unwrap();
+            let back = world.text("back");
+            world.run(&["restore", "latest", "-t", &back, "--overwrite", "if-changed", "--verify"])
+        }),
+        (10, |world| world.run(&["-r", &world.text("nowhere"), "snapshots"])),
+        (12, |world| world.run_with(&["snapshots"], &[("LASTGOOD_PASSWORD", "wrong")])),
+        (13, |world| {
+            // A disk that is always full.
+            let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+            let mut command = world.command(world::BINARY);
+            let status = command.arg("snapshots").stdout(full).status().unwrap();
+            Run { code: status.code(), out: String::new(), err: String::new() }
+        }),
+        (130, |world| {
+            world.write("large/file", &world::noise(256 << 20, 7));
+            let child = world.spawn(&["backup", &world.text("large")]);
+            world.interrupt_when_stored(child, 1 << 20)
+        }),
+    ];
+    assert_eq!(documented, cases.iter().map(|(code, _)| *code).collect());
+    let world = World::new();
+    world.write("docs/a", b"1");
+    world.run(&["backup", &world.text("docs")]).code(0);
+    for (code, run) in cases {
+        run(&world).code(code);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod contract;
+mod damaged;
 mod exhausted;
 mod killed;
 mod world;
@@ -137,22 +138,51 @@ fn passwords_and_key_files_open_and_nothing_else_does() {
 #[test]
 fn what_cannot_be_read_is_said_and_kept() {
     let world = World::new();
-    if rustix::process::geteuid().is_root() {
-        // Root reads everything, so a file that is cut off while it is listed stands in for it.
-        let missing = world.run(&["backup", &world.text("nowhere")]).code(1);
-        assert!(missing.err.contains("nowhere"), "{missing:?}");
-        return;
-    }
     world.write("docs/a", b"1");
     world.write("docs/secret", b"2");
-    world.run(&["backup", &world.text("docs")]).code(0);
-    fs::set_permissions(world.path("docs/secret"), fs::Permissions::from_mode(0o000)).unwrap();
-    world.write("docs/secret2", b"2");
-    fs::set_permissions(world.path("docs/secret2"), fs::Permissions::from_mode(0o000)).unwrap();
-    let run = world.run(&["backup", "--force", &world.text("docs")]).code(3);
-    assert!(run.err.contains("docs/secret2"), "{run:?}");
-    let secret = format!("latest:{}", world.text("docs/secret"));
-    assert_eq!(world.run(&["cat", &secret]).code(0).out, "2");
+    world.write("docs/closed/inside", b"3");
+    world.write("docs/closed/deeper/inside", b"4");
+    let docs = world.text("docs");
+    let run = |args: &[&str]| world::Run::of(world.command_of_a_user().args(args));
+    run(&["backup", &docs]).code(0);
+    let close = |name: &str| {
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o000)).unwrap();
+    };
+    // Opened by their owner for this test alone.
+    world.write("docs/secret", b"changed, and longer");
+    world.write("docs/a", b"11");
+    world.write("docs/new secret", b"5");
+    ["docs/secret", "docs/new secret", "docs/closed"].into_iter().for_each(close);
+    for _ in 0..2 {
+        let incomplete = run(&["--json", "backup", "--force", &docs]).code(3);
+        let errors = incomplete.errors();
+        let listed = errors.iter().filter(|error| error["severity"] == "error");
+        let listed: Vec<&str> = listed.map(|error| error["item"].as_str().unwrap()).collect();
+        let expected = ["closed", "new secret", "secret"].map(|name| format!("{docs}/{name}"));
+        let mut sorted = listed.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, expected, "{incomplete:?}");
+        assert_eq!(incomplete.summary()["error_count"], 3);
+        // What it was when it could be read, and what could be read now.
+        for (name, content) in
+            [("a", "11"), ("secret", "2"), ("closed/inside", "3"), ("closed/deeper/inside", "4")]
+        {
+            let kept = run(&["cat", &format!("latest:{docs}/{name}")]).code(0);
+            assert_eq!(kept.out, content, "{name}");
+        }
+        run(&["cat", &format!("latest:{docs}/new secret")]).code(1);
+        let diff = run(&["diff", "latest~1", "latest"]).code(0);
+        assert!(!diff.out.lines().any(|line| line.starts_with('-')), "deleted: {diff:?}");
+    }
+    let open = |name: &str, mode: u32| {
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open("docs/secret", 0o600);
+    open("docs/new secret", 0o600);
+    open("docs/closed", 0o700);
+    run(&["backup", &docs]).code(0);
+    run(&["restore", "latest", "-t", &world.text("back")]).code(0);
+    world.assert_same("docs", "back");
 }
 
 #[test]

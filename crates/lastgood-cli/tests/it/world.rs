@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -61,6 +62,32 @@ impl World {
 
     pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
         Run::of(self.command(BINARY).args(args).envs(variables.iter().copied()))
+    }
+
+    /// A command of the binary whose user may not do everything: nobody, when the tests run as root.
+    ///
+    /// Everything in this world then belongs to nobody.
+    pub(crate) fn command_of_a_user(&self) -> Command {
+        if !rustix::process::geteuid().is_root() {
+            return self.command(BINARY);
+        }
+        // The build directory need not be open to others.
+        let binary = self.path("lastgood");
+        if !binary.exists() && fs::hard_link(BINARY, &binary).is_err() {
+            fs::copy(BINARY, &binary).unwrap();
+        }
+        let mut found = vec![self.folder.path().to_owned()];
+        while let Some(path) = found.pop() {
+            if path != binary {
+                std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            if path.symlink_metadata().unwrap().is_dir() {
+                found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+        let mut command = self.command(binary.to_str().unwrap());
+        command.uid(NOBODY).gid(NOBODY);
+        command
     }
 
     pub(crate) fn spawn(&self, args: &[&str]) -> Child {
@@ -216,3 +243,6 @@ fn parse(text: &str) -> Vec<Value> {
     };
     text.lines().map(parse).collect()
 }
+
+/// What the user without rights is on every system.
+const NOBODY: u32 = 65534;
