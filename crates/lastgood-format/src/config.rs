@@ -4,7 +4,7 @@
 use crate::chunker::RecordedChunker;
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::id::RepositoryId;
-use crate::key::{KeyError, PublicKey, RepositoryKeys};
+use crate::key::{KeyError, PublicKey, RepositoryKeys, Verifier};
 use crate::limits::SMALL_OBJECT_BYTES_MAX;
 
 /// Identity and features of a repository. Written once, by `init`.
@@ -91,6 +91,12 @@ impl Config {
     #[must_use]
     pub fn unknown_to_writers(&self) -> Option<&str> {
         self.read_compatible.iter().map(String::as_str).find(|f| !KNOWN_FEATURES.contains(f))
+    }
+
+    /// What verifies signatures of this repository.
+    #[must_use]
+    pub const fn verifier(&self) -> Verifier {
+        Verifier { repository: self.repository, root: self.root }
     }
 
     /// Whether the config was signed by the root these keys come from.

@@ -2,8 +2,8 @@
 //! readers' claims. Spec: `docs/format/commit.md`, sections 4 to 8.
 
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
-use crate::id::{BlobId, PackId, SessionId, SnapshotId};
-use crate::key::{KeyError, RepositoryKeys, Role, Signer};
+use crate::id::{PackId, SessionId, SnapshotId};
+use crate::key::{KeyError, RepositoryKeys, Role, Signer, Verifier};
 use crate::object::{ObjectKind, sign, verify};
 
 /// Where a pack lies: verdicts name places, so a late removal never hits a healed copy elsewhere.
@@ -47,8 +47,8 @@ impl Retired {
     ///
     /// # Errors
     /// When it is malformed or not signed by the maintenance key.
-    pub fn decode(keys: &RepositoryKeys, bytes: &[u8]) -> Result<Self, KeyError> {
-        let (body, _) = verify(ObjectKind::Retired, keys, Role::Maintenance, bytes)?;
+    pub fn decode(verifier: &Verifier, bytes: &[u8]) -> Result<Self, KeyError> {
+        let (body, _) = verify(ObjectKind::Retired, verifier, Role::Maintenance, bytes)?;
         let record = Record::parse(body, "retired snapshot")?;
         Ok(Self {
             snapshot: SnapshotId::new(record.array(1)?),
@@ -72,12 +72,8 @@ impl RoundList {
     /// The stored form of a condemn list or a verdict, signed by the maintenance key.
     #[must_use]
     pub fn encode(&self, kind: ObjectKind, keys: &RepositoryKeys, signer: &Signer) -> Vec<u8> {
-        let mut packs = Vec::with_capacity(self.packs.len().saturating_mul(48));
-        packs.varint(self.packs.len() as u64);
-        for pack in &self.packs {
-            packs.extend_from_slice(pack.session.as_bytes());
-            packs.extend_from_slice(pack.pack.as_bytes());
-        }
+        let mut packs = Vec::with_capacity(self.packs.len().saturating_mul(48).saturating_add(10));
+        write_places(&mut packs, &self.packs);
         let mut record = RecordWriter::default();
         record.integer(1, self.round).field(2, &packs);
         sign(kind, keys.repository(), signer, &record.finish())
@@ -89,55 +85,45 @@ impl RoundList {
     /// When it is malformed, of another round, or not signed by the maintenance key.
     pub fn decode(
         kind: ObjectKind,
-        keys: &RepositoryKeys,
+        verifier: &Verifier,
         round: u64,
         bytes: &[u8],
     ) -> Result<Self, KeyError> {
-        let (body, _) = verify(kind, keys, Role::Maintenance, bytes)?;
+        let (body, _) = verify(kind, verifier, Role::Maintenance, bytes)?;
         let record = Record::parse(body, "gc list")?;
-        let mut reader = record.reader(2)?;
-        let count = reader.count(usize::MAX >> 8, 48)?;
-        let packs = (0..count)
-            .map(|_| {
-                Ok(PackLocation {
-                    session: SessionId::new(reader.array()?),
-                    pack: PackId::new(reader.array()?),
-                })
-            })
-            .collect::<Result<Vec<_>, DecodeError>>()?;
-        reader.finish()?;
-        if record.integer(1)? != round || !packs.is_sorted_by(|a, b| a < b) {
-            return Err(DecodeError::invalid("gc list", "its round or order does not fit").into());
+        let packs = read_places(record.reader(2)?)?;
+        if record.integer(1)? != round {
+            return Err(DecodeError::invalid("gc list", "it is of another round").into());
         }
         Ok(Self { round, packs })
     }
 }
 
-/// Where the blobs of one pack were moved to.
+/// Packs that were repacked, and the packs that hold now what was live in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relocation {
-    /// The pack they were in.
-    pub from: PackLocation,
-    /// Each blob and the pack it is in now, sorted by blob.
-    pub blobs: Vec<(BlobId, PackLocation)>,
+    /// The new places, sorted.
+    pub to: Vec<PackLocation>,
+    /// The old places, sorted, each with the positions in `to` of what stands in for it, sorted;
+    /// none where nothing was live.
+    pub moved: Vec<(PackLocation, Vec<u32>)>,
 }
 
 impl Relocation {
     /// The stored form, signed by the maintenance key.
     #[must_use]
     pub fn encode(&self, keys: &RepositoryKeys, signer: &Signer) -> Vec<u8> {
-        let mut blobs = Vec::with_capacity(self.blobs.len().saturating_mul(80));
-        blobs.varint(self.blobs.len() as u64);
-        for (blob, place) in &self.blobs {
-            blobs.extend_from_slice(blob.as_bytes());
-            blobs.extend_from_slice(place.session.as_bytes());
-            blobs.extend_from_slice(place.pack.as_bytes());
+        let mut to = Vec::new();
+        write_places(&mut to, &self.to);
+        let mut moved = Vec::new();
+        moved.varint(self.moved.len() as u64);
+        for (from, positions) in &self.moved {
+            write_place(&mut moved, from);
+            moved.varint(positions.len() as u64);
+            positions.iter().for_each(|position| moved.varint(u64::from(*position)));
         }
         let mut record = RecordWriter::default();
-        record
-            .field(1, self.from.session.as_bytes())
-            .field(2, self.from.pack.as_bytes())
-            .field(3, &blobs);
+        record.field(1, &to).field(2, &moved);
         sign(ObjectKind::Relocation, keys.repository(), signer, &record.finish())
     }
 
@@ -145,29 +131,30 @@ impl Relocation {
     ///
     /// # Errors
     /// When it is malformed or not signed by the maintenance key.
-    pub fn decode(keys: &RepositoryKeys, bytes: &[u8]) -> Result<Self, KeyError> {
-        let (body, _) = verify(ObjectKind::Relocation, keys, Role::Maintenance, bytes)?;
+    pub fn decode(verifier: &Verifier, bytes: &[u8]) -> Result<Self, KeyError> {
+        let (body, _) = verify(ObjectKind::Relocation, verifier, Role::Maintenance, bytes)?;
         let record = Record::parse(body, "relocation")?;
-        let place = |reader: &mut Reader<'_>| {
-            Ok(PackLocation {
-                session: SessionId::new(reader.array()?),
-                pack: PackId::new(reader.array()?),
+        let to = read_places(record.reader(1)?)?;
+        let mut reader = record.reader(2)?;
+        let count = reader.count(usize::MAX >> 8, 49)?;
+        let moved = (0..count)
+            .map(|_| {
+                let from = read_place(&mut reader)?;
+                let count = reader.count(to.len(), 1)?;
+                let positions = (0..count)
+                    .map(|_| reader.varint_max(to.len().saturating_sub(1)))
+                    .map(|position| Ok(u32::try_from(position?).unwrap_or(u32::MAX)))
+                    .collect::<Result<Vec<_>, DecodeError>>()?;
+                Ok((from, positions))
             })
-        };
-        let mut reader = record.reader(3)?;
-        let count = reader.count(usize::MAX >> 8, 80)?;
-        let blobs = (0..count)
-            .map(|_| Ok((BlobId::new(reader.array()?), place(&mut reader)?)))
             .collect::<Result<Vec<_>, DecodeError>>()?;
         reader.finish()?;
-        if !blobs.is_sorted_by(|a, b| a.0 < b.0) {
-            return Err(DecodeError::invalid("relocation", "its blobs are out of order").into());
+        let is_in_order = moved.is_sorted_by(|a, b| a.0 < b.0)
+            && moved.iter().all(|(_, positions)| positions.is_sorted_by(|a, b| a < b));
+        if !is_in_order {
+            return Err(DecodeError::invalid("relocation", "it is out of order").into());
         }
-        let from = PackLocation {
-            session: SessionId::new(record.array(1)?),
-            pack: PackId::new(record.array(2)?),
-        };
-        Ok(Self { from, blobs })
+        Ok(Self { to, moved })
     }
 }
 
@@ -200,8 +187,8 @@ impl ReadSession {
     ///
     /// # Errors
     /// When it is malformed, unsigned or of another name.
-    pub fn decode(keys: &RepositoryKeys, id: SessionId, bytes: &[u8]) -> Result<Self, KeyError> {
-        let (body, _) = verify(ObjectKind::ReadSession, keys, Role::Writer, bytes)?;
+    pub fn decode(verifier: &Verifier, id: SessionId, bytes: &[u8]) -> Result<Self, KeyError> {
+        let (body, _) = verify(ObjectKind::ReadSession, verifier, Role::Writer, bytes)?;
         let record = Record::parse(body, "read session")?;
         let (snapshots, rest) = record.required(3)?.as_chunks::<32>();
         if SessionId::new(record.array(1)?) != id || !rest.is_empty() {
@@ -213,6 +200,35 @@ impl ReadSession {
             snapshots: snapshots.iter().map(|bytes| SnapshotId::new(*bytes)).collect(),
         })
     }
+}
+
+fn write_place(out: &mut Vec<u8>, place: &PackLocation) {
+    out.extend_from_slice(place.session.as_bytes());
+    out.extend_from_slice(place.pack.as_bytes());
+}
+
+fn write_places(out: &mut Vec<u8>, places: &[PackLocation]) {
+    out.varint(places.len() as u64);
+    places.iter().for_each(|place| write_place(out, place));
+}
+
+fn read_place(reader: &mut Reader<'_>) -> Result<PackLocation, DecodeError> {
+    Ok(PackLocation {
+        session: SessionId::new(reader.array()?),
+        pack: PackId::new(reader.array()?),
+    })
+}
+
+/// A whole field of places in order.
+fn read_places(mut reader: Reader<'_>) -> Result<Vec<PackLocation>, DecodeError> {
+    let count = reader.count(usize::MAX >> 8, 48)?;
+    let places =
+        (0..count).map(|_| read_place(&mut reader)).collect::<Result<Vec<_>, DecodeError>>()?;
+    reader.finish()?;
+    if !places.is_sorted_by(|a, b| a < b) {
+        return Err(DecodeError::invalid("list of places", "it is out of order"));
+    }
+    Ok(places)
 }
 
 #[cfg(test)]

@@ -231,10 +231,20 @@ fn signed_digest(context: &str, message: &[&[u8]]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// What tells whether the root of a repository stands behind a signature. Needs no secret: who
+/// keeps replicas or collects garbage without keys has it from the config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verifier {
+    /// The repository.
+    pub repository: RepositoryId,
+    /// Public half of the root's signing key.
+    pub root: PublicKey,
+}
+
 /// Every key of a repository that holds for its whole life.
 #[derive(Debug)]
 pub struct RepositoryKeys {
-    repository: RepositoryId,
+    verifier: Verifier,
     root: Secret,
     root_signer: SigningKey,
     wrap: [Secret; 3],
@@ -249,9 +259,11 @@ impl RepositoryKeys {
     pub fn new(root: Secret, repository: RepositoryId) -> Self {
         let derive =
             |context: &str, number: u8| root.derive(context, &[repository.as_bytes(), &[number]]);
+        let root_signer =
+            SigningKey::from_seed(&derive("lastgood 2026-11 v1 root signer", 0));
         Self {
-            repository,
-            root_signer: SigningKey::from_seed(&derive("lastgood 2026-11 v1 root signer", 0)),
+            verifier: Verifier { repository, root: root_signer.public() },
+            root_signer,
             wrap: Class::ALL.map(|class| derive("lastgood 2026-11 v1 wrap", class as u8)),
             blob_ids: BlobKind::ALL.map(|kind| derive("lastgood 2026-11 v1 blob id", kind as u8)),
             index: derive("lastgood 2026-11 v1 index", 0),
@@ -263,7 +275,13 @@ impl RepositoryKeys {
     /// The repository these keys belong to.
     #[must_use]
     pub const fn repository(&self) -> RepositoryId {
-        self.repository
+        self.verifier.repository
+    }
+
+    /// Verifies what was signed for the repository.
+    #[must_use]
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
     }
 
     /// The root secret itself, for wrapping it in another slot or showing the recovery code.
@@ -305,7 +323,7 @@ impl RepositoryKeys {
     pub fn writer(&self, name: &[u8; 16]) -> Signer {
         let seed = self
             .root
-            .derive("lastgood 2026-11 v1 writer signer", &[self.repository.as_bytes(), name]);
+            .derive("lastgood 2026-11 v1 writer signer", &[self.verifier.repository.as_bytes(), name]);
         self.certify(SigningKey::from_seed(&seed), Role::Writer)
     }
 
@@ -314,7 +332,7 @@ impl RepositoryKeys {
     pub fn maintenance(&self) -> Signer {
         let seed = self
             .root
-            .derive("lastgood 2026-11 v1 maintenance signer", &[self.repository.as_bytes()]);
+            .derive("lastgood 2026-11 v1 maintenance signer", &[self.verifier.repository.as_bytes()]);
         self.certify(SigningKey::from_seed(&seed), Role::Maintenance)
     }
 
@@ -322,7 +340,7 @@ impl RepositoryKeys {
         let public = key.public();
         let signature = self
             .root_signer
-            .sign(CERTIFICATE, &[self.repository.as_bytes(), &[role as u8], &public.0]);
+            .sign(CERTIFICATE, &[self.verifier.repository.as_bytes(), &[role as u8], &public.0]);
         Signer { key, certificate: Certificate { role, public, signature } }
     }
 
@@ -381,7 +399,7 @@ impl RepositoryKeys {
     }
 
     fn wrap_aad(&self, class: Class, session: SessionId) -> Vec<u8> {
-        [&self.repository.as_bytes()[..], session.as_bytes(), &[class as u8]].concat()
+        [&self.verifier.repository.as_bytes()[..], session.as_bytes(), &[class as u8]].concat()
     }
 }
 
@@ -450,13 +468,13 @@ impl Certificate {
     /// [`KeyError::Signature`] when it did not, or the role is another.
     pub fn decode(
         reader: &mut Reader<'_>,
-        repository: RepositoryId,
-        root: &PublicKey,
+        verifier: &Verifier,
         role: Role,
     ) -> Result<Self, KeyError> {
         let found = reader.u8()?;
         let public = PublicKey(reader.array()?);
         let signature = reader.array()?;
+        let Verifier { repository, root } = verifier;
         root.verify(CERTIFICATE, &[repository.as_bytes(), &[found], &public.0], &signature)?;
         if found != role as u8 {
             return Err(KeyError::Signature);
@@ -483,7 +501,7 @@ impl ClassSecret {
     #[must_use]
     pub fn create(keys: &RepositoryKeys, class: Class, session: SessionId, secret: Secret) -> Self {
         let wrapped = keys.wrap(class, session, &secret);
-        Self { class, session, repository: keys.repository, secret, wrapped }
+        Self { class, session, repository: keys.repository(), secret, wrapped }
     }
 
     /// Unwraps a stored secret and compares its commitment.
@@ -501,7 +519,7 @@ impl ClassSecret {
         if secret.commitment() != *commitment {
             return Err(KeyError::Forged);
         }
-        Ok(Self { class, session, repository: keys.repository, secret, wrapped: wrapped.to_vec() })
+        Ok(Self { class, session, repository: keys.repository(), secret, wrapped: wrapped.to_vec() })
     }
 }
 

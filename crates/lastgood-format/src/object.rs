@@ -8,7 +8,7 @@ use crate::encoding::{DecodeError, Reader, stored_length};
 use crate::group::{Compression, GroupCompressor, GroupDecompressor, SUITE};
 use crate::id::{ObjectId, PackId, RepositoryId, SessionId, SnapshotId};
 use crate::key::{
-    Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer, open_once,
+    Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer, Verifier, open_once,
     seal_once,
 };
 use crate::limits::WRAPPED_BYTES_MAX;
@@ -148,15 +148,14 @@ pub fn sign(kind: ObjectKind, repository: RepositoryId, signer: &Signer, body: &
 /// [`KeyError::Signature`] or [`KeyError::Decode`].
 pub fn verify<'a>(
     kind: ObjectKind,
-    keys: &RepositoryKeys,
+    verifier: &Verifier,
     role: Role,
     bytes: &'a [u8],
 ) -> Result<(&'a [u8], Certificate), KeyError> {
-    let mut reader = read_header(kind, keys.repository(), bytes)?;
+    let mut reader = read_header(kind, verifier.repository, bytes)?;
     let length = reader.u32()? as usize;
     let body = reader.take(length)?;
-    let root = keys.root_signer().public();
-    let certificate = Certificate::decode(&mut reader, keys.repository(), &root, role)?;
+    let certificate = Certificate::decode(&mut reader, verifier, role)?;
     let signed = bytes.len().saturating_sub(reader.left());
     let signature = reader.array()?;
     reader.finish()?;

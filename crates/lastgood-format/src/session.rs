@@ -3,7 +3,7 @@
 
 use crate::encoding::{DecodeError, Record, RecordWriter};
 use crate::id::{SessionId, SnapshotId, WriterId};
-use crate::key::{KeyError, RepositoryKeys, Role, Signer};
+use crate::key::{KeyError, RepositoryKeys, Role, Signer, Verifier};
 use crate::object::{ObjectKind, sign, verify};
 
 /// A run's claim on the repository, announced before its first write.
@@ -35,8 +35,8 @@ impl Session {
     ///
     /// # Errors
     /// When it is malformed, unsigned or of another session.
-    pub fn decode(keys: &RepositoryKeys, id: SessionId, bytes: &[u8]) -> Result<Self, KeyError> {
-        let (body, certificate) = verify(ObjectKind::Session, keys, Role::Writer, bytes)?;
+    pub fn decode(verifier: &Verifier, id: SessionId, bytes: &[u8]) -> Result<Self, KeyError> {
+        let (body, certificate) = verify(ObjectKind::Session, verifier, Role::Writer, bytes)?;
         let record = Record::parse(body, "session")?;
         let session = Self {
             id: SessionId::new(record.array(1)?),
@@ -77,11 +77,11 @@ impl Outcome {
     /// # Errors
     /// When it is malformed, unsigned or of another session.
     pub fn decode(
-        keys: &RepositoryKeys,
+        verifier: &Verifier,
         session: SessionId,
         bytes: &[u8],
     ) -> Result<Self, KeyError> {
-        Self::decode_signed(keys, session, bytes).map(|(outcome, _)| outcome)
+        Self::decode_signed(verifier, session, bytes).map(|(outcome, _)| outcome)
     }
 
     /// As [`decode`](Self::decode), and tells who signed: a commit counts only when its signer wrote
@@ -90,19 +90,19 @@ impl Outcome {
     /// # Errors
     /// When it is malformed, unsigned or of another session.
     pub fn decode_signed(
-        keys: &RepositoryKeys,
+        verifier: &Verifier,
         session: SessionId,
         bytes: &[u8],
     ) -> Result<(Self, WriterId), KeyError> {
         let (body, certificate, outcome) =
-            match verify(ObjectKind::Outcome, keys, Role::Writer, bytes) {
+            match verify(ObjectKind::Outcome, verifier, Role::Writer, bytes) {
                 Ok((body, certificate)) => {
                     let snapshot = body.get(16..).and_then(|bytes| bytes.try_into().ok());
                     (body, certificate, snapshot.map(|bytes| Self::Commit(SnapshotId::new(bytes))))
                 }
                 Err(_) => {
                     let (body, certificate) =
-                        verify(ObjectKind::Outcome, keys, Role::Maintenance, bytes)?;
+                        verify(ObjectKind::Outcome, verifier, Role::Maintenance, bytes)?;
                     (body, certificate, (body.len() == 16).then_some(Self::Fenced))
                 }
             };

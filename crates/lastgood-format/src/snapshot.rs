@@ -194,8 +194,7 @@ impl Snapshot {
         let mut reader = Reader::new(&body, "snapshot");
         let length = reader.left();
         let record = reader.bytes(length)?;
-        let root = keys.root_signer().public();
-        let certificate = Certificate::decode(&mut reader, keys.repository(), &root, Role::Writer)?;
+        let certificate = Certificate::decode(&mut reader, keys.verifier(), Role::Writer)?;
         let signed = body.get(..body.len().saturating_sub(reader.left())).unwrap_or_default();
         let signature = reader.array()?;
         reader.finish()?;

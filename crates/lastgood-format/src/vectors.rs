@@ -138,7 +138,7 @@ fn vectors_of_layout() {
         .text("body", "a body");
     let mut refused = |name: &str, bytes: &[u8]| {
         chapter.refused(name, "signed_object", bytes, |bytes| {
-            verify(kind, &keys, Role::Writer, bytes).map(|(body, _)| body.to_vec())
+            verify(kind, keys.verifier(), Role::Writer, bytes).map(|(body, _)| body.to_vec())
         });
     };
     refused("signed-magic", &flip(&signed, 0));
@@ -516,7 +516,7 @@ fn vectors_of_commit() {
         .hex("id", SESSION.as_bytes())
         .number("round", session.round)
         .number("started", session.started);
-    let decode = |bytes: &[u8]| Session::decode(&keys, SESSION, bytes);
+    let decode = |bytes: &[u8]| Session::decode(keys.verifier(), SESSION, bytes);
     let unnamed = Session { id: OTHER_SESSION, ..session.clone() }.encode(&keys, &writer);
     chapter.refused("session-other-name", "session", &unnamed, decode);
     let forged = session.encode(&keys, &maintenance);
@@ -530,7 +530,7 @@ fn vectors_of_commit() {
     chapter
         .stored("outcome-fenced", "outcome", Outcome::Fenced.encode(&keys, &maintenance, SESSION))
         .hex("session", SESSION.as_bytes());
-    let decode = |bytes: &[u8]| Outcome::decode(&keys, SESSION, bytes);
+    let decode = |bytes: &[u8]| Outcome::decode(keys.verifier(), SESSION, bytes);
     for (name, wrong) in [
         ("outcome-commit-by-maintenance", commit.encode(&keys, &maintenance, SESSION)),
         ("outcome-fenced-by-writer", Outcome::Fenced.encode(&keys, &writer, SESSION)),
@@ -552,11 +552,11 @@ fn vectors_of_commit() {
         .text("reason", "keep-daily")
         .hex("replaced-by", other_snapshot.as_bytes());
     let forged = retired.encode(&keys, &writer);
-    chapter.refused("retired-by-writer", "retired", &forged, |b| Retired::decode(&keys, b));
+    chapter.refused("retired-by-writer", "retired", &forged, |b| Retired::decode(keys.verifier(), b));
 
     let list = RoundList { round: 9, packs: vec![pack(1), pack(2)] };
     for (name, kind) in [("condemn", ObjectKind::Condemn), ("verdict", ObjectKind::Verdict)] {
-        let decode = |bytes: &[u8]| RoundList::decode(kind, &keys, 9, bytes);
+        let decode = |bytes: &[u8]| RoundList::decode(kind, keys.verifier(), 9, bytes);
         chapter
             .stored(name, name, list.encode(kind, &keys, &maintenance))
             .number("round", 9)
@@ -569,19 +569,28 @@ fn vectors_of_commit() {
         chapter.refused(&format!("{name}-disordered"), name, &reversed, decode);
     }
 
-    let blobs = vec![(BlobId::new([3; 32]), pack(2)), (BlobId::new([4; 32]), pack(2))];
-    let relocation = Relocation { from: pack(1), blobs };
+    let moved = vec![(pack(1), vec![0, 1]), (pack(2), vec![])];
+    let relocation = Relocation { to: vec![pack(3), pack(4)], moved };
     chapter
         .stored("relocation", "relocation", relocation.encode(&keys, &maintenance))
-        .hex("from", [1; 32])
-        .hex("to", [2; 32])
-        .hex("blob", [3; 32])
-        .hex("blob", [4; 32]);
-    let blobs = relocation.blobs.iter().rev().copied().collect();
-    let reversed = Relocation { blobs, ..relocation }.encode(&keys, &maintenance);
-    chapter.refused("relocation-disordered", "relocation", &reversed, |b| {
-        Relocation::decode(&keys, b)
-    });
+        .hex("to", [3; 32])
+        .hex("to", [4; 32])
+        .hex("moved-to-both", [1; 32])
+        .hex("moved-to-none", [2; 32]);
+    let decode = |bytes: &[u8]| Relocation::decode(keys.verifier(), bytes);
+    let reversed = |change: &dyn Fn(&mut Relocation)| {
+        let mut relocation = relocation.clone();
+        change(&mut relocation);
+        relocation.encode(&keys, &maintenance)
+    };
+    for (name, bytes) in [
+        ("relocation-to-disordered", reversed(&|it| it.to.reverse())),
+        ("relocation-moved-disordered", reversed(&|it| it.moved.reverse())),
+        ("relocation-positions-disordered", reversed(&|it| it.moved[0].1.reverse())),
+        ("relocation-position-too-high", reversed(&|it| it.moved[0].1[1] = 2)),
+    ] {
+        chapter.refused(name, "relocation", &bytes, decode);
+    }
 
     let reader = ReadSession { id: SESSION, started: 6, snapshots: vec![snapshot] };
     chapter
@@ -591,7 +600,7 @@ fn vectors_of_commit() {
         .hex("snapshot", snapshot.as_bytes());
     let unnamed = ReadSession { id: OTHER_SESSION, ..reader }.encode(&keys, &writer);
     chapter.refused("read-session-other-name", "read_session", &unnamed, |bytes| {
-        ReadSession::decode(&keys, SESSION, bytes)
+        ReadSession::decode(keys.verifier(), SESSION, bytes)
     });
     chapter.check();
 }

@@ -413,7 +413,7 @@ fn condemned(repo: &Repository, round: u64) -> Result<HashSet<PackLocation>, Rep
         for (kind, object) in lists {
             let Some(bytes) = repo.find(&object, GC_LIST_BYTES_MAX)? else { continue };
             // Fail closed: a list that cannot be read may name anything.
-            let list = RoundList::decode(kind, repo.keys(), round, &bytes)
+            let list = RoundList::decode(kind, repo.keys().verifier(), round, &bytes)
                 .map_err(|error| repo.damaged(&object, error))?;
             packs.extend(list.packs);
             continue 'rounds;

@@ -98,7 +98,7 @@ impl Repository {
         let object = name::outcome(session);
         self.find(&object, Outcome::BYTES_MAX)?
             .map(|bytes| {
-                Outcome::decode_signed(self.keys(), session, &bytes)
+                Outcome::decode_signed(self.keys().verifier(), session, &bytes)
                     .map_err(|error| self.damaged(&object, error))
             })
             .transpose()
@@ -114,7 +114,7 @@ impl Repository {
                 Err(error) if error.is_damage() => None,
                 found => found?,
             };
-            let record = bytes.and_then(|bytes| Retired::decode(self.keys(), &bytes).ok());
+            let record = bytes.and_then(|bytes| Retired::decode(self.keys().verifier(), &bytes).ok());
             retired.extend(record.filter(|record| record.snapshot == id).map(|_| id));
         }
         Ok(retired)

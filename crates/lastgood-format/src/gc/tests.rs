@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
+
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
 use super::*;
 use crate::samples::{
-    OTHER_SESSION, SESSION, WRITER, blob_id, keys, other_keys, pack_id, refuses_damage, session_id,
+    OTHER_SESSION, SESSION, WRITER, keys, other_keys, pack_id, refuses_damage, session_id,
     snapshot_id,
 };
 
@@ -23,10 +25,10 @@ proptest! {
         let keys = keys();
         let retired = Retired { snapshot, time, reason, replaced_by };
         let bytes = retired.encode(&keys, &keys.maintenance());
-        prop_assert_eq!(Retired::decode(&keys, &bytes), Ok(retired.clone()));
+        prop_assert_eq!(Retired::decode(keys.verifier(), &bytes), Ok(retired.clone()));
         let forged = retired.encode(&keys, &keys.writer(&WRITER));
-        prop_assert_eq!(Retired::decode(&keys, &forged), Err(KeyError::Signature));
-        prop_assert!(Retired::decode(&other_keys(), &bytes).is_err());
+        prop_assert_eq!(Retired::decode(keys.verifier(), &forged), Err(KeyError::Signature));
+        prop_assert!(Retired::decode(other_keys().verifier(), &bytes).is_err());
     }
 
     #[test]
@@ -36,31 +38,36 @@ proptest! {
         let kinds = [ObjectKind::Condemn, ObjectKind::Verdict];
         for (kind, other) in [(kinds[0], kinds[1]), (kinds[1], kinds[0])] {
             let bytes = list.encode(kind, &keys, &keys.maintenance());
-            prop_assert_eq!(RoundList::decode(kind, &keys, round, &bytes), Ok(list.clone()));
-            prop_assert!(RoundList::decode(other, &keys, round, &bytes).is_err());
-            prop_assert!(RoundList::decode(kind, &keys, !round, &bytes).is_err());
+            prop_assert_eq!(RoundList::decode(kind, keys.verifier(), round, &bytes), Ok(list.clone()));
+            prop_assert!(RoundList::decode(other, keys.verifier(), round, &bytes).is_err());
+            prop_assert!(RoundList::decode(kind, keys.verifier(), !round, &bytes).is_err());
             let forged = list.encode(kind, &keys, &keys.writer(&WRITER));
-            prop_assert!(RoundList::decode(kind, &keys, round, &forged).is_err());
+            prop_assert!(RoundList::decode(kind, keys.verifier(), round, &forged).is_err());
         }
         if list.packs.len() > 1 {
             let packs = list.packs.iter().rev().copied().collect();
             let disordered = RoundList { round, packs };
             let bytes = disordered.encode(kinds[0], &keys, &keys.maintenance());
-            prop_assert!(RoundList::decode(kinds[0], &keys, round, &bytes).is_err());
+            prop_assert!(RoundList::decode(kinds[0], keys.verifier(), round, &bytes).is_err());
         }
     }
 
     #[test]
     fn relocations_read_back(
-        from in location(),
-        blobs in btree_map(blob_id(), location(), 0..20),
+        to in btree_set(location(), 0..20),
+        moved in btree_map(location(), btree_set(0_u32..20, 0..4), 0..20),
     ) {
         let keys = keys();
-        let relocation = Relocation { from, blobs: blobs.into_iter().collect() };
+        let to: Vec<PackLocation> = to.into_iter().collect();
+        let within = |positions: BTreeSet<u32>| {
+            positions.into_iter().filter(|position| (*position as usize) < to.len()).collect()
+        };
+        let moved = moved.into_iter().map(|(from, positions)| (from, within(positions))).collect();
+        let relocation = Relocation { to, moved };
         let bytes = relocation.encode(&keys, &keys.maintenance());
-        prop_assert_eq!(Relocation::decode(&keys, &bytes), Ok(relocation.clone()));
+        prop_assert_eq!(Relocation::decode(keys.verifier(), &bytes), Ok(relocation.clone()));
         let forged = relocation.encode(&keys, &keys.writer(&WRITER));
-        prop_assert!(Relocation::decode(&keys, &forged).is_err());
+        prop_assert!(Relocation::decode(keys.verifier(), &forged).is_err());
     }
 
     #[test]
@@ -72,10 +79,10 @@ proptest! {
         let keys = keys();
         let session = ReadSession { id, started, snapshots };
         let bytes = session.encode(&keys, &keys.writer(&WRITER));
-        prop_assert_eq!(ReadSession::decode(&keys, id, &bytes), Ok(session.clone()));
-        prop_assert!(ReadSession::decode(&keys, OTHER_SESSION, &bytes).is_err());
+        prop_assert_eq!(ReadSession::decode(keys.verifier(), id, &bytes), Ok(session.clone()));
+        prop_assert!(ReadSession::decode(keys.verifier(), OTHER_SESSION, &bytes).is_err());
         let forged = session.encode(&keys, &keys.maintenance());
-        prop_assert!(ReadSession::decode(&keys, id, &forged).is_err());
+        prop_assert!(ReadSession::decode(keys.verifier(), id, &forged).is_err());
     }
 }
 
@@ -92,17 +99,17 @@ fn damaged_gc_objects_are_refused() {
         replaced_by: Some(SnapshotId::new([3; 32])),
     };
     let bytes = retired.encode(&keys, &maintenance);
-    refuses_damage(&bytes, |bytes| Retired::decode(&keys, bytes).is_ok());
+    refuses_damage(&bytes, |bytes| Retired::decode(keys.verifier(), bytes).is_ok());
 
     let kind = ObjectKind::Verdict;
     let bytes = RoundList { round: 1, packs: vec![pack] }.encode(kind, &keys, &maintenance);
-    refuses_damage(&bytes, |bytes| RoundList::decode(kind, &keys, 1, bytes).is_ok());
+    refuses_damage(&bytes, |bytes| RoundList::decode(kind, keys.verifier(), 1, bytes).is_ok());
 
-    let relocation = Relocation { from: pack, blobs: vec![(BlobId::new([4; 32]), pack)] };
+    let relocation = Relocation { to: vec![pack], moved: vec![(pack, vec![0])] };
     let bytes = relocation.encode(&keys, &maintenance);
-    refuses_damage(&bytes, |bytes| Relocation::decode(&keys, bytes).is_ok());
+    refuses_damage(&bytes, |bytes| Relocation::decode(keys.verifier(), bytes).is_ok());
 
     let snapshots = vec![SnapshotId::new([1; 32])];
     let bytes = ReadSession { id: SESSION, started: 2, snapshots }.encode(&keys, &writer);
-    refuses_damage(&bytes, |bytes| ReadSession::decode(&keys, SESSION, bytes).is_ok());
+    refuses_damage(&bytes, |bytes| ReadSession::decode(keys.verifier(), SESSION, bytes).is_ok());
 }

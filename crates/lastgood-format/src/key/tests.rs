@@ -25,8 +25,7 @@ fn certificates_hold_for_their_role_repository_and_root() {
     let keys = keys();
     let decode = |bytes: &[u8], keys: &RepositoryKeys, role| {
         let mut reader = Reader::new(bytes, "certificate");
-        let root = keys.root_signer().public();
-        let certificate = Certificate::decode(&mut reader, keys.repository(), &root, role)?;
+        let certificate = Certificate::decode(&mut reader, keys.verifier(), role)?;
         reader.finish()?;
         Ok::<_, KeyError>(certificate)
     };

@@ -20,8 +20,8 @@ fn signed_objects_read_back_and_damage_is_refused() {
     for body in [&b"a body"[..], b""] {
         let bytes = sign(ObjectKind::Session, keys.repository(), &signer, body);
         let (kind, role) = (ObjectKind::Session, Role::Writer);
-        assert_eq!(verify(kind, &keys, role, &bytes), Ok((body, *signer.certificate())));
-        refuses_damage(&bytes, |bytes| verify(kind, &keys, role, bytes).is_ok());
+        assert_eq!(verify(kind, keys.verifier(), role, &bytes), Ok((body, *signer.certificate())));
+        refuses_damage(&bytes, |bytes| verify(kind, keys.verifier(), role, bytes).is_ok());
     }
 }
 
@@ -36,15 +36,15 @@ fn signed_objects_hold_for_their_kind_role_and_repository() {
             for asked in SIGNED_KINDS {
                 for asked_role in [Role::Writer, Role::Maintenance] {
                     let fits = asked == kind && asked_role == role;
-                    let opened = verify(asked, &keys, asked_role, &bytes).is_ok();
+                    let opened = verify(asked, keys.verifier(), asked_role, &bytes).is_ok();
                     assert_eq!(opened, fits, "{kind:?} as {asked:?}, {role:?} as {asked_role:?}");
                 }
             }
-            assert!(verify(kind, &other, role, &bytes).is_err());
+            assert!(verify(kind, other.verifier(), role, &bytes).is_err());
             // Moved over with its header rewritten: the signature covers the header.
             let mut moved = bytes.clone();
             moved[8..24].copy_from_slice(other.repository().as_bytes());
-            assert_eq!(verify(kind, &other, role, &moved), Err(KeyError::Signature));
+            assert_eq!(verify(kind, other.verifier(), role, &moved), Err(KeyError::Signature));
         }
     }
 }
@@ -89,7 +89,7 @@ fn a_later_version_says_so() {
     let too_new = KeyError::Decode(DecodeError::TooNew { what: "object", version: 2, known: 1 });
     let mut signed = sign(ObjectKind::Session, keys.repository(), &keys.maintenance(), b"");
     signed[6] = 2;
-    let error = verify(ObjectKind::Session, &keys, Role::Writer, &signed).unwrap_err();
+    let error = verify(ObjectKind::Session, keys.verifier(), Role::Writer, &signed).unwrap_err();
     assert_eq!(error, too_new);
     let under = SealedUnder::Index(keys.index(), SESSION);
     let mut sealed = seal(ObjectKind::Index, keys.repository(), under, &[0; 32], b"");

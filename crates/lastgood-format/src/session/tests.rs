@@ -13,8 +13,8 @@ proptest! {
         let signer = keys.writer(&WRITER);
         let session = Session { id, round, started, writer: signer.writer_id() };
         let bytes = session.encode(&keys, &signer);
-        prop_assert_eq!(Session::decode(&keys, id, &bytes), Ok(session));
-        prop_assert!(Session::decode(&keys, OTHER_SESSION, &bytes).is_err());
+        prop_assert_eq!(Session::decode(keys.verifier(), id, &bytes), Ok(session));
+        prop_assert!(Session::decode(keys.verifier(), OTHER_SESSION, &bytes).is_err());
     }
 
     #[test]
@@ -27,12 +27,12 @@ proptest! {
         ] {
             let bytes = outcome.encode(&keys, signer, id);
             prop_assert!(bytes.len() as u64 <= Outcome::BYTES_MAX);
-            let decoded = Outcome::decode_signed(&keys, id, &bytes);
+            let decoded = Outcome::decode_signed(keys.verifier(), id, &bytes);
             prop_assert_eq!(decoded, Ok((outcome, signer.writer_id())));
-            prop_assert!(Outcome::decode(&keys, OTHER_SESSION, &bytes).is_err());
-            prop_assert!(Outcome::decode(&other_keys(), id, &bytes).is_err());
+            prop_assert!(Outcome::decode(keys.verifier(), OTHER_SESSION, &bytes).is_err());
+            prop_assert!(Outcome::decode(other_keys().verifier(), id, &bytes).is_err());
             // A writer cannot fence and the maintenance key cannot commit.
-            prop_assert!(Outcome::decode(&keys, id, &outcome.encode(&keys, other, id)).is_err());
+            prop_assert!(Outcome::decode(keys.verifier(), id, &outcome.encode(&keys, other, id)).is_err());
         }
     }
 }
@@ -43,14 +43,14 @@ fn damaged_sessions_and_outcomes_are_refused() {
     let (writer, maintenance) = (keys.writer(&WRITER), keys.maintenance());
     let session = Session { id: SESSION, round: 3, started: 4, writer: writer.writer_id() };
     let bytes = session.encode(&keys, &writer);
-    refuses_damage(&bytes, |bytes| Session::decode(&keys, SESSION, bytes).is_ok());
+    refuses_damage(&bytes, |bytes| Session::decode(keys.verifier(), SESSION, bytes).is_ok());
     for (outcome, signer) in
         [(Outcome::Commit(SnapshotId::new([1; 32])), &writer), (Outcome::Fenced, &maintenance)]
     {
         let bytes = outcome.encode(&keys, signer, SESSION);
-        refuses_damage(&bytes, |bytes| Outcome::decode(&keys, SESSION, bytes).is_ok());
+        refuses_damage(&bytes, |bytes| Outcome::decode(keys.verifier(), SESSION, bytes).is_ok());
     }
     // Only a writer announces.
     let forged = session.encode(&keys, &maintenance);
-    assert_eq!(Session::decode(&keys, SESSION, &forged), Err(KeyError::Signature));
+    assert_eq!(Session::decode(keys.verifier(), SESSION, &forged), Err(KeyError::Signature));
 }

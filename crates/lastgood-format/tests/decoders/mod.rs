@@ -138,9 +138,9 @@ fn recovery(_: &World, bytes: &[u8]) -> bool {
 
 fn session(world: &World, bytes: &[u8]) -> bool {
     world.signed(ObjectKind::Session, Role::Writer, bytes, &|bytes| {
-        Session::decode(&world.keys, SESSION, bytes).is_ok_and(|session| {
+        Session::decode(world.keys.verifier(), SESSION, bytes).is_ok_and(|session| {
             let again = session.encode(&world.keys, &world.writer);
-            assert_eq!(Session::decode(&world.keys, SESSION, &again), Ok(session));
+            assert_eq!(Session::decode(world.keys.verifier(), SESSION, &again), Ok(session));
             true
         })
     })
@@ -148,7 +148,7 @@ fn session(world: &World, bytes: &[u8]) -> bool {
 
 fn outcome(world: &World, bytes: &[u8]) -> bool {
     let check = |bytes: &[u8]| {
-        Outcome::decode(&world.keys, SESSION, bytes).is_ok_and(|outcome| {
+        Outcome::decode(world.keys.verifier(), SESSION, bytes).is_ok_and(|outcome| {
             let signer = match outcome {
                 Outcome::Commit(_) => &world.writer,
                 Outcome::Fenced => &world.maintenance,
@@ -162,9 +162,9 @@ fn outcome(world: &World, bytes: &[u8]) -> bool {
 
 fn retired(world: &World, bytes: &[u8]) -> bool {
     world.signed(ObjectKind::Retired, Role::Maintenance, bytes, &|bytes| {
-        Retired::decode(&world.keys, bytes).is_ok_and(|retired| {
+        Retired::decode(world.keys.verifier(), bytes).is_ok_and(|retired| {
             let again = retired.encode(&world.keys, &world.maintenance);
-            assert_eq!(Retired::decode(&world.keys, &again), Ok(retired));
+            assert_eq!(Retired::decode(world.keys.verifier(), &again), Ok(retired));
             true
         })
     })
@@ -180,9 +180,9 @@ fn verdict(world: &World, bytes: &[u8]) -> bool {
 
 fn round_list(world: &World, kind: ObjectKind, bytes: &[u8]) -> bool {
     world.signed(kind, Role::Maintenance, bytes, &|bytes| {
-        RoundList::decode(kind, &world.keys, 9, bytes).is_ok_and(|list| {
+        RoundList::decode(kind, world.keys.verifier(), 9, bytes).is_ok_and(|list| {
             let again = list.encode(kind, &world.keys, &world.maintenance);
-            assert_eq!(RoundList::decode(kind, &world.keys, 9, &again), Ok(list));
+            assert_eq!(RoundList::decode(kind, world.keys.verifier(), 9, &again), Ok(list));
             true
         })
     })
@@ -190,9 +190,9 @@ fn round_list(world: &World, kind: ObjectKind, bytes: &[u8]) -> bool {
 
 fn relocation(world: &World, bytes: &[u8]) -> bool {
     world.signed(ObjectKind::Relocation, Role::Maintenance, bytes, &|bytes| {
-        Relocation::decode(&world.keys, bytes).is_ok_and(|relocation| {
+        Relocation::decode(world.keys.verifier(), bytes).is_ok_and(|relocation| {
             let again = relocation.encode(&world.keys, &world.maintenance);
-            assert_eq!(Relocation::decode(&world.keys, &again), Ok(relocation));
+            assert_eq!(Relocation::decode(world.keys.verifier(), &again), Ok(relocation));
             true
         })
     })
@@ -200,9 +200,9 @@ fn relocation(world: &World, bytes: &[u8]) -> bool {
 
 fn read_session(world: &World, bytes: &[u8]) -> bool {
     world.signed(ObjectKind::ReadSession, Role::Writer, bytes, &|bytes| {
-        ReadSession::decode(&world.keys, SESSION, bytes).is_ok_and(|session| {
+        ReadSession::decode(world.keys.verifier(), SESSION, bytes).is_ok_and(|session| {
             let again = session.encode(&world.keys, &world.writer);
-            assert_eq!(ReadSession::decode(&world.keys, SESSION, &again), Ok(session));
+            assert_eq!(ReadSession::decode(world.keys.verifier(), SESSION, &again), Ok(session));
             true
         })
     })
@@ -210,7 +210,7 @@ fn read_session(world: &World, bytes: &[u8]) -> bool {
 
 fn signed_object(world: &World, bytes: &[u8]) -> bool {
     let kind = ObjectKind::Session;
-    verify(kind, &world.keys, Role::Writer, bytes).is_ok_and(|(body, _)| {
+    verify(kind, world.keys.verifier(), Role::Writer, bytes).is_ok_and(|(body, _)| {
         same("envelope", &sign(kind, world.keys.repository(), &world.writer, body), bytes)
     })
 }
