@@ -1,5 +1,7 @@
 //! What every command has at hand: settings, output, and the way to the repository.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -263,6 +265,23 @@ impl<'a> App<'a> {
             Event::Item(item) => on_item(item),
             Event::Note(note) => self.out.note(note),
         })
+    }
+
+    /// Shows that something was met that cannot be read; the command goes on. `number` counts from 1.
+    pub(crate) fn show_lost(
+        &self,
+        path: &[u8],
+        during: &'static str,
+        error: lastgood::Error,
+        number: u64,
+    ) {
+        let problem = Problem {
+            path: PathBuf::from(OsStr::from_bytes(path)),
+            during,
+            message: Failure::from(error).text(),
+            severity: Severity::Error,
+        };
+        self.show_problem(&problem, number);
     }
 
     /// Shows one problem as it happens: the first ones, or all of them for programs and with `-v`.

@@ -22,7 +22,7 @@ pub trait State {
     /// The entries of a directory, sorted by name, each with its handle when it is a directory.
     ///
     /// # Errors
-    /// Whatever listing meets; the diff stops there.
+    /// Whatever listing meets; the visitor of the diff says whether it goes on elsewhere.
     fn list(
         &mut self,
         directory: &Self::Directory,
@@ -31,6 +31,38 @@ pub trait State {
     /// Identity of all that a directory holds; equal identities mean equal subtrees. `None` where
     /// it is not known without listing, as for a live directory.
     fn identity(&self, directory: &Self::Directory) -> Option<BlobId>;
+}
+
+/// Hears of differences. Every closure that takes changes does, and stops at what cannot be listed.
+pub trait Visit<E> {
+    /// Something differs.
+    ///
+    /// # Errors
+    /// Whatever is to end the diff.
+    fn change(&mut self, path: &[u8], change: Change) -> Result<(), E>;
+
+    /// A directory of either state cannot be listed; nothing below it is compared.
+    ///
+    /// # Errors
+    /// Whatever is to end the diff.
+    fn unlisted(&mut self, path: &[u8], error: E) -> Result<(), E>;
+
+    /// Whether an entry that only the second state has is meant, with all below it.
+    fn is_meant(&mut self, path: &[u8], entry: &Entry) -> bool;
+}
+
+impl<E, F: FnMut(&[u8], Change) -> Result<(), E> + ?Sized> Visit<E> for F {
+    fn change(&mut self, path: &[u8], change: Change) -> Result<(), E> {
+        self(path, change)
+    }
+
+    fn unlisted(&mut self, _: &[u8], error: E) -> Result<(), E> {
+        Err(error)
+    }
+
+    fn is_meant(&mut self, _: &[u8], _: &Entry) -> bool {
+        true
+    }
 }
 
 /// How one entry differs. At least one flag is set, or it would be no change.
@@ -111,12 +143,12 @@ fn compare(before: &Entry, after: &Entry, content: bool) -> Differences {
 /// differs in an entry that both have; a path is its components joined by `/`.
 ///
 /// # Errors
-/// What listing a directory or `visit` returns.
+/// What `visit` returns.
 pub fn diff<A, B, E>(
     before: (&mut A, &A::Directory),
     after: (&mut B, &B::Directory),
     compare: fn(&Entry, &Entry) -> Differences,
-    visit: &mut dyn FnMut(&[u8], Change) -> Result<(), E>,
+    visit: &mut (impl Visit<E> + ?Sized),
 ) -> Result<(), E>
 where
     A: State<Error = E>,
@@ -126,18 +158,19 @@ where
         .both(before.1, after.1)
 }
 
-struct Walk<'a, A, B, E> {
+struct Walk<'a, A, B, V: ?Sized> {
     before: &'a mut A,
     after: &'a mut B,
     compare: fn(&Entry, &Entry) -> Differences,
-    visit: &'a mut dyn FnMut(&[u8], Change) -> Result<(), E>,
+    visit: &'a mut V,
     path: Vec<u8>,
 }
 
-impl<A, B, E> Walk<'_, A, B, E>
+impl<A, B, E, V> Walk<'_, A, B, V>
 where
     A: State<Error = E>,
     B: State<Error = E>,
+    V: Visit<E> + ?Sized,
 {
     fn both(&mut self, before: &A::Directory, after: &B::Directory) -> Result<(), E> {
         let identities = (self.before.identity(before), self.after.identity(after));
@@ -146,7 +179,10 @@ where
         {
             return Ok(());
         }
-        let (before, after) = (self.before.list(before)?, self.after.list(after)?);
+        let (before, after) = match (self.before.list(before), self.after.list(after)) {
+            (Ok(before), Ok(after)) => (before, after),
+            (Err(error), _) | (_, Err(error)) => return self.visit.unlisted(&self.path, error),
+        };
         for pair in merge(before, after, |(entry, _)| &entry.name, |(entry, _)| &entry.name) {
             match pair {
                 Merged::First((entry, directory)) => self.removed(entry, directory.as_ref())?,
@@ -156,7 +192,8 @@ where
                     let differences = (self.compare)(&before, &after);
                     let (was, is) = (before.is_directory(), after.is_directory());
                     if differences.any() {
-                        (self.visit)(&self.path, Change::Modified { before, after, differences })?;
+                        let change = Change::Modified { before, after, differences };
+                        self.visit.change(&self.path, change)?;
                     }
                     match (a, b) {
                         (Some(a), Some(b)) if was && is => self.both(&a, &b)?,
@@ -174,28 +211,38 @@ where
 
     fn removed(&mut self, entry: Entry, directory: Option<&A::Directory>) -> Result<(), E> {
         let length = self.enter(&entry.name);
-        (self.visit)(&self.path, Change::Removed(entry))?;
+        self.visit.change(&self.path, Change::Removed(entry))?;
         directory.map_or(Ok(()), |directory| self.removed_below(directory))?;
         self.path.truncate(length);
         Ok(())
     }
 
     fn removed_below(&mut self, directory: &A::Directory) -> Result<(), E> {
-        let entries = self.before.list(directory)?;
-        entries.into_iter().try_for_each(|(entry, below)| self.removed(entry, below.as_ref()))
+        match self.before.list(directory) {
+            Ok(entries) => entries
+                .into_iter()
+                .try_for_each(|(entry, below)| self.removed(entry, below.as_ref())),
+            Err(error) => self.visit.unlisted(&self.path, error),
+        }
     }
 
     fn added(&mut self, entry: Entry, directory: Option<&B::Directory>) -> Result<(), E> {
         let length = self.enter(&entry.name);
-        (self.visit)(&self.path, Change::Added(entry))?;
-        directory.map_or(Ok(()), |directory| self.added_below(directory))?;
+        if self.visit.is_meant(&self.path, &entry) {
+            self.visit.change(&self.path, Change::Added(entry))?;
+            directory.map_or(Ok(()), |directory| self.added_below(directory))?;
+        }
         self.path.truncate(length);
         Ok(())
     }
 
     fn added_below(&mut self, directory: &B::Directory) -> Result<(), E> {
-        let entries = self.after.list(directory)?;
-        entries.into_iter().try_for_each(|(entry, below)| self.added(entry, below.as_ref()))
+        match self.after.list(directory) {
+            Ok(entries) => {
+                entries.into_iter().try_for_each(|(entry, below)| self.added(entry, below.as_ref()))
+            }
+            Err(error) => self.visit.unlisted(&self.path, error),
+        }
     }
 
     /// Appends a component; returns the length to cut back to.

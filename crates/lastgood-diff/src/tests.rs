@@ -81,17 +81,18 @@ fn state<const N: usize>(entries: [(Vec<u8>, Entry); N]) -> Fake {
 fn check(before: &mut Fake, after: &mut Fake, expected: &[&str]) {
     let mut seen = Vec::new();
     let root = Vec::new();
-    let result = diff((before, &root), (after, &root), compare_recorded, &mut |path, change| {
-        let sign = match change {
-            Change::Added(_) => "+",
-            Change::Removed(_) => "-",
-            Change::Modified { differences, .. } if differences.kind => "T",
-            Change::Modified { differences, .. } if differences.content => "M",
-            Change::Modified { .. } => "U",
-        };
-        seen.push(format!("{sign}{}", String::from_utf8_lossy(path)));
-        Ok(())
-    });
+    let result =
+        diff((before, &root), (after, &root), compare_recorded, &mut |path: &[u8], change| {
+            let sign = match change {
+                Change::Added(_) => "+",
+                Change::Removed(_) => "-",
+                Change::Modified { differences, .. } if differences.kind => "T",
+                Change::Modified { differences, .. } if differences.content => "M",
+                Change::Modified { .. } => "U",
+            };
+            seen.push(format!("{sign}{}", String::from_utf8_lossy(path)));
+            Ok(())
+        });
     assert_eq!(result, Ok(()));
     assert_eq!(seen, expected);
 }
@@ -145,4 +146,72 @@ fn equal_subtrees_are_not_listed() {
     after.entries.get_mut(&b"x"[..]).unwrap().mode = 0;
     check(&mut before, &mut after, &["Ux"]);
     assert_eq!((before.listed, after.listed), (1, 1));
+}
+
+/// A state of which some directories cannot be listed.
+struct Unlisted(Fake, &'static str);
+
+impl State for Unlisted {
+    type Directory = Vec<u8>;
+    type Error = &'static str;
+
+    fn list(&mut self, directory: &Vec<u8>) -> Result<Vec<(Entry, Option<Vec<u8>>)>, &'static str> {
+        if directory == self.1.as_bytes() {
+            return Err("cannot be listed");
+        }
+        Ok(self.0.list(directory).unwrap_or_default())
+    }
+
+    fn identity(&self, _: &Vec<u8>) -> Option<BlobId> {
+        None
+    }
+}
+
+/// Goes on where it can, and does not mean what is called `out`.
+#[derive(Default)]
+struct Patient(Vec<String>);
+
+impl Visit<&'static str> for Patient {
+    fn change(&mut self, path: &[u8], change: Change) -> Result<(), &'static str> {
+        let sign = if matches!(change, Change::Added(_)) { '+' } else { '-' };
+        self.0.push(format!("{sign}{}", String::from_utf8_lossy(path)));
+        Ok(())
+    }
+
+    fn unlisted(&mut self, path: &[u8], error: &'static str) -> Result<(), &'static str> {
+        self.0.push(format!("{}: {error}", String::from_utf8_lossy(path)));
+        Ok(())
+    }
+
+    fn is_meant(&mut self, path: &[u8], _: &Entry) -> bool {
+        !path.ends_with(b"out")
+    }
+}
+
+#[test]
+fn what_cannot_be_listed_is_told_and_the_rest_compared() {
+    let before = [directory("d"), file("d/gone", 1), file("x", 1)];
+    let after = [
+        directory("d"),
+        file("d/new", 1),
+        directory("e"),
+        file("e/f", 1),
+        directory("e/out"),
+        file("e/out/f", 1),
+    ];
+    let check = |unlisted: (&'static str, &'static str), expected: &[&str]| {
+        let mut sides = (
+            Unlisted(state(before.clone()), unlisted.0),
+            Unlisted(state(after.clone()), unlisted.1),
+        );
+        let mut visit = Patient::default();
+        let root = Vec::new();
+        diff((&mut sides.0, &root), (&mut sides.1, &root), compare_recorded, &mut visit).unwrap();
+        assert_eq!(visit.0, expected, "{unlisted:?}");
+    };
+    check(("none", "none"), &["-d/gone", "+d/new", "+e", "+e/f", "-x"]);
+    // Nothing is called removed because the other side could not be read, nor added.
+    check(("none", "d"), &["d: cannot be listed", "+e", "+e/f", "-x"]);
+    check(("d", "none"), &["d: cannot be listed", "+e", "+e/f", "-x"]);
+    check(("none", "e"), &["-d/gone", "+d/new", "+e", "e: cannot be listed", "-x"]);
 }

@@ -1,6 +1,6 @@
 //! Looking at snapshots: list, search, read one file, count.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -9,9 +9,11 @@ use lastgood_repo::format::entry::{Content, Entry, Hint, Node, Timestamp};
 use lastgood_repo::format::id::{BlobId, SnapshotId};
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::recipe::{Part, RecipeCodec};
-use lastgood_repo::{Repository, SnapshotRecord};
+use lastgood_repo::format::tree::TreeCodec;
+use lastgood_repo::{BlobSet, Repository, SnapshotRecord};
 
 use crate::error::{Error, ErrorKind};
+use crate::pages::{Gap, Pages};
 use crate::view::{Found, SnapshotView, ViewDirectory};
 
 /// One listed entry.
@@ -25,7 +27,22 @@ pub struct Listed {
     pub hint: Option<Hint>,
 }
 
-/// Lists what is at `path` in a snapshot: a directory's entries, or the entry itself.
+/// What a listing comes to.
+#[derive(Debug)]
+pub enum Seen {
+    /// An entry.
+    Entry(Listed),
+    /// A part of a directory that is damaged. What can be read of the rest follows.
+    Lost {
+        /// Absolute path of the directory, as bytes.
+        path: Vec<u8>,
+        /// What is wrong.
+        error: Error,
+    },
+}
+
+/// Lists what is at `path` in a snapshot: a directory's entries, or the entry itself. Holds a page
+/// of each directory on the way.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] names the path; whatever `visit` returns.
@@ -34,7 +51,7 @@ pub fn ls(
     record: &SnapshotRecord,
     path: Option<&[u8]>,
     recursive: bool,
-    visit: &mut dyn FnMut(Listed) -> Result<(), Error>,
+    visit: &mut dyn FnMut(Seen) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let view = SnapshotView::open(repo, record.clone())?;
     let (mut at, found) = match path {
@@ -43,33 +60,64 @@ pub fn ls(
     };
     at.insert(0, b'/');
     match found {
-        Found::Root(directory) => list_below(&view, &mut Vec::new(), &directory, recursive, visit),
-        Found::Entry(_, Some(directory)) => {
-            list_below(&view, &mut at, &directory, recursive, visit)
-        }
-        Found::Entry(entry, None) => visit(Listed { path: at, entry, hint: None }),
+        Found::Root(directory) => list_below(&view, Vec::new(), &directory, recursive, visit),
+        Found::Entry(_, Some(directory)) => list_below(&view, at, &directory, recursive, visit),
+        Found::Entry(entry, None) => visit(Seen::Entry(Listed { path: at, entry, hint: None })),
     }
+}
+
+/// A directory that is being listed.
+struct Level<'a> {
+    entries: Pages<'a, TreeCodec>,
+    hints: std::vec::IntoIter<(Hint, Option<BlobId>)>,
+    path_bytes: usize,
 }
 
 fn list_below(
     view: &SnapshotView,
-    path: &mut Vec<u8>,
+    mut path: Vec<u8>,
     directory: &ViewDirectory,
     recursive: bool,
-    visit: &mut dyn FnMut(Listed) -> Result<(), Error>,
+    visit: &mut dyn FnMut(Seen) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let hints = view.hints(directory);
-    for (index, (entry, below)) in view.entries(directory)?.into_iter().enumerate() {
-        let length = path.len();
+    let level = |directory: &ViewDirectory, path_bytes| Level {
+        entries: Pages::new(view.reader(), BlobKind::Tree, directory.tree),
+        hints: view.hints(directory).into_iter(),
+        path_bytes,
+    };
+    let mut levels = vec![level(directory, path.len())];
+    while let Some(last) = levels.last_mut() {
+        path.truncate(last.path_bytes);
+        let entry = match last.entries.next() {
+            Some(Ok(entry)) => entry,
+            Some(Err(Gap { error, measure })) => {
+                let error = Error::from(error);
+                if error.kind() != ErrorKind::Damaged {
+                    return Err(error);
+                }
+                // Hints go with entries by their position.
+                let lost = measure.and_then(|lost| usize::try_from(lost).ok());
+                lost.and_then(|lost| last.hints.nth(lost.checked_sub(1)?));
+                let path = if path.is_empty() { b"/".to_vec() } else { path.clone() };
+                visit(Seen::Lost { path, error })?;
+                continue;
+            }
+            None => {
+                levels.pop();
+                continue;
+            }
+        };
+        let (hint, hints) = last.hints.next().unzip();
         path.push(b'/');
         path.extend_from_slice(&entry.name);
-        let hint = hints.get(index).copied();
-        visit(Listed { path: path.clone(), entry, hint: hint.map(|(hint, _)| hint) })?;
-        if let (true, Some(below)) = (recursive, below) {
-            let hints = hint.and_then(|(_, children)| children);
-            list_below(view, path, &ViewDirectory { hints, ..below }, true, visit)?;
+        let tree = match entry.node {
+            Node::Directory { tree } if recursive => Some(tree),
+            _ => None,
+        };
+        visit(Seen::Entry(Listed { path: path.clone(), entry, hint }))?;
+        if let Some(tree) = tree {
+            levels.push(level(&ViewDirectory { tree, hints: hints.flatten() }, path.len()));
         }
-        path.truncate(length);
     }
     Ok(())
 }
@@ -95,11 +143,12 @@ pub fn find(
     repo: &Arc<Repository>,
     records: &[SnapshotRecord],
     options: &FindOptions,
-    visit: &mut dyn FnMut(SnapshotId, Listed) -> Result<(), Error>,
+    visit: &mut dyn FnMut(SnapshotId, Seen) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let matcher = compile(options)?;
     for record in records {
-        ls(repo, record, None, true, &mut |listed| {
+        ls(repo, record, None, true, &mut |seen| {
+            let Seen::Entry(listed) = &seen else { return visit(record.id, seen) };
             let path: &std::path::Path =
                 <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&listed.path)
                     .as_ref();
@@ -107,7 +156,7 @@ pub fn find(
             let is_in_time = options.oldest_after.is_none_or(|oldest| mtime >= oldest)
                 && options.newest_before.is_none_or(|newest| mtime <= newest);
             let is_match = matcher.matched(path, listed.entry.is_directory()).is_ignore();
-            if is_in_time && is_match { visit(record.id, listed) } else { Ok(()) }
+            if is_in_time && is_match { visit(record.id, seen) } else { Ok(()) }
         })?;
     }
     Ok(())
@@ -161,6 +210,10 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes of files of all of them, as restoring each would write.
     pub restore_bytes: u64,
+    /// Distinct contents of files.
+    pub contents: u64,
+    /// Bytes of files of all of them, those of the same content counted once.
+    pub content_bytes: u64,
     /// Distinct blobs they refer to.
     pub blobs: u64,
     /// Plaintext bytes of distinct chunks.
@@ -171,22 +224,27 @@ pub struct Stats {
     pub pack_bytes: u64,
 }
 
-/// Counts what `records` take. Memory: 40 bytes for each distinct blob.
+/// Counts what `records` take. Memory: 80 bytes for each distinct directory, some for each blob.
 ///
 /// # Errors
 /// When a tree cannot be read.
 pub fn stats(repo: &Arc<Repository>, records: &[SnapshotRecord]) -> Result<Stats, Error> {
-    let mut stats = Stats { snapshots: records.len() as u64, ..Stats::default() };
-    let mut blobs = HashSet::new();
-    let mut trees: HashMap<BlobId, (u64, u64)> = HashMap::new();
+    let index = repo.index()?;
+    let mut counting = Counting {
+        stats: Stats { snapshots: records.len() as u64, ..Stats::default() },
+        trees: HashMap::new(),
+        blobs: BlobSet::beside(&index),
+        contents: BlobSet::beside(&index),
+        has_empty: false,
+    };
     for record in records {
         let view = SnapshotView::open(repo, record.clone())?;
-        let (entries, bytes) =
-            count(&view, view.root().tree, &mut trees, &mut blobs, &mut stats.chunk_bytes)?;
-        stats.entries += entries;
-        stats.restore_bytes += bytes;
+        let (entries, bytes) = counting.tree(&view, view.root().tree)?;
+        counting.stats.entries += entries;
+        counting.stats.restore_bytes += bytes;
     }
-    stats.blobs = (blobs.len() + trees.len()) as u64;
+    let Counting { mut stats, trees, .. } = counting;
+    stats.blobs += trees.len() as u64;
     for (_, _, bytes) in repo.all_packs()? {
         stats.packs += 1;
         stats.pack_bytes += bytes;
@@ -194,48 +252,71 @@ pub fn stats(repo: &Arc<Repository>, records: &[SnapshotRecord]) -> Result<Stats
     Ok(stats)
 }
 
-/// Entries and bytes of a tree; one that was counted before is not read again.
-fn count(
-    view: &SnapshotView,
-    tree: BlobId,
-    trees: &mut HashMap<BlobId, (u64, u64)>,
-    blobs: &mut HashSet<BlobId>,
-    chunk_bytes: &mut u64,
-) -> Result<(u64, u64), Error> {
-    if let Some(known) = trees.get(&tree) {
-        return Ok(*known);
-    }
-    let (mut entries, mut bytes) = (0, 0);
-    for (entry, below) in view.entries(&ViewDirectory { tree, hints: None })? {
-        entries += 1;
-        if let Some(below) = below {
-            let (more_entries, more_bytes) = count(view, below.tree, trees, blobs, chunk_bytes)?;
-            entries += more_entries;
-            bytes += more_bytes;
+struct Counting {
+    stats: Stats,
+    /// Entries and bytes of each tree that was counted.
+    trees: HashMap<BlobId, (u64, u64)>,
+    blobs: BlobSet,
+    /// What files are: a chunk or a recipe. A chunk may also be a part of another file.
+    contents: BlobSet,
+    has_empty: bool,
+}
+
+impl Counting {
+    /// Entries and bytes of a tree; one that was counted before is not read again.
+    fn tree(&mut self, view: &SnapshotView, tree: BlobId) -> Result<(u64, u64), Error> {
+        if let Some(known) = self.trees.get(&tree) {
+            return Ok(*known);
         }
-        if let Node::File { size, content } = entry.node {
-            bytes += size;
-            match content {
-                Content::Empty => {}
-                Content::Chunk(id) => {
-                    if blobs.insert(id) {
-                        *chunk_bytes += size;
+        let (mut entries, mut bytes) = (0, 0);
+        for (entry, below) in view.entries(&ViewDirectory { tree, hints: None })? {
+            entries += 1;
+            if let Some(below) = below {
+                let (more_entries, more_bytes) = self.tree(view, below.tree)?;
+                entries += more_entries;
+                bytes += more_bytes;
+            }
+            if let Node::File { size, content } = entry.node {
+                bytes += size;
+                self.file(view, size, content)?;
+            }
+        }
+        self.trees.insert(tree, (entries, bytes));
+        Ok((entries, bytes))
+    }
+
+    fn file(&mut self, view: &SnapshotView, size: u64, content: Content) -> Result<(), Error> {
+        let is_new = match content {
+            Content::Empty => !std::mem::replace(&mut self.has_empty, true),
+            Content::Chunk(id) | Content::Recipe(id) => self.contents.insert(id),
+        };
+        if !is_new {
+            return Ok(());
+        }
+        self.stats.contents += 1;
+        self.stats.content_bytes += size;
+        match content {
+            Content::Empty => Ok(()),
+            Content::Chunk(id) => {
+                self.chunk(id, size);
+                Ok(())
+            }
+            Content::Recipe(root) => {
+                self.stats.blobs += u64::from(self.blobs.insert(root));
+                Ok(view.reader().walk::<RecipeCodec>(BlobKind::Recipe, root, &mut |part| {
+                    if let Part::Chunk { id, bytes } | Part::Repeat { id, bytes, .. } = part {
+                        self.chunk(id, u64::from(bytes));
                     }
-                }
-                Content::Recipe(root) if blobs.insert(root) => {
-                    view.reader().walk::<RecipeCodec>(BlobKind::Recipe, root, &mut |part| {
-                        if let Part::Chunk { id, bytes } | Part::Repeat { id, bytes, .. } = part
-                            && blobs.insert(id)
-                        {
-                            *chunk_bytes += u64::from(bytes);
-                        }
-                        Ok(())
-                    })?;
-                }
-                Content::Recipe(_) => {}
+                    Ok(())
+                })?)
             }
         }
     }
-    trees.insert(tree, (entries, bytes));
-    Ok((entries, bytes))
+
+    fn chunk(&mut self, id: BlobId, bytes: u64) {
+        if self.blobs.insert(id) {
+            self.stats.blobs += 1;
+            self.stats.chunk_bytes += bytes;
+        }
+    }
 }

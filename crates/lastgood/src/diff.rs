@@ -1,9 +1,10 @@
 //! Diff: a snapshot against another one, or against what is live now.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use lastgood_diff::{Change, Differences};
+pub use lastgood_diff::{Change, Differences, Visit};
 use lastgood_diff::{State, compare_live, compare_recorded};
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Root, Seen};
 use lastgood_repo::format::entry::{Content, Entry, Node};
@@ -21,7 +22,7 @@ pub fn snapshots(
     repo: &Arc<Repository>,
     before: (&SnapshotRecord, Option<&[u8]>),
     after: (&SnapshotRecord, Option<&[u8]>),
-    visit: &mut dyn FnMut(&[u8], Change) -> Result<(), Error>,
+    visit: &mut dyn Visit<Error>,
 ) -> Result<(), Error> {
     let mut views = Vec::new();
     for (record, path) in [before, after] {
@@ -45,7 +46,7 @@ pub fn live(
     repo: &Arc<Repository>,
     record: &SnapshotRecord,
     path: Option<&[u8]>,
-    visit: &mut dyn FnMut(&[u8], Change) -> Result<(), Error>,
+    visit: &mut dyn Visit<Error>,
 ) -> Result<(), Error> {
     let mut view = SnapshotView::open(repo, record.clone())?;
     let places = match path {
@@ -65,23 +66,22 @@ pub fn live(
         let live = match Root::open(&live_path) {
             Ok(live) => live,
             Err(error) if error.is_not_found() => {
-                entry.map_or(Ok(()), |entry| visit(&absolute, Change::Removed(entry)))?;
+                entry.map_or(Ok(()), |entry| visit.change(&absolute, Change::Removed(entry)))?;
                 continue;
             }
-            Err(error) => return Err(error.into()),
-        };
-        let mut visit_below = |below: &[u8], change: Change| {
-            let path = if at.is_empty() { below.to_vec() } else { [&at[..], b"/", below].concat() };
-            visit(&[b"/", &path[..]].concat(), change)
+            Err(error) => {
+                visit.unlisted(&absolute, error.into())?;
+                continue;
+            }
         };
         match (live, directory) {
             (Root::Directory(live), Some(directory)) => {
-                let live = Arc::new(live);
+                let live = LiveDirectory::Open(Arc::new(live));
                 lastgood_diff::diff(
                     (&mut view, &directory),
                     (&mut LiveState::default(), &live),
                     compare_live,
-                    &mut visit_below,
+                    &mut Below { base: &at, visit: &mut *visit },
                 )?;
             }
             (live, _) => {
@@ -89,13 +89,25 @@ pub fn live(
                 if let Some(before) = entry {
                     let differences = compare_live(&before, &after);
                     if differences.any() {
-                        visit(&absolute, Change::Modified { before, after, differences })?;
+                        let change = Change::Modified { before, after, differences };
+                        visit.change(&absolute, change)?;
                     }
                 }
             }
         }
     }
     Ok(())
+}
+
+/// What a snapshot has at an absolute path, and what is there now. What cannot be read is `None`.
+#[must_use]
+pub fn sides(view: &SnapshotView, path: &Path) -> (Option<Entry>, Option<Entry>) {
+    let recorded = match view.find(path.as_os_str().as_bytes()) {
+        Ok((_, Found::Entry(entry, _))) => Some(entry),
+        _ => None,
+    };
+    let live = Root::open(path).ok().and_then(|live| live_entry(live).ok());
+    (recorded, live)
 }
 
 fn directory_at(view: &SnapshotView, path: Option<&[u8]>) -> Result<ViewDirectory, Error> {
@@ -109,20 +121,64 @@ fn directory_at(view: &SnapshotView, path: Option<&[u8]>) -> Result<ViewDirector
     }
 }
 
+/// Makes absolute paths of those below a directory.
+struct Below<'a> {
+    base: &'a [u8],
+    visit: &'a mut dyn Visit<Error>,
+}
+
+impl Below<'_> {
+    fn path(&self, below: &[u8]) -> Vec<u8> {
+        let parts = [self.base, below];
+        let parts = parts.iter().filter(|part| !part.is_empty());
+        parts.flat_map(|part| [b"/", *part]).collect::<Vec<_>>().concat()
+    }
+}
+
+impl Visit<Error> for Below<'_> {
+    fn change(&mut self, path: &[u8], change: Change) -> Result<(), Error> {
+        self.visit.change(&self.path(path), change)
+    }
+
+    fn unlisted(&mut self, path: &[u8], error: Error) -> Result<(), Error> {
+        self.visit.unlisted(&self.path(path), error)
+    }
+
+    fn is_meant(&mut self, path: &[u8], entry: &Entry) -> bool {
+        self.visit.is_meant(&self.path(path), entry)
+    }
+}
+
 /// What lies on this machine now.
 #[derive(Default)]
 struct LiveState {
     names: ListBuffer,
 }
 
+/// A live directory, opened only when it is listed: a directory may have more directories in it
+/// than there are descriptors.
+enum LiveDirectory {
+    Open(Arc<Directory>),
+    Child(Arc<Directory>, Box<[u8]>),
+}
+
 impl State for LiveState {
-    type Directory = Arc<Directory>;
+    type Directory = LiveDirectory;
     type Error = Error;
 
     fn list(
         &mut self,
-        directory: &Arc<Directory>,
-    ) -> Result<Vec<(Entry, Option<Arc<Directory>>)>, Error> {
+        directory: &LiveDirectory,
+    ) -> Result<Vec<(Entry, Option<LiveDirectory>)>, Error> {
+        let directory = match directory {
+            LiveDirectory::Open(directory) => directory.clone(),
+            LiveDirectory::Child(parent, name) => match parent.open_child(name) {
+                Ok(directory) => Arc::new(directory),
+                // Gone since its parent was listed.
+                Err(error) if error.is_not_found() => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            },
+        };
         let listing = directory.list(&mut self.names)?;
         let mut entries = Vec::with_capacity(listing.len());
         for scanned in directory.scan(&listing) {
@@ -136,7 +192,9 @@ impl State for LiveState {
                 directory.read_link(scanned.name)
             })?;
             let below = match stat.kind {
-                Kind::Directory => Some(Arc::new(directory.open_child(scanned.name)?)),
+                Kind::Directory => {
+                    Some(LiveDirectory::Child(directory.clone(), scanned.name.into()))
+                }
                 _ => None,
             };
             entries.push((stat.entry(scanned.name, node, details), below));
@@ -144,7 +202,7 @@ impl State for LiveState {
         Ok(entries)
     }
 
-    fn identity(&self, _: &Arc<Directory>) -> Option<BlobId> {
+    fn identity(&self, _: &LiveDirectory) -> Option<BlobId> {
         None
     }
 }

@@ -4,12 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lastgood::diff::{self, Change};
+use lastgood::diff::{self, Change, Differences, Visit};
 use lastgood::restore::{Change as Found, Owners};
 use lastgood::select::Selection;
 use lastgood::snapshots::Named;
 use lastgood::verify::{self, VerifyOptions};
-use lastgood::{Entry, Node, Repository, this_host};
+use lastgood::view::SnapshotView;
+use lastgood::{Entry, Error, ErrorKind, Node, Repository, this_host};
 use serde_json::{Map, Value, json};
 
 use super::entry;
@@ -70,12 +71,13 @@ impl Args {
             return self.by_content(app, repo, before);
         }
         let mut counts = Counts::default();
+        let mut lost = Lost::default();
         let after = match is_live {
             true => {
-                self.live(app, &repo, &before, &mut counts)?;
+                lost = self.live(app, &repo, &before, &mut counts)?;
                 None
             }
-            false => Some(self.snapshots(app, &repo, &before, &mut counts)?),
+            false => Some(self.snapshots(app, &repo, &before, &mut counts, &mut lost)?),
         };
         let mut fields = json!({
             "source_snapshot": before.record.id.to_string(),
@@ -87,21 +89,8 @@ impl Args {
             fields["target_snapshot"] = after.record.id.to_string().into();
         }
         app.out.json("summary", fields);
-        let Counts { changed_files, added, removed } = counts;
-        app.out.info("");
-        app.out.info(format!(
-            "Files:       {:>5} new, {:>5} removed, {changed_files:>5} changed",
-            added.files, removed.files
-        ));
-        app.out.info(format!(
-            "Directories: {:>5} new, {:>5} removed",
-            added.directories, removed.directories
-        ));
-        app.out
-            .info(format!("Others:      {:>5} new, {:>5} removed", added.others, removed.others));
-        app.out.info(format!("Added:   {}", text::size(added.bytes)));
-        app.out.info(format!("Removed: {}", text::size(removed.bytes)));
-        Ok(())
+        counts.show(app);
+        lost.failure()
     }
 
     fn snapshots(
@@ -110,6 +99,7 @@ impl Args {
         repo: &Arc<Repository>,
         before: &Named,
         counts: &mut Counts,
+        lost: &mut Lost,
     ) -> Result<Named, Failure> {
         let after = pick::resolve(repo, &self.after, &self.filter)?;
         let paths = (
@@ -117,16 +107,9 @@ impl Args {
             after.path.as_deref().or(before.path.as_deref()),
         );
         let base = trimmed(paths.1.unwrap_or_default());
-        let mut visit = |path: &[u8], change: Change| {
-            let mut full = Vec::with_capacity(base.len() + path.len() + 2);
-            for part in [base, trimmed(path)].iter().filter(|part| !part.is_empty()) {
-                full.push(b'/');
-                full.extend_from_slice(part);
-            }
-            self.show(app, &full, &change, counts);
-            Ok(())
-        };
-        diff::snapshots(repo, (&before.record, paths.0), (&after.record, paths.1), &mut visit)?;
+        let mut shown = Shown { args: self, app, counts, base, rules: None, lost: Lost::default() };
+        diff::snapshots(repo, (&before.record, paths.0), (&after.record, paths.1), &mut shown)?;
+        *lost = shown.lost;
         Ok(after)
     }
 
@@ -136,7 +119,7 @@ impl Args {
         repo: &Arc<Repository>,
         before: &Named,
         counts: &mut Counts,
-    ) -> Result<(), Failure> {
+    ) -> Result<Lost, Failure> {
         let mut options = self.select.options();
         this_host::add_rules(&mut options, &app.home()?, Path::new(repo.location()));
         let sources = &before.record.snapshot.sources;
@@ -146,18 +129,10 @@ impl Args {
             .collect();
         let rules = Selection::compile(&options, &sources)
             .map_err(|error| Failure::caused(Code::Usage, &error))?;
-        let mut visit = |path: &[u8], change: Change| {
-            // What the rules leave out is in no snapshot, so it only looks as if it were new.
-            let is_new = matches!(change, Change::Added(_));
-            let as_path = Path::new(std::ffi::OsStr::from_bytes(path));
-            let is_out = || !rules.explain(as_path, &mut this_host::Live).verdict.is_included();
-            if !is_new || !is_out() {
-                self.show(app, path, &change, counts);
-            }
-            Ok(())
-        };
-        diff::live(repo, &before.record, before.path.as_deref(), &mut visit)?;
-        Ok(())
+        let rules = Some(rules);
+        let mut shown = Shown { args: self, app, counts, base: b"", rules, lost: Lost::default() };
+        diff::live(repo, &before.record, before.path.as_deref(), &mut shown)?;
+        Ok(shown.lost)
     }
 
     /// Reads every file and compares it with what is stored, without fetching that.
@@ -175,30 +150,27 @@ impl Args {
             host_id,
             ..VerifyOptions::new(before.record)
         };
+        let view = SnapshotView::open(&repo, options.snapshot.clone())?;
         let report = app.run(verify::start(repo, options))?;
         let mut counts = Counts::default();
         for difference in &report.differences {
-            let sign = match difference.change {
-                Found::Created => "-",
-                Found::Deleted => "+",
-                Found::Kind => "T",
-                Found::Content | Found::Link => "M",
-                Found::Metadata if self.metadata => "U",
-                Found::Metadata => continue,
-            };
-            match sign {
-                "-" => counts.removed.others += 1,
-                "+" => counts.added.others += 1,
-                "M" => counts.changed_files += 1,
-                _ => {}
-            }
             let path = path_bytes(&difference.path);
-            let mut fields = Map::new();
-            text::put_path(&mut fields, "path", path);
-            fields.insert("modifier".to_owned(), sign.into());
-            app.out.json("change", fields.into());
-            app.out.bytes_line(&[sign.as_bytes(), b"    ", &app.out.path(path)]);
-            app.out.exit_if_closed();
+            let (recorded, live) = diff::sides(&view, &difference.path);
+            let change = match (difference.change, recorded, live) {
+                (Found::Created, Some(recorded), _) => Change::Removed(recorded),
+                (Found::Deleted, _, Some(live)) => Change::Added(live),
+                (change, Some(before), Some(after)) => {
+                    let differences = Differences {
+                        kind: change == Found::Kind,
+                        content: matches!(change, Found::Content | Found::Link),
+                        metadata: change == Found::Metadata,
+                    };
+                    Change::Modified { before, after, differences }
+                }
+                // It changed again since it was compared.
+                _ => continue,
+            };
+            self.show(app, path, &change, &mut counts);
         }
         app.out.json(
             "summary",
@@ -264,6 +236,90 @@ impl Args {
         let head = format!("{sign:<5}");
         app.out.bytes_line(&[head.as_bytes(), &app.out.path(path), slash]);
         app.out.exit_if_closed();
+    }
+}
+
+/// Shows differences as they are met.
+struct Shown<'a> {
+    args: &'a Args,
+    app: &'a App<'a>,
+    counts: &'a mut Counts,
+    /// What stands before every path, without slashes around it.
+    base: &'a [u8],
+    /// What the newer side would be backed up by.
+    rules: Option<Selection>,
+    lost: Lost,
+}
+
+/// Directories that could not be listed.
+#[derive(Debug, Default)]
+struct Lost {
+    stored: u64,
+    live: u64,
+}
+
+impl Lost {
+    fn failure(&self) -> Result<(), Failure> {
+        if self.stored > 0 || self.live == 0 {
+            return entry::all_listed(self.stored);
+        }
+        let count = text::count(self.live, "directory");
+        Err(Failure::new(Code::Incomplete, format!("{count} could not be compared")))
+    }
+}
+
+impl Shown<'_> {
+    fn path(&self, below: &[u8]) -> Vec<u8> {
+        let parts = [self.base, trimmed(below)];
+        let parts = parts.iter().filter(|part| !part.is_empty());
+        let path = parts.flat_map(|part| [b"/", *part]).collect::<Vec<_>>().concat();
+        if path.is_empty() { b"/".to_vec() } else { path }
+    }
+}
+
+impl Visit<Error> for Shown<'_> {
+    fn change(&mut self, path: &[u8], change: Change) -> Result<(), Error> {
+        self.args.show(self.app, &self.path(path), &change, self.counts);
+        Ok(())
+    }
+
+    fn unlisted(&mut self, path: &[u8], error: Error) -> Result<(), Error> {
+        match error.kind() {
+            ErrorKind::Damaged => self.lost.stored += 1,
+            _ if self.rules.is_none() => return Err(error),
+            _ => self.lost.live += 1,
+        }
+        let number = self.lost.stored + self.lost.live;
+        self.app.show_lost(&self.path(path), "diff", error, number);
+        Ok(())
+    }
+
+    /// What the rules leave out is in no snapshot, so it only looks as if it were new.
+    fn is_meant(&mut self, path: &[u8], _: &Entry) -> bool {
+        let path = self.path(path);
+        let path = Path::new(std::ffi::OsStr::from_bytes(&path));
+        let is_in =
+            |rules: &Selection| rules.explain(path, &mut this_host::Live).verdict.is_included();
+        self.rules.as_ref().is_none_or(is_in)
+    }
+}
+
+impl Counts {
+    fn show(&self, app: &App<'_>) {
+        let Self { changed_files, added, removed } = self;
+        app.out.info("");
+        app.out.info(format!(
+            "Files:       {:>5} new, {:>5} removed, {changed_files:>5} changed",
+            added.files, removed.files
+        ));
+        app.out.info(format!(
+            "Directories: {:>5} new, {:>5} removed",
+            added.directories, removed.directories
+        ));
+        app.out
+            .info(format!("Others:      {:>5} new, {:>5} removed", added.others, removed.others));
+        app.out.info(format!("Added:   {}", text::size(added.bytes)));
+        app.out.info(format!("Removed: {}", text::size(removed.bytes)));
     }
 }
 

@@ -3,6 +3,7 @@
 use lastgood::{Entry, Marks, Node, Snapshot};
 use serde_json::{Map, Value, json};
 
+use crate::failure::{Code, Failure};
 use crate::text;
 
 /// How long lines look.
@@ -111,6 +112,18 @@ pub(super) const fn kind(node: &Node) -> (&'static str, char) {
         Node::Socket => ("socket", 's'),
         Node::CharDevice { .. } => ("chardev", 'c'),
         Node::BlockDevice { .. } => ("dev", 'b'),
+    }
+}
+
+/// The failure of a command that met damaged directories and listed the rest.
+pub(super) fn all_listed(lost: u64) -> Result<(), Failure> {
+    match lost {
+        0 => Ok(()),
+        count => {
+            let places = text::count(count, "place");
+            let message = format!("what is in {places} of the snapshots cannot be read");
+            Err(Failure::new(Code::Damaged, message))
+        }
     }
 }
 

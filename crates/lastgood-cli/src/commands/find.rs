@@ -1,6 +1,6 @@
 //! `lastgood find`.
 
-use lastgood::browse::{self, FindOptions, Listed};
+use lastgood::browse::{self, FindOptions, Seen};
 use lastgood::{Node, Timestamp};
 use serde_json::json;
 
@@ -49,10 +49,18 @@ impl Args {
             newest_before: self.newest,
             oldest_after: self.oldest,
         };
-        let mut matches = 0_u64;
+        let (mut matches, mut lost) = (0_u64, 0_u64);
         for record in &records {
             let mut is_first = true;
-            let mut visit = |_, listed: Listed| {
+            let mut visit = |_, seen: Seen| {
+                let listed = match seen {
+                    Seen::Entry(listed) => listed,
+                    Seen::Lost { path, error } => {
+                        lost += 1;
+                        app.show_lost(&path, "find", error, lost);
+                        return Ok(());
+                    }
+                };
                 if !self.is_wanted(&listed.entry.node) {
                     return Ok(());
                 }
@@ -83,7 +91,7 @@ impl Args {
             let snapshots = text::count(records.len() as u64, "snapshot");
             app.out.note(format!("nothing found in {snapshots}"));
         }
-        pick::whole(damaged)
+        pick::whole(damaged).and_then(|()| entry::all_listed(lost))
     }
 
     fn is_wanted(&self, node: &Node) -> bool {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use lastgood::browse::{self, Listed};
+use lastgood::browse::{self, Seen};
 use serde_json::json;
 
 use super::entry::{self, LongArgs};
@@ -39,8 +39,16 @@ impl Args {
         app.out.json("snapshot", pick::json(record).into());
         let mut paths: Vec<Vec<u8>> = named.path.clone().into_iter().collect();
         paths.extend(self.places.iter().map(|path| path.as_bytes().to_vec()));
-        let (mut entries, mut bytes) = (0_u64, 0_u64);
-        let mut visit = |listed: Listed| {
+        let (mut entries, mut bytes, mut lost) = (0_u64, 0_u64, 0_u64);
+        let mut visit = |seen: Seen| {
+            let listed = match seen {
+                Seen::Entry(listed) => listed,
+                Seen::Lost { path, error } => {
+                    lost += 1;
+                    app.show_lost(&path, "list", error, lost);
+                    return Ok(());
+                }
+            };
             entries += 1;
             bytes += entry::size(&listed.entry).unwrap_or(0);
             let snapshot = &record.snapshot;
@@ -64,6 +72,6 @@ impl Args {
         if self.long.long {
             app.out.note(format!("{}, {}", text::count(entries, "entry"), text::size(bytes)));
         }
-        Ok(())
+        entry::all_listed(lost)
     }
 }

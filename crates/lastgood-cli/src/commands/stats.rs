@@ -27,6 +27,8 @@ pub(crate) struct Args {
 enum Mode {
     /// What a restore of each would write
     RestoreSize,
+    /// Files of the same content once
+    FilesByContents,
     /// What is stored: distinct blobs, and the packs of the whole repository
     RawData,
 }
@@ -37,16 +39,25 @@ impl Args {
         let (records, damaged) = pick::many(app, &repo, &self.names, &self.filter)?;
         let stats = browse::stats(&repo, &records)?;
         app.out.info(format!("counted {}", text::count(stats.snapshots, "snapshot")));
-        if self.mode == Mode::RestoreSize {
-            app.out.line(format!("Total entries:    {}", stats.entries));
-            app.out.line(format!("Total size:       {}", text::size(stats.restore_bytes)));
+        let of_files = match self.mode {
+            Mode::RestoreSize => {
+                Some(("restore-size", "Total entries:  ", stats.entries, stats.restore_bytes))
+            }
+            Mode::FilesByContents => {
+                Some(("files-by-contents", "Distinct files: ", stats.contents, stats.content_bytes))
+            }
+            Mode::RawData => None,
+        };
+        if let Some((mode, label, count, bytes)) = of_files {
+            app.out.line(format!("{label}  {count}"));
+            app.out.line(format!("Total size:       {}", text::size(bytes)));
             app.out.json(
                 "summary",
                 json!({
-                    "mode": "restore-size",
+                    "mode": mode,
                     "snapshots_count": stats.snapshots,
-                    "total_size": stats.restore_bytes,
-                    "total_file_count": stats.entries,
+                    "total_size": bytes,
+                    "total_file_count": count,
                 }),
             );
             return pick::whole(damaged);

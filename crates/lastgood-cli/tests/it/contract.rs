@@ -169,6 +169,7 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["restore", "latest", "-t", &world.text("back"), "-n"]);
     check(&["check", "--read-data"]);
     check(&["stats"]);
+    check(&["stats", "--mode", "files-by-contents"]);
     check(&["stats", "--mode", "raw-data"]);
     check(&["explain", &format!("{docs}/a"), "-e", "a"]);
     check(&["explain", &format!("{docs}/sub/b"), "--source", &docs, "-e", "sub", "-e", "!b"]);

@@ -96,6 +96,26 @@ fn what_changed_is_shown() {
     let by_content = world.run(&["diff", "latest", "--content"]).code(0).out;
     assert!(by_content.contains("0 differ"), "{by_content}");
 
+    // What rules leave out is not new, and nothing below it is either.
+    world.write("docs/changes", b"333");
+    world.write("docs/cache/deep/x", b"1");
+    let diff = ["diff", "latest", "--exclude", "cache", "--json"];
+    for content in [&[][..], &["--content"]] {
+        let run = world.run(&[&diff[..], content].concat()).code(0);
+        let changes = run.messages();
+        let changes: Vec<_> =
+            changes.iter().filter(|change| change["message_type"] == "change").collect();
+        if content.is_empty() {
+            assert_eq!(changes.len(), 1, "{changes:?}");
+        }
+        let change = changes.iter().find(|change| change["modifier"] == "M").unwrap();
+        assert_eq!(
+            (&change["type"], &change["path"]),
+            (&"file".into(), &format!("{docs}/changes").into())
+        );
+        assert_eq!((&change["size_before"], &change["size_after"]), (&2.into(), &3.into()));
+    }
+
     let found = world.run(&["find", "change*", "--type", "f"]).code(0).out;
     assert_eq!(found.matches("/docs/changes").count(), 2, "{found}");
     let out = world.run(&["explain", &world.text("docs/stays"), "-e", "st*"]).code(0).out;

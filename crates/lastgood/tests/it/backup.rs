@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastgood::backup::{Stream, StreamFrom};
+use lastgood::browse::Seen;
 use lastgood::check::{CheckOptions, ReadData};
 use lastgood::{ErrorKind, Snapshot};
 
@@ -179,7 +180,8 @@ fn the_repository_is_no_part_of_its_own_backup() {
     options.sources = vec![place.path("")];
     let report = place.backup_with(options);
     let mut paths = Vec::new();
-    lastgood::browse::ls(&place.repo, &report.snapshot.unwrap(), None, true, &mut |listed| {
+    lastgood::browse::ls(&place.repo, &report.snapshot.unwrap(), None, true, &mut |seen| {
+        let Seen::Entry(listed) = seen else { panic!("{seen:?}") };
         paths.push(String::from_utf8(listed.path).unwrap());
         Ok(())
     })

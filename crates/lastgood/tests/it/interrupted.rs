@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use lastgood::ErrorKind;
+use lastgood::browse::{FindOptions, Seen};
 use lastgood::check::{CheckOptions, CheckReport, ReadData};
 use lastgood::restore::RestoreOptions;
 use lastgood_format::key::Class;
@@ -148,6 +149,45 @@ fn a_blob_that_is_damaged_in_one_pack_is_read_from_another() {
         place.check_restores(&second, &expected);
         fs::write(path, whole).unwrap();
     }
+}
+
+#[test]
+fn a_damaged_directory_hides_no_other_from_listings() {
+    let mut place = Place::new();
+    for name in ["a/old", "z/old"] {
+        fs::create_dir_all(place.source().join(name).parent().unwrap()).unwrap();
+        fs::write(place.source().join(name), b"old").unwrap();
+    }
+    place.backup();
+    // The second run stores all directories anew but that one which did not change.
+    fs::write(place.source().join("z/new"), b"new").unwrap();
+    let first = objects(&place, "packs");
+    let (_, snapshot) = place.backup();
+    for path in first {
+        if fs::read(&path).unwrap()[8] == Class::Meta as u8 {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    place.reopen();
+    let (mut names, mut lost) = (Vec::new(), Vec::new());
+    let source = [place.source().as_os_str().as_encoded_bytes(), b"/"].concat();
+    let mut see = |seen: Seen| {
+        match seen {
+            Seen::Entry(listed) => names.extend(listed.path.strip_prefix(&source[..]).map(text)),
+            Seen::Lost { path, .. } => lost.extend(path.strip_prefix(&source[..]).map(text)),
+        }
+        Ok(())
+    };
+    lastgood::browse::ls(&place.repo, &snapshot, None, true, &mut see).unwrap();
+    let options = FindOptions { patterns: vec!["new".to_owned()], ..FindOptions::default() };
+    let records = [snapshot];
+    lastgood::browse::find(&place.repo, &records, &options, &mut |_, seen| see(seen)).unwrap();
+    assert_eq!(names, ["a", "z", "z/new", "z/old", "z/new"]);
+    assert_eq!(lost, ["a", "a"]);
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
