@@ -94,6 +94,9 @@ pub struct Listed {
     pub name: ObjectName,
     /// Its length in bytes.
     pub bytes: u64,
+    /// When it was put, by the clock of whoever keeps it, seconds since 1970. It tells about how
+    /// much earlier than another object it was put, and nothing that safety may rest on.
+    pub modified: i64,
 }
 
 /// The name of an object: 1 to 8 segments of `[a-z0-9-]`, joined by `/`, at most 255 bytes.

@@ -273,7 +273,7 @@ impl Backend for LocalBackend {
         let mut list = || {
             self.walk(listed_directory(prefix)?, &mut |_, path, _, stat| {
                 if let Some((name, bytes)) = ObjectName::new(path).zip(object_bytes(stat).ok()) {
-                    visit(Listed { name, bytes });
+                    visit(Listed { name, bytes, modified: stat.st_mtime });
                 }
                 Ok(())
             })

@@ -13,7 +13,15 @@ use crate::{Backend, BackendError, ErrorKind, Listed, ObjectName, PutOutcome};
 /// Keeps objects in memory. Clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryBackend {
-    objects: Arc<Mutex<Objects>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    objects: Objects,
+    /// When each was put, where that was not at 0.
+    modified: BTreeMap<ObjectName, i64>,
+    now: i64,
 }
 
 /// What a [`MemoryBackend`] holds at one moment.
@@ -29,26 +37,31 @@ impl MemoryBackend {
     /// All objects as they are now. Cheap: the bytes are shared.
     #[must_use]
     pub fn objects(&self) -> Objects {
-        self.lock().clone()
+        self.lock().objects.clone()
+    }
+
+    /// Sets the clock, which stands still otherwise, in seconds since 1970. It begins at 0.
+    pub fn set_now(&self, now: i64) {
+        self.lock().now = now;
     }
 
     /// Holds exactly `objects` from now on: for tests of rollback and loss.
     pub fn replace(&self, objects: Objects) {
-        *self.lock() = objects;
+        self.lock().objects = objects;
     }
 
     /// Stores or overwrites one object, which no [`Backend`] does: for tests of damage.
     pub fn overwrite(&self, name: &ObjectName, bytes: &[u8]) {
-        self.lock().insert(name.clone(), bytes.into());
+        self.lock().objects.insert(name.clone(), bytes.into());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Objects> {
-        // Every change is one assignment, so a panicking holder leaves nothing half done.
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // No change can panic half done.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, action: &'static str, name: &ObjectName) -> Result<Arc<[u8]>, BackendError> {
-        let found = self.lock().get(name).cloned();
+        let found = self.lock().objects.get(name).cloned();
         found.ok_or_else(|| error(action, name.as_str(), io::ErrorKind::NotFound.into()))
     }
 }
@@ -60,14 +73,16 @@ impl Backend for MemoryBackend {
 
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
         let bytes = parts.concat();
-        let mut objects = self.lock();
-        if objects.contains_key(name) {
+        let mut kept = self.lock();
+        if kept.objects.contains_key(name) {
             return Ok(PutOutcome::Exists);
         }
-        if is_refused_by_directories(&objects, name) {
+        if is_refused_by_directories(&kept.objects, name) {
             return Err(error("write", name.as_str(), io::ErrorKind::NotADirectory.into()));
         }
-        objects.insert(name.clone(), bytes.into());
+        kept.objects.insert(name.clone(), bytes.into());
+        let now = kept.now;
+        kept.modified.insert(name.clone(), now);
         Ok(PutOutcome::Created)
     }
 
@@ -105,22 +120,30 @@ impl Backend for MemoryBackend {
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Listed)) -> Result<(), BackendError> {
         listed_directory(prefix).map_err(|source| error("list", prefix, source))?;
-        let listed: Vec<_> = below(&self.lock(), prefix)
-            .map(|(name, bytes)| Listed { name: name.clone(), bytes: bytes.len() as u64 })
+        let kept = self.lock();
+        let listed: Vec<_> = below(&kept.objects, prefix)
+            .map(|(name, bytes)| Listed {
+                name: name.clone(),
+                bytes: bytes.len() as u64,
+                modified: kept.modified.get(name).copied().unwrap_or(0),
+            })
             .collect();
+        drop(kept);
         listed.into_iter().for_each(visit);
         Ok(())
     }
 
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
-        self.lock().remove(name);
+        let mut kept = self.lock();
+        kept.objects.remove(name);
+        kept.modified.remove(name);
         Ok(())
     }
 }
 
 impl fmt::Debug for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBackend").field("object_count", &self.lock().len()).finish()
+        f.debug_struct("MemoryBackend").field("object_count", &self.lock().objects.len()).finish()
     }
 }
 

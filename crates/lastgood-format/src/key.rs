@@ -259,8 +259,7 @@ impl RepositoryKeys {
     pub fn new(root: Secret, repository: RepositoryId) -> Self {
         let derive =
             |context: &str, number: u8| root.derive(context, &[repository.as_bytes(), &[number]]);
-        let root_signer =
-            SigningKey::from_seed(&derive("lastgood 2026-11 v1 root signer", 0));
+        let root_signer = SigningKey::from_seed(&derive("lastgood 2026-11 v1 root signer", 0));
         Self {
             verifier: Verifier { repository, root: root_signer.public() },
             root_signer,
@@ -321,18 +320,20 @@ impl RepositoryKeys {
     /// The signing key and certificate of the writer called `name`.
     #[must_use]
     pub fn writer(&self, name: &[u8; 16]) -> Signer {
-        let seed = self
-            .root
-            .derive("lastgood 2026-11 v1 writer signer", &[self.verifier.repository.as_bytes(), name]);
+        let seed = self.root.derive(
+            "lastgood 2026-11 v1 writer signer",
+            &[self.verifier.repository.as_bytes(), name],
+        );
         self.certify(SigningKey::from_seed(&seed), Role::Writer)
     }
 
     /// The signing key and certificate that retires snapshots and collects garbage.
     #[must_use]
     pub fn maintenance(&self) -> Signer {
-        let seed = self
-            .root
-            .derive("lastgood 2026-11 v1 maintenance signer", &[self.verifier.repository.as_bytes()]);
+        let seed = self.root.derive(
+            "lastgood 2026-11 v1 maintenance signer",
+            &[self.verifier.repository.as_bytes()],
+        );
         self.certify(SigningKey::from_seed(&seed), Role::Maintenance)
     }
 
@@ -519,7 +520,13 @@ impl ClassSecret {
         if secret.commitment() != *commitment {
             return Err(KeyError::Forged);
         }
-        Ok(Self { class, session, repository: keys.repository(), secret, wrapped: wrapped.to_vec() })
+        Ok(Self {
+            class,
+            session,
+            repository: keys.repository(),
+            secret,
+            wrapped: wrapped.to_vec(),
+        })
     }
 }
 

@@ -8,8 +8,8 @@ use crate::encoding::{DecodeError, Reader, stored_length};
 use crate::group::{Compression, GroupCompressor, GroupDecompressor, SUITE};
 use crate::id::{ObjectId, PackId, RepositoryId, SessionId, SnapshotId};
 use crate::key::{
-    Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer, Verifier, open_once,
-    seal_once,
+    Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer, Verifier,
+    open_once, seal_once,
 };
 use crate::limits::WRAPPED_BYTES_MAX;
 

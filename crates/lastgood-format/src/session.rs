@@ -76,11 +76,7 @@ impl Outcome {
     ///
     /// # Errors
     /// When it is malformed, unsigned or of another session.
-    pub fn decode(
-        verifier: &Verifier,
-        session: SessionId,
-        bytes: &[u8],
-    ) -> Result<Self, KeyError> {
+    pub fn decode(verifier: &Verifier, session: SessionId, bytes: &[u8]) -> Result<Self, KeyError> {
         Self::decode_signed(verifier, session, bytes).map(|(outcome, _)| outcome)
     }
 

@@ -552,7 +552,8 @@ fn vectors_of_commit() {
         .text("reason", "keep-daily")
         .hex("replaced-by", other_snapshot.as_bytes());
     let forged = retired.encode(&keys, &writer);
-    chapter.refused("retired-by-writer", "retired", &forged, |b| Retired::decode(keys.verifier(), b));
+    chapter
+        .refused("retired-by-writer", "retired", &forged, |b| Retired::decode(keys.verifier(), b));
 
     let list = RoundList { round: 9, packs: vec![pack(1), pack(2)] };
     for (name, kind) in [("condemn", ObjectKind::Condemn), ("verdict", ObjectKind::Verdict)] {

@@ -114,7 +114,8 @@ impl Repository {
                 Err(error) if error.is_damage() => None,
                 found => found?,
             };
-            let record = bytes.and_then(|bytes| Retired::decode(self.keys().verifier(), &bytes).ok());
+            let record =
+                bytes.and_then(|bytes| Retired::decode(self.keys().verifier(), &bytes).ok());
             retired.extend(record.filter(|record| record.snapshot == id).map(|_| id));
         }
         Ok(retired)

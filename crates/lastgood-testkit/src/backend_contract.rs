@@ -53,6 +53,7 @@ const PROMISES: &[(&str, Check)] = &[
     ("a longer object than allowed is refused", bytes_max),
     ("a listing shows what is below its prefix", listing_by_prefix),
     ("a listing shows each of many objects once", many_objects),
+    ("a listing shows what was put later as not older", ages),
     ("a prefix that is none is refused", invalid_prefixes),
     ("names may be as long and as deep as allowed", names_at_limits),
     ("removing is idempotent, and frees the name", removing),
@@ -271,6 +272,20 @@ fn many_objects(backend: &dyn Backend) {
         let i = u64::from_le_bytes(out.as_slice().try_into().unwrap());
         assert!(object.as_str().ends_with(&format!("{i:032x}")), "{object} holds {i:x}");
     }
+}
+
+fn ages(backend: &dyn Backend) {
+    let names = ["sessions/c", "sessions/b", "sessions/a"];
+    for object in names {
+        backend.put(&name(object), &[b"x"]).unwrap();
+    }
+    let mut modified = BTreeMap::new();
+    let list = backend.list("sessions/", &mut |listed| {
+        modified.insert(listed.name, listed.modified);
+    });
+    list.unwrap();
+    let ages = names.map(|object| modified[&name(object)]);
+    assert!(ages.is_sorted(), "{ages:?} do not ascend in the order of puts");
 }
 
 fn invalid_prefixes(backend: &dyn Backend) {
