@@ -47,7 +47,7 @@ fn decoder(root: &Path) -> anyhow::Result<()> {
     let python = |arguments: &[&Path]| {
         Command::new(&python).args(arguments).current_dir(root).output().context("python")
     };
-    let needs = "import argon2, blake3, cryptography, xxhash, zstandard";
+    let needs = "import argon2, blake3, cryptography, zstandard";
     let ready = python(&[Path::new("-c"), Path::new(needs)]);
     if !ready.is_ok_and(|output| output.status.success()) {
         ensure!(std::env::var_os("CI").is_none(), "the decoder needs tools/requirements.txt");
@@ -69,9 +69,7 @@ fn decoder(root: &Path) -> anyhow::Result<()> {
         let restored = python(&[
             &root.join("tools/decode.py"),
             &golden.join("repository"),
-            Path::new("--recovery-code"),
             Path::new(code.trim()),
-            Path::new("restore"),
             Path::new("latest"),
             &target,
         ])
