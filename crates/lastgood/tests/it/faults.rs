@@ -16,8 +16,10 @@ use lastgood::{
 };
 use lastgood_backend::memory::{MemoryBackend, Objects};
 use lastgood_backend::{Backend, ErrorKind as BackendErrorKind};
+use lastgood_format::index::IndexSegment;
 use lastgood_repo::{IndexOptions, InitOptions, OpenOptions};
 use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
+use lastgood_testkit::recording::{Recording, Request};
 
 use crate::place::{Tree, noise};
 
@@ -236,6 +238,80 @@ fn a_put_that_is_lost_unnoticed_would_be_seen() {
         })
         .count();
     assert!(seen >= 4, "packs, snapshot and outcome: {seen} of {count} calls were missed");
+}
+
+/// Objects are written once; packs before the index that names them, before the snapshot, before the
+/// outcome; and cut after any of them, what was committed is whole and the next run goes on.
+#[test]
+fn a_run_is_in_order_and_may_be_cut_after_any_change() {
+    let faults = Faults::new();
+    faults.memory.replace(faults.before.clone());
+    let recording = Arc::new(Recording::of_memory(&faults.memory));
+    let repo = faults.open(recording.clone()).unwrap();
+    let second = backup(&repo, faults.folder.path().to_owned()).unwrap();
+
+    let calls = recording.calls();
+    let mut puts: Vec<(&str, &[u8])> = Vec::new();
+    for call in calls.iter().filter(|call| call.is_change()) {
+        let Request::Put { name, bytes } = &call.request else { panic!("{call:?}") };
+        assert!(!faults.before.contains_key(name), "{name} was there before");
+        puts.push((name.as_str(), bytes));
+    }
+    let kinds: Vec<&str> = puts.iter().map(|(name, _)| name.split('/').next().unwrap()).collect();
+    assert_eq!(kinds.first(), Some(&"sessions"));
+    assert_eq!(kinds[kinds.len() - 2..], ["snapshots", "outcomes"]);
+    let rest = &kinds[1..kinds.len() - 2];
+    assert!(rest.iter().all(|kind| matches!(*kind, "packs" | "index")), "{kinds:?}");
+    for (number, (name, bytes)) in puts.iter().enumerate() {
+        if name.starts_with("index/") {
+            for pack in IndexSegment::decode(repo.keys(), bytes).unwrap().packs {
+                let object = lastgood_format::object::name::pack(pack.session, pack.pack);
+                let is_stored = puts[..number].iter().any(|(name, _)| *name == object);
+                assert!(is_stored, "{name} names {object} before it is stored");
+            }
+        }
+    }
+
+    let source = faults.source();
+    for count in 0..=recording.change_count() {
+        let cut = recording.state_after(count);
+        faults.memory.replace(cut.objects());
+        faults.restores(&faults.first, &faults.first_tree).unwrap();
+        let live = faults.open(Arc::new(cut)).unwrap().snapshots().unwrap().live;
+        let is_committed = count == recording.change_count();
+        assert_eq!(live.iter().any(|record| record.id == second.id), is_committed, "after {count}");
+        let next = faults.backup(None).0.unwrap();
+        faults.restores(&next, &source).unwrap();
+        let repo = faults.open(Arc::new(faults.memory.clone())).unwrap();
+        assert_eq!(check(&repo).unwrap(), Vec::<String>::new(), "cut after {count} changes");
+    }
+}
+
+/// What a later release requires is refused by name on every open; what it only adds is not.
+#[test]
+fn a_feature_that_must_be_known_is_refused_by_name() {
+    let faults = Faults::new();
+    let repo = faults.open(Arc::new(faults.memory.clone())).unwrap();
+    let name = lastgood_backend::ObjectName::new("config").unwrap();
+    let with = |change: &dyn Fn(&mut lastgood_format::config::Config)| {
+        let mut config = repo.config().clone();
+        change(&mut config);
+        faults.memory.overwrite(&name, &config.encode(repo.keys()));
+        faults.open(Arc::new(faults.memory.clone()))
+    };
+    let refused = with(&|config| config.required.push("time-travel".into())).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooNew);
+    let text = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
+    assert!(text.contains("time-travel"), "{refused:?}");
+
+    let readable = with(&|config| config.read_compatible.push("time-travel".into())).unwrap();
+    restore(&readable, &faults.first, &faults.path("target"), &faults.first_tree).unwrap();
+    let refused = backup(&readable, faults.folder.path().to_owned()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooNew);
+    assert!(refused.to_string().contains("time-travel"), "{refused}");
+
+    with(&|config| config.optional.push("time-travel".into())).unwrap();
+    faults.backup(None).0.unwrap();
 }
 
 #[test]

@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backup;
+mod bounded;
 mod change;
 mod embedding;
 mod faults;
 mod golden;
 mod interrupted;
+mod moving;
 mod place;
 mod poisoned;
 mod restore;

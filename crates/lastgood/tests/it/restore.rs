@@ -707,6 +707,39 @@ fn deep_trees_come_back() {
     assert_eq!(report.counts.deleted, depth + 1);
 }
 
+/// As deep as a snapshot reaches: a level of its own stack each would end the process.
+#[test]
+fn the_deepest_tree_is_checked_and_its_damage_found() {
+    let world = World::new();
+    let depth = lastgood_format::limits::TREE_DEPTH_MAX - 10;
+    let missing = Content::Chunk(BlobId::new([0x5a; 32]));
+    let deep = |hand: &mut Hand<'_>, bottom: Entry| {
+        (0..depth).fold(bottom, |below, _| hand.directory("d", vec![below]))
+    };
+    world.commit(
+        |hand| {
+            let bottom = hand.file("bottom", b"bottom");
+            vec![deep(hand, bottom)]
+        },
+        Vec::new(),
+    );
+    let check = || {
+        let options =
+            lastgood::check::CheckOptions { read_data: lastgood::check::ReadData::All, threads: 2 };
+        lastgood::check::start(world.repo.clone(), options).wait(drop).unwrap()
+    };
+    assert_eq!(check().damage, Vec::<String>::new());
+    assert!(check().blobs > depth as u64);
+    let broken = world.commit(
+        |hand| vec![deep(hand, entry("bottom", Node::File { size: 6, content: missing }))],
+        Vec::new(),
+    );
+    let report = check();
+    assert_eq!(report.affected.len(), 1, "{:?}", report.damage);
+    let (snapshot, path) = &report.affected[0];
+    assert!(*snapshot == broken.id && path.ends_with(b"/d/d/bottom"), "{} bytes", path.len());
+}
+
 #[test]
 fn a_huge_sparse_file_comes_back_at_once() {
     let world = World::new();
