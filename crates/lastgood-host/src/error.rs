@@ -61,6 +61,12 @@ impl HostError {
         self.is(&[Errno::MFILE, Errno::NFILE])
     }
 
+    /// The file is a program that runs, which the system lets nobody write to.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.is(&[Errno::TXTBSY])
+    }
+
     /// A directory was expected and something else is there, a symbolic link for instance.
     #[must_use]
     pub fn is_not_directory(&self) -> bool {

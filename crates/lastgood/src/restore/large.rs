@@ -2,14 +2,14 @@
 //!
 //! A new file is written under a temporary name and gets its own when it is whole, so nothing that
 //! is cut off passes for whole; the next run compares what is there and goes on. A file that is
-//! there already is changed in place, unless it has other names.
+//! there already is changed in place, unless it has other names or is a program that runs.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use lastgood_host::HostError;
 use lastgood_host::source::SourceFile;
-use lastgood_host::target::TargetFile;
+use lastgood_host::target::{TargetDirectory, TargetFile};
 
 use crate::restore::compare;
 use crate::restore::context::{Context, Slot, lock};
@@ -38,7 +38,8 @@ pub(crate) enum Form {
     Resumed,
     /// Changed where it is.
     InPlace,
-    /// What is there has other names: at the first difference it is copied, and the copy changed.
+    /// What is there has other names, or runs: at the first difference it is copied, and the copy
+    /// changed.
     Apart,
 }
 
@@ -46,6 +47,8 @@ pub(crate) enum Form {
 struct State {
     /// Whether there is a file under the temporary name that this run made.
     is_created: bool,
+    /// Whether what is there turned out to be a program that runs.
+    is_running: bool,
     is_changed: bool,
     is_damaged: bool,
     /// Something of it was left undone.
@@ -94,6 +97,12 @@ impl LargeFile {
         Ok(reader)
     }
 
+    /// How its bytes come to be under its name, by what is known now.
+    fn form(&self) -> Form {
+        let is_apart = self.form == Form::InPlace && lock(&self.state).is_running;
+        if is_apart { Form::Apart } else { self.form }
+    }
+
     fn writer(&self, ctx: &Context<'_>) -> Result<Arc<TargetFile>, HostError> {
         let mut slot = lock(&self.writer);
         if let Some(writer) = &*slot {
@@ -101,11 +110,23 @@ impl LargeFile {
         }
         let name = &self.task.entry.name;
         let directory = self.task.folder.open(ctx)?;
+        let mut form = self.form();
+        let mut in_place = None;
+        if form == Form::InPlace {
+            match open_locked(&directory, name) {
+                Err(error) if error.is_running() => {
+                    lock(&self.state).is_running = true;
+                    form = Form::Apart;
+                }
+                opened => in_place = Some(opened?),
+            }
+        }
         let is_created = lock(&self.state).is_created;
-        let writer = match self.form {
+        let writer = match form {
+            Form::InPlace => in_place,
             Form::Fresh | Form::Apart if !is_created => {
                 self.task.folder.touch();
-                let file = if self.form == Form::Apart {
+                let file = if form == Form::Apart {
                     copy(ctx, &directory, name, &self.part)?
                 } else {
                     remove_leftover(&directory, &self.part)?;
@@ -113,18 +134,13 @@ impl LargeFile {
                 };
                 file.set_early_flags(self.task.entry.flags);
                 lock(&self.state).is_created = true;
-                file
+                Some(file)
             }
-            form => {
-                let name = if form == Form::InPlace { name } else { &self.part };
-                match directory.open_file(name) {
-                    Err(error) if error.is_denied() => {
-                        directory.unlock_entry(name)?;
-                        directory.open_file(name)?
-                    }
-                    opened => opened?,
-                }
-            }
+            _ => None,
+        };
+        let writer = match writer {
+            Some(writer) => writer,
+            None => open_locked(&directory, &self.part)?,
         };
         let writer = Arc::new(writer);
         lock(&self.state).is_changed = true;
@@ -227,22 +243,26 @@ impl LargeFile {
     }
 
     fn finish(self, ctx: &Context<'_>) {
-        let state = std::mem::take(&mut *lock(&self.state));
-        let result = match state.failure {
+        let failure = lock(&self.state).failure.take();
+        let result = match failure {
             Some(error) => Err(error),
-            None if state.is_unfinished => {
+            None if lock(&self.state).is_unfinished => {
                 ctx.record.failed();
                 return self.task.leave(ctx, None);
             }
-            None => self.complete(ctx, &state),
+            None => self.complete(ctx),
+        };
+        let (is_created, is_damaged) = {
+            let state = lock(&self.state);
+            (state.is_created, state.is_damaged)
         };
         match result {
-            Ok(outcome) if state.is_damaged => {
+            Ok(outcome) if is_damaged => {
                 // The damage is reported; what there is of the file is in place.
                 ctx.record.failed();
                 self.task.leave(ctx, Some(outcome));
             }
-            Err(error) if state.is_created && !error.is_no_space() => {
+            Err(error) if is_created && !error.is_no_space() => {
                 // Half a file under a temporary name helps nobody when the next try fails as well.
                 if let Ok(directory) = self.task.folder.open(ctx) {
                     directory.remove_entry(&self.part).ok();
@@ -253,15 +273,15 @@ impl LargeFile {
         }
     }
 
-    fn complete(&self, ctx: &Context<'_>, state: &State) -> Result<Outcome, HostError> {
+    fn complete(&self, ctx: &Context<'_>) -> Result<Outcome, HostError> {
         let size = self.task.bytes();
         let existing = match self.form {
             Form::InPlace | Form::Apart => self.task.existing,
             Form::Fresh | Form::Resumed => None,
         };
         if let Some(existing) = &existing
-            && !state.is_changed
             && existing.size == size
+            && !lock(&self.state).is_changed
         {
             return self.task.settle_metadata(ctx, existing);
         }
@@ -274,23 +294,32 @@ impl LargeFile {
             writer.set_len(size)?;
         }
         let mut wanted = ctx.metadata(&self.task.entry);
-        if state.is_damaged {
+        if lock(&self.state).is_damaged {
             // Only a whole file bears the snapshot's time: what goes by it tries again.
             wanted.mtime = writer.stat()?.mtime;
         }
         let directory = self.task.folder.open(ctx)?;
-        let name = match self.form {
-            Form::InPlace => &self.task.entry.name,
-            _ => &self.part,
-        };
+        let is_in_place = self.form() == Form::InPlace;
+        let name = if is_in_place { &self.task.entry.name } else { &self.part };
         if let (Plan::Replace, Some(existing)) = (self.task.plan, &self.task.existing) {
             crate::restore::entry::clear(ctx, &directory, &self.task.entry.name, existing)?;
         }
         self.task.put_in_place(ctx, &directory, name, || writer.apply(&wanted, ctx.policy))?;
-        if self.form != Form::InPlace {
+        if !is_in_place {
             self.task.folder.touch();
         }
         Ok(Outcome::Changed(self.task.change()))
+    }
+}
+
+/// Opens a file to write, whatever protects it.
+fn open_locked(directory: &TargetDirectory, name: &[u8]) -> Result<TargetFile, HostError> {
+    match directory.open_file(name) {
+        Err(error) if error.is_denied() => {
+            directory.unlock_entry(name)?;
+            directory.open_file(name)
+        }
+        opened => opened,
     }
 }
 

@@ -413,6 +413,28 @@ fn another_name_of_a_file_is_not_changed_with_it() {
     assert!(same && fs::read(world.path("target/small")).unwrap() == b"small");
 }
 
+/// The system lets nobody write to a program that runs; it runs on, and its name gets a new file.
+#[test]
+fn a_program_that_runs_is_replaced() {
+    let world = World::new();
+    let program = fs::read("/bin/sleep").unwrap();
+    let with_end = |end: &[u8]| [&program[..], end].concat();
+    fs::write(world.path("source/sleep"), with_end(b"as backed up")).unwrap();
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(world.path("source/sleep"), mode).unwrap();
+    let snapshot = world.backup();
+    world.check(world.options(&snapshot));
+    let target = world.path("target/sleep");
+    fs::write(&target, with_end(b"another end!")).unwrap();
+    let inode = fs::metadata(&target).unwrap().ino();
+    let mut running = std::process::Command::new(&target).arg("1000").spawn().unwrap();
+    world.check(world.options(&snapshot));
+    assert_ne!(fs::metadata(&target).unwrap().ino(), inode);
+    assert!(running.try_wait().unwrap().is_none(), "it runs on");
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
+
 #[test]
 fn hard_links_are_mended_and_kinds_replaced() {
     let world = World::new();
