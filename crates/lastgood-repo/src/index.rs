@@ -83,7 +83,9 @@ impl Index {
         let mut missing: Vec<ObjectId> = segments.into_iter().collect();
         missing.sort();
         let (mut fresh, mut sources) = (IndexSegment::default(), Vec::new());
+        let mut left = missing.len();
         for id in missing {
+            left -= 1;
             match read_segment(repo, id) {
                 Ok(None) => continue,
                 Ok(Some(segment)) => {
@@ -93,7 +95,9 @@ impl Index {
                 Err(error) if error.is_damage() => index.damaged.push(id),
                 Err(error) => return Err(error),
             }
-            if fresh.entries.len() > MEMORY_ENTRIES_MAX
+            // Many short segments become one run as well, so that none is fetched at every start.
+            let is_long = fresh.entries.len() > MEMORY_ENTRIES_MAX;
+            if (is_long || (left == 0 && sources.len() > SEGMENTS_FETCHED_MAX))
                 && let Some(local) = &index.local
             {
                 let mut run = Run::sorted(std::mem::take(&mut fresh), std::mem::take(&mut sources));
@@ -209,6 +213,8 @@ fn read_segment(repo: &Repository, id: ObjectId) -> Result<Option<IndexSegment>,
 }
 
 const LOCAL_KEY_CONTEXT: &str = "lastgood 2026-11 v1 local copy of the index";
+/// Short segments that are fetched again at every start.
+const SEGMENTS_FETCHED_MAX: usize = 16;
 /// Entries that are kept in memory before a run is written to the local copy: 2 MiB.
 const MEMORY_ENTRIES_MAX: usize = 1 << 16;
 

@@ -39,7 +39,7 @@ pub(super) struct BaselineEntry {
 
 impl BaselineEntry {
     /// Whether a file with this state can be taken over unread. `trusted_before` is when the
-    /// baseline was read: what changed in the same second may have changed again unseen.
+    /// baseline was read: what changed in the same tick may have changed again unseen.
     pub(super) fn is_unchanged(
         &self,
         size: u64,
@@ -56,7 +56,7 @@ impl BaselineEntry {
             && self.entry.mtime == mtime
             && self.entry.marks.0 == 0
             && was.is_some_and(|was| was.ctime == hint.ctime && was.inode == hint.inode)
-            && hint.ctime.seconds < trusted_before
+            && hint.ctime.seconds <= trusted_before.saturating_sub(CLOCK_SECONDS_MAX)
     }
 
     /// The directory it stands for.
@@ -123,3 +123,6 @@ impl BaselineDirectory {
         Ok(None)
     }
 }
+
+/// The coarsest clock of a file system, that of FAT, ticks every two seconds.
+const CLOCK_SECONDS_MAX: i64 = 2;
