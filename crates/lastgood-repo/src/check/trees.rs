@@ -279,7 +279,8 @@ impl<'a> Walk<'a> {
             return false;
         };
         self.blobs += u64::from(self.marks.set(copy, Mark::Seen));
-        self.marks.is_readable(id)
+        // Other copies are looked for only where this one is damaged.
+        !self.marks.has(copy, Mark::Damaged) || self.marks.is_readable(id)
     }
 
     fn why_lost(&self, kind: BlobKind, id: BlobId) -> RepoError {
