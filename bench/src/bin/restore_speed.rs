@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use lastgood::backup::{BackupOptions, Parent};
+use lastgood::backup::BackupOptions;
 use lastgood::restore::{Overwrite, RestoreOptions, RestoreReport};
 use lastgood::{Home, system};
 
@@ -75,25 +75,10 @@ fn print(name: &str, seconds: f64, cpu: f64, report: &RestoreReport) {
 
 fn backup(source: &Path, home: &Home) -> BackupOptions {
     BackupOptions {
-        sources: vec![source.to_path_buf()],
-        stream: None,
-        select: Default::default(),
-        parent: Parent::Auto,
         host: "bench".to_owned(),
         host_id: [1; 16],
         user: "bench".to_owned(),
-        tags: Vec::new(),
-        time: None,
-        chunker: None,
-        settings: Default::default(),
-        threads: 0,
-        force: false,
-        dry_run: false,
-        skip_if_unchanged: false,
-        estimate: false,
-        items: false,
-        state: home.state.clone(),
-        program: "bench".to_owned(),
+        ..BackupOptions::new(vec![source.to_path_buf()], home.state.clone())
     }
 }
 

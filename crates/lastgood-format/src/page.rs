@@ -16,7 +16,7 @@ use crate::limits::{PAGE_ITEMS_MAX, PAGE_LEVEL_MAX, PAGE_WEIGHT_MAX, PATH_BYTES_
 /// How one kind of leaf page encodes its items.
 pub trait LeafCodec {
     /// What the list holds.
-    type Item: std::fmt::Debug;
+    type Item: Clone + std::fmt::Debug;
 
     /// Appends the encoding of a leaf page's items, of which there is at least one unless the
     /// whole list is empty.
@@ -129,7 +129,7 @@ pub fn decode<C: LeafCodec>(
 }
 
 /// Writes a list item by item, holding at most one page per level in memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PageWriter<C: LeafCodec> {
     items: Vec<C::Item>,
     weight: usize,

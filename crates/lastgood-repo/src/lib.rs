@@ -20,7 +20,7 @@ pub use index::{BlobSet, Index, IndexLocation, IndexOptions};
 pub use packer::{BlobWriter, Settings, Tally};
 pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
 pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};
-pub use session::{Finish, WriteSession};
+pub use session::{Stored, WriteSession};
 pub use snapshots::{SnapshotRecord, Snapshots};
 pub use world::{Clock, Random, World};
 

@@ -20,7 +20,8 @@ use lastgood_format::packset::PackRef;
 use lastgood_format::parity::ParityShare;
 
 use crate::error::RepoError;
-use crate::index::Index;
+use crate::index::{Index, IndexLocation};
+use crate::reader::PackReader;
 use crate::repository::Repository;
 
 /// How a session stores.
@@ -89,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) secrets: [ClassSecret; 3],
     pub(crate) tally: Arc<Tally>,
+    /// Directories of packs that known blobs are said to be in.
+    packs: PackReader,
     /// Packs that may be referred to, with their lengths: see [`may_refer_to`](Self::may_refer_to).
     usable: HashSet<(PackId, u64)>,
     /// Blobs that were added and are in no index run yet.
@@ -147,6 +150,7 @@ impl Shared {
         mut settings: Settings,
         secrets: [ClassSecret; 3],
         usable: HashSet<(PackId, u64)>,
+        tally: Arc<Tally>,
     ) -> Self {
         // However they are set, nothing is stored that no reader accepts.
         settings.group_bytes = settings.group_bytes.min(GROUP_BYTES_MAX - BLOB_BYTES_MAX);
@@ -154,12 +158,13 @@ impl Shared {
             PACK_BYTES_MAX / 2 * PACK_BYTES_MAX / settings.parity.with_parity(PACK_BYTES_MAX);
         settings.pack_bytes = settings.pack_bytes.min(longest as usize);
         Self {
+            packs: PackReader::new(repo.clone()),
             repo,
             index,
             settings,
             secrets,
             usable,
-            tally: Arc::default(),
+            tally,
             pending: (0..64).map(|_| Mutex::default()).collect(),
             used: Mutex::default(),
             stored: Mutex::default(),
@@ -185,6 +190,14 @@ impl Shared {
     /// Whether a pack of another session exists in its length, and no round of gc condemned it.
     pub(crate) fn may_refer_to(&self, pack: &PackRef) -> bool {
         self.usable.contains(&(pack.pack, pack.bytes))
+    }
+
+    /// Whether a pack's own directory says that it holds a blob where the index says so. The index
+    /// is only a hint: what it claims wrongly would be missing from the snapshot.
+    fn holds(&self, at: &IndexLocation, id: BlobId) -> bool {
+        self.packs.open(at.pack).is_ok_and(|opened| {
+            opened.directory.blobs.get(at.ordinal as usize).is_some_and(|blob| blob.id == id)
+        })
     }
 
     fn add_group(&self, pack: &mut PackBuilder, class: Class, group: &GroupPayload<'_>) {
@@ -217,6 +230,11 @@ impl Shared {
     /// Packs that this session put so far.
     pub(crate) fn stored_packs(&self) -> Vec<PackRef> {
         lock(&self.stored).clone()
+    }
+
+    /// Notes packs that the session needs beside those that it finds known blobs in.
+    pub(crate) fn use_packs(&self, packs: impl IntoIterator<Item = PackRef>) {
+        lock(&self.used).extend(packs);
     }
 
     /// Packs of others that known blobs were found in.
@@ -422,7 +440,8 @@ impl BlobWriter {
         if class != Class::Refs {
             let shared = &self.shared;
             let found = shared.index.find(id, &mut |at| {
-                shared.may_refer_to(&at.pack) || at.pack.session == shared.secrets[0].session
+                at.pack.session == shared.secrets[0].session
+                    || shared.may_refer_to(&at.pack) && shared.holds(at, id)
             });
             if let Some(found) = found {
                 drop(pending);

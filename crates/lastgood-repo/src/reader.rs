@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lastgood_backend::{BackendError, ErrorKind};
+use lastgood_backend::ErrorKind;
 use lastgood_format::encoding::{DecodeError, Reader};
 use lastgood_format::group::{GroupDecompressor, open_frames};
 use lastgood_format::id::{BlobId, PackId, SessionId};
@@ -37,20 +37,13 @@ pub struct PackReader {
     opened: Mutex<Lru<PackId, Arc<OpenedPack>>>,
     /// Where packs lie that are not where their writer put them.
     moved: Mutex<Option<HashMap<PackId, SessionId>>>,
-    /// The first read that failed and may succeed later.
-    interrupted: Mutex<Option<BackendError>>,
 }
 
 impl PackReader {
     /// Reads packs of `repo`.
     #[must_use]
     pub fn new(repo: Arc<Repository>) -> Self {
-        Self {
-            repo,
-            opened: Mutex::new(Lru::new(OPENED_BLOBS_MAX)),
-            moved: Mutex::default(),
-            interrupted: Mutex::default(),
-        }
+        Self { repo, opened: Mutex::new(Lru::new(OPENED_BLOBS_MAX)), moved: Mutex::default() }
     }
 
     /// Opens a pack's directory: one or two ranged reads unless it is open already.
@@ -176,11 +169,7 @@ impl PackReader {
     ) -> Result<(), RepoError> {
         let mut read = |session| {
             let at = object_name(&name::pack(session, pack.pack));
-            self.repo.backend().get_range(&at, start..end, out).inspect_err(|error| {
-                if error.is_transient() {
-                    lock(&self.interrupted).get_or_insert_with(|| error.again());
-                }
-            })
+            self.repo.backend().get_range(&at, start..end, out)
         };
         match read(pack.session) {
             Err(error) if error.kind == ErrorKind::NotFound => {
@@ -395,13 +384,6 @@ impl BlobReader {
         };
         let found = self.repo.index().ok().and_then(&mut in_index);
         found.or_else(|| self.search(kind.class()).ok().flatten().and_then(in_index))
-    }
-
-    /// The first read that failed and may succeed later, if there was one: whoever went on without
-    /// what it would have given must not take that for absent.
-    #[must_use]
-    pub fn interrupted(&self) -> Option<RepoError> {
-        lock(&self.packs.interrupted).as_ref().map(|error| error.again().into())
     }
 
     /// Whether the index was silent or wrong about a blob that a snapshot needs.

@@ -5,13 +5,12 @@
 //! the next session finds and uses.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 use lastgood_backend::{BackendError, PutOutcome};
-use lastgood_format::chunker::RecordedChunker;
-use lastgood_format::entry::Timestamp;
 use lastgood_format::gc::{PackLocation, RoundList};
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::index::IndexSegment;
@@ -22,7 +21,7 @@ use lastgood_format::pack::{BlobKind, FinishedPack};
 use lastgood_format::packset::{PackRef, PackSetCodec};
 use lastgood_format::page;
 use lastgood_format::session::{Outcome, Session};
-use lastgood_format::snapshot::{Chain, OwnerNames, Snapshot, SnapshotFlags, Totals};
+use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
@@ -36,7 +35,7 @@ pub struct WriteSession {
     shared: Arc<Shared>,
     /// Fenced when it is dropped, which is after what was left has been stored.
     announced: Announced,
-    signer: Signer,
+    signer: Arc<Signer>,
     finished: Sender<FinishedPack>,
     uploaders: Vec<JoinHandle<()>>,
     /// The first upload that failed.
@@ -44,45 +43,19 @@ pub struct WriteSession {
     recovered_packs: usize,
 }
 
-/// What a finished run says of itself.
-#[derive(Debug, Clone)]
-pub struct Finish {
-    /// When the source began to be read.
-    pub started: Timestamp,
-    /// When the last byte was read.
-    pub finished: Timestamp,
-    /// Root page of the tree.
-    pub tree: BlobId,
-    /// Root page of the hints.
-    pub hints: BlobId,
-    /// Root page of the hard-link table.
-    pub links: BlobId,
-    /// Snapshots whose blobs were taken over without asking the index; their packs are needed.
-    pub baselines: Vec<SnapshotRecord>,
-    /// Absolute source paths.
-    pub sources: Vec<Vec<u8>>,
-    /// Name of the host.
-    pub host: String,
-    /// Stable id of the host.
-    pub host_id: [u8; 16],
-    /// Name of the user.
-    pub user: String,
-    /// Tags, sorted.
-    pub tags: Vec<String>,
-    /// Names of owners.
-    pub owners: OwnerNames,
-    /// Chunker of what was cut.
-    pub chunker: RecordedChunker,
-    /// Place in the writer's chain.
-    pub chain: Chain,
-    /// Counts; what was stored is filled in.
-    pub totals: Totals,
-    /// Flags.
-    pub flags: SnapshotFlags,
-    /// Version of the program.
-    pub program: String,
-    /// The snapshot this one only retags.
-    pub original: Option<SnapshotId>,
+/// What a session has stored when it is about to commit, for the snapshot to say.
+#[derive(Debug)]
+pub struct Stored {
+    /// The session.
+    pub session: SessionId,
+    /// Root page of the set of packs that the snapshot needs.
+    pub pack_set: BlobId,
+    /// Where the pages of that set are.
+    pub ref_packs: Vec<PackRef>,
+    /// Plaintext bytes of data that were new.
+    pub bytes_added: u64,
+    /// Bytes of packs that were put.
+    pub bytes_stored: u64,
 }
 
 impl WriteSession {
@@ -100,7 +73,16 @@ impl WriteSession {
         settings: Settings,
         writer_name: &[u8; 16],
     ) -> Result<Self, RepoError> {
-        let signer = repo.keys().writer(writer_name);
+        let signer = Arc::new(repo.keys().writer(writer_name));
+        Self::begin_as(repo, settings, signer, Arc::default())
+    }
+
+    fn begin_as(
+        repo: &Arc<Repository>,
+        settings: Settings,
+        signer: Arc<Signer>,
+        tally: Arc<Tally>,
+    ) -> Result<Self, RepoError> {
         let (announced, condemned) = announce(repo, &signer)?;
         let session = announced.session.id;
         let index = repo.index()?;
@@ -114,28 +96,10 @@ impl WriteSession {
             .collect();
         let secrets = Class::ALL
             .map(|class| ClassSecret::create(repo.keys(), class, session, repo.world().secret()));
-        let shared = Arc::new(Shared::new(repo.clone(), index, settings, secrets, usable));
+        let shared = Arc::new(Shared::new(repo.clone(), index, settings, secrets, usable, tally));
         let recovered_packs = recover(&shared, &existing, session)?;
-        let (finished, queue) = bounded::<FinishedPack>(1);
-        let stopped_by = Arc::<Mutex<Option<BackendError>>>::default();
-        let uploaders = (0..settings.uploads.max(1))
-            .map(|_| {
-                let (shared, queue) = (shared.clone(), queue.clone());
-                let stopped_by = stopped_by.clone();
-                std::thread::spawn(move || {
-                    // To the end, whatever fails: the next run uses what is stored, and a worker that
-                    // hands over its last pack must not hear of a closed queue instead of the cause.
-                    for pack in queue {
-                        if let Err(error) = shared.store(pack) {
-                            if let RepoError::Backend(cause) = &error {
-                                lock(&stopped_by).get_or_insert_with(|| cause.again());
-                            }
-                            shared.fail(error);
-                        }
-                    }
-                })
-            })
-            .collect();
+        let stopped_by = Arc::default();
+        let (finished, uploaders) = start_uploaders(&shared, &stopped_by);
         Ok(Self { shared, announced, signer, finished, uploaders, stopped_by, recovered_packs })
     }
 
@@ -186,54 +150,75 @@ impl WriteSession {
         BlobWriter::new(self.shared.clone(), self.finished.clone())
     }
 
-    /// Stores what is left, then commits. All writers must have been finished.
+    /// Stores what is left, then commits the snapshot that `describe` makes of it. `baselines` are
+    /// the snapshots whose blobs were taken over without asking the index; their packs are needed.
+    /// All writers must have been finished.
     ///
     /// # Errors
     /// [`RepoError::Fenced`] when gc ended the session meanwhile; whatever stopped an upload. Then
     /// nothing is committed, and what was stored is there for the next run.
-    pub fn finish(mut self, finish: Finish) -> Result<SnapshotRecord, RepoError> {
+    pub fn finish(
+        mut self,
+        baselines: &[SnapshotRecord],
+        describe: impl FnOnce(Stored) -> Snapshot,
+    ) -> Result<SnapshotRecord, RepoError> {
+        self.settle()?;
+        let (pack_set, ref_packs) = self.store_pack_set(baselines)?;
+        self.shared.flush_segment()?;
+        let tally = &self.shared.tally;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let snapshot = describe(Stored {
+            session: self.id(),
+            pack_set,
+            ref_packs,
+            bytes_added: load(&tally.data_bytes_new),
+            bytes_stored: load(&tally.pack_bytes),
+        });
+        self.commit(snapshot)
+    }
+
+    /// Commits what there is, as [`finish`](Self::finish) does, and goes on under another session.
+    ///
+    /// The next session is announced first and inherits every reference. When a round of gc has
+    /// condemned one of them meanwhile, this session goes on instead and nothing is committed. Nor
+    /// is it when gc has fenced this session: the next one goes on, and has what was stored.
+    /// spec: commit §3
+    ///
+    /// # Errors
+    /// Whatever stopped an upload, or the backend says.
+    pub fn go_on(
+        mut self,
+        baselines: &[SnapshotRecord],
+        describe: impl FnOnce(Stored) -> Snapshot,
+    ) -> Result<(Self, Option<SnapshotRecord>), RepoError> {
+        self.settle()?;
+        self.shared.flush_segment()?;
+        let reader = BlobReader::new(self.shared.repo.clone());
+        let mut carried: HashSet<PackRef> = self.shared.used_packs();
+        carried.extend(self.shared.stored_packs());
+        for baseline in baselines {
+            carried.extend(reader.pack_set(&baseline.snapshot)?.0);
+        }
+        let Shared { repo, settings, tally, .. } = &*self.shared;
+        let next = Self::begin_as(repo, *settings, self.signer.clone(), tally.clone())?;
+        if !carried.iter().all(|pack| next.shared.may_refer_to(pack)) {
+            (self.finished, self.uploaders) = start_uploaders(&self.shared, &self.stopped_by);
+            return Ok((self, None));
+        }
+        next.shared.use_packs(carried);
+        match self.finish(baselines, describe) {
+            Ok(record) => Ok((next, Some(record))),
+            Err(RepoError::Fenced { .. }) => Ok((next, None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores what is left of data and trees.
+    fn settle(&mut self) -> Result<(), RepoError> {
         for class in [Class::Data, Class::Meta] {
             flush_leftovers(&self.shared, &self.finished, class)?;
         }
-        self.drain()?;
-        let (pack_set, ref_packs) = self.store_pack_set(&finish.baselines)?;
-        self.shared.flush_segment()?;
-
-        let tally = &self.shared.tally;
-        let load = |counter: &std::sync::atomic::AtomicU64| {
-            counter.load(std::sync::atomic::Ordering::Relaxed)
-        };
-        let totals = match finish.original {
-            Some(_) => finish.totals,
-            None => Totals {
-                bytes_added: load(&tally.data_bytes_new),
-                bytes_stored: load(&tally.pack_bytes),
-                ..finish.totals
-            },
-        };
-        let snapshot = Snapshot {
-            session: self.id(),
-            started: finish.started,
-            finished: finish.finished,
-            tree: finish.tree,
-            hints: finish.hints,
-            links: finish.links,
-            pack_set,
-            ref_packs,
-            sources: finish.sources,
-            host: finish.host,
-            host_id: finish.host_id,
-            user: finish.user,
-            tags: finish.tags,
-            owners: finish.owners,
-            chunker: finish.chunker,
-            chain: finish.chain,
-            totals,
-            flags: finish.flags,
-            program: finish.program,
-            original: finish.original,
-        };
-        self.commit(snapshot)
+        self.drain()
     }
 
     /// Puts the snapshot, then the outcome, which is the commit.
@@ -361,6 +346,31 @@ impl Drop for Announced {
             drop(self.repo.put(&name::outcome(self.session.id), &[&fence]));
         }
     }
+}
+
+/// Threads that put finished packs until the queue is closed.
+fn start_uploaders(
+    shared: &Arc<Shared>,
+    stopped_by: &Arc<Mutex<Option<BackendError>>>,
+) -> (Sender<FinishedPack>, Vec<JoinHandle<()>>) {
+    let (finished, queue) = bounded::<FinishedPack>(1);
+    let uploaders = (0..shared.settings.uploads.max(1)).map(|_| {
+        let (shared, queue) = (shared.clone(), queue.clone());
+        let stopped_by = stopped_by.clone();
+        std::thread::spawn(move || {
+            // To the end, whatever fails: the next run uses what is stored, and a worker that
+            // hands over its last pack must not hear of a closed queue instead of the cause.
+            for pack in queue {
+                if let Err(error) = shared.store(pack) {
+                    if let RepoError::Backend(cause) = &error {
+                        lock(&stopped_by).get_or_insert_with(|| cause.again());
+                    }
+                    shared.fail(error);
+                }
+            }
+        })
+    });
+    (finished, uploaders.collect())
 }
 
 /// Steps 1 to 4 of the protocol: read the round, announce, read the round again, load the lists.

@@ -10,6 +10,7 @@ mod content;
 mod directory;
 mod engine;
 mod links;
+mod partial;
 mod sorter;
 mod sources;
 mod stream;
@@ -25,9 +26,10 @@ use lastgood_host::volume;
 use lastgood_repo::format::chunker::ChunkerParams;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
-use lastgood_repo::format::snapshot::{Chain, OwnerNames, SnapshotFlags, Totals};
+use lastgood_repo::format::snapshot::{Chain, OwnerNames, Snapshot, SnapshotFlags, Totals};
 use lastgood_repo::{
-    BlobReader, Finish, RepoError, Repository, Settings, SnapshotRecord, Snapshots, WriteSession,
+    BlobReader, Clock, RepoError, Repository, Settings, SnapshotRecord, Snapshots, Stored,
+    WriteSession,
 };
 
 use crate::error::{Error, ErrorKind};
@@ -70,6 +72,9 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Commit nothing when the tree equals the parent's.
     pub skip_if_unchanged: bool,
+    /// Seconds after which a run commits what it has as a partial snapshot, again and again; none
+    /// where only the complete one is wanted.
+    pub partial_every_seconds: Option<i64>,
     /// Count the sources beside the run, so that progress has a total.
     pub estimate: bool,
     /// Send an [`Event::Item`](crate::Event) for every path.
@@ -101,6 +106,7 @@ impl BackupOptions {
             force: false,
             dry_run: false,
             skip_if_unchanged: false,
+            partial_every_seconds: Some(300),
             estimate: false,
             items: false,
             state,
@@ -157,6 +163,8 @@ pub struct BackupReport {
     pub meta_bytes_added: u64,
     /// Packs of interrupted runs that were found and used.
     pub recovered_packs: usize,
+    /// Partial snapshots that were committed meanwhile.
+    pub partials: usize,
     /// Entries that a rule left out.
     pub excluded: u64,
     /// Files that vanished after they were listed.
@@ -215,33 +223,47 @@ fn run(
     } else {
         Some(WriteSession::begin(repo, options.settings, writer.name())?)
     };
+    let recovered_packs = session.as_ref().map_or(0, WriteSession::recovered_packs);
     let reader = BlobReader::new(repo.clone());
     let baseline = usable_baseline(parent.as_ref(), session.as_ref(), &reader, control)?;
-
+    // Without a baseline everything is read, so nothing need be trusted.
+    let trusted_before = baseline.as_ref().map_or(i64::MIN, |b| trusted_before(b, &snapshots));
+    let is_baseline = baseline.is_some();
+    let writer_id = repo.keys().writer(writer.name()).writer_id();
+    let parents: Vec<SnapshotId> = parent.iter().map(|parent| parent.id).collect();
+    let record = Record {
+        is_stream: options.sources.is_empty(),
+        host: options.host.clone(),
+        host_id: options.host_id,
+        user: options.user.clone(),
+        tags: sorted(std::mem::take(&mut options.tags)),
+        program: options.program.clone(),
+        sources: sources.snapshot_paths(),
+        baseline,
+        started: options.time.unwrap_or(begun),
+        chain: snapshots.next_in_chain(writer_id, &parents),
+        clock: &**clock,
+    };
     let engine = Engine::new(
         repo,
-        session.as_ref(),
+        session,
         &reader,
-        baseline.as_ref(),
+        &record,
+        trusted_before,
         &selection,
         &sources,
         &options,
         control,
-        begun,
     )?;
     control.enter(Phase::Reading);
     let scanned = match stream {
         Some(stream) => stream::store(&engine, stream),
         None => engine.run(),
     };
+    let (session, partials) = engine.into_session();
     let stopped_by = || session.as_ref().and_then(WriteSession::stopped_by);
-    let mut scanned = scanned.map_err(|error| stopped_by().map_or(error, Error::from))?;
+    let scanned = scanned.map_err(|error| stopped_by().map_or(error, Error::from))?;
     control.check()?;
-    // What could not be read is kept from the baseline. Where that could not be read either, for the
-    // moment, it would count as deleted: then there is no snapshot, and the next run goes on.
-    if let Some(error) = reader.interrupted().filter(|_| scanned.problems.errors > 0) {
-        return Err(error.into());
-    }
     control.enter(Phase::Committing);
 
     let mut report = BackupReport {
@@ -250,25 +272,68 @@ fn run(
         totals: Totals { errors: scanned.problems.errors, ..scanned.totals },
         bytes_known: scanned.bytes_known,
         meta_bytes_added: scanned.meta_bytes_new,
-        recovered_packs: session.as_ref().map_or(0, WriteSession::recovered_packs),
+        recovered_packs,
+        partials: partials.len(),
         excluded: scanned.excluded,
         vanished: scanned.vanished,
         is_unchanged: parent.as_ref().is_some_and(|p| p.snapshot.tree == scanned.tree),
-        started: options.time.unwrap_or(begun),
+        started: record.started,
         finished: clock.now(),
-        problems: std::mem::take(&mut scanned.problems),
+        problems: scanned.problems.clone(),
     };
-    drop(engine);
     // A parent that lost packs needs what was stored in their place.
-    let is_skipped = options.skip_if_unchanged && report.is_unchanged && baseline.is_some();
+    let is_skipped = options.skip_if_unchanged && report.is_unchanged && is_baseline;
     if let Some(session) = session.filter(|_| !is_skipped) {
-        let chain = snapshots.next_in_chain(session.writer_id(), report.parent.as_slice());
-        let finish = finish(options, &sources, scanned, &report, baseline, chain);
-        let record = session.finish(finish)?;
-        report.totals = record.snapshot.totals;
-        report.snapshot = Some(record);
+        let committed = session.finish(&record.baselines(&partials), |stored| {
+            record.snapshot(&scanned, &partials, SnapshotFlags::default(), stored)
+        })?;
+        report.totals = committed.snapshot.totals;
+        report.snapshot = Some(committed);
     }
+    let superseded = partials.iter().chain(parent.as_ref().filter(|_| report.snapshot.is_some()));
+    retire_partials(repo, superseded, report.snapshot.as_ref(), control);
     Ok(report)
+}
+
+/// Retires partial snapshots, which a complete one stands in for. Where this fails they stay, and
+/// cost nothing but a line in a listing.
+fn retire_partials<'a>(
+    repo: &Repository,
+    partials: impl Iterator<Item = &'a SnapshotRecord>,
+    complete: Option<&SnapshotRecord>,
+    control: &Control,
+) {
+    for record in partials.filter(|record| is_partial(record)) {
+        let by = complete.map(|record| record.id);
+        if let Err(error) = repo.retire(record.id, "a complete snapshot stands in for it", by) {
+            control.note(format!("partial snapshot {} stays: {error}", record.id));
+        }
+    }
+}
+
+fn is_partial(record: &SnapshotRecord) -> bool {
+    record.snapshot.flags.contains(SnapshotFlags::PARTIAL)
+}
+
+/// Before which second a change must have been made for the snapshot to have it: when it began to
+/// read its source. What a partial snapshot did not reach, it has from its parents.
+fn trusted_before(record: &SnapshotRecord, snapshots: &Snapshots) -> i64 {
+    let (started, finished) = (record.snapshot.started, record.snapshot.finished);
+    // A start after the end, by a clock that was set back or by the user, does not say when files
+    // were read, so none is old enough.
+    if started > finished {
+        return i64::MIN;
+    }
+    let parents = record.snapshot.chain.parents.iter().filter(|_| is_partial(record));
+    let known = snapshots.live.iter().chain(&snapshots.retired);
+    let earliest = parents.map(|id| {
+        // Generations descend from child to parent, so this ends whatever the chain says.
+        let parent = known.clone().find(|known| {
+            known.id == *id && known.snapshot.chain.generation < record.snapshot.chain.generation
+        });
+        parent.map_or(i64::MIN, |parent| trusted_before(parent, snapshots))
+    });
+    earliest.min().unwrap_or(i64::MAX).min(started.seconds)
 }
 
 /// Compiles the rules, with what they must know of this run.
@@ -284,41 +349,75 @@ fn compile(
     })
 }
 
-/// What the snapshot says.
-fn finish(
-    options: BackupOptions,
-    sources: &Sources,
-    scanned: Scanned,
-    report: &BackupReport,
+/// What the snapshots of a run say of it.
+struct Record<'a> {
+    is_stream: bool,
+    host: String,
+    host_id: [u8; 16],
+    user: String,
+    tags: Vec<String>,
+    program: String,
+    sources: Vec<Vec<u8>>,
     baseline: Option<SnapshotRecord>,
+    started: Timestamp,
+    /// Place in the writer's chain of the first of them.
     chain: Chain,
-) -> Finish {
-    let mut flags = SnapshotFlags::default();
-    if report.problems.errors > 0 {
-        flags = flags.with(SnapshotFlags::INCOMPLETE);
+    clock: &'a dyn Clock,
+}
+
+impl Record<'_> {
+    /// The snapshots whose packs the next one needs, after these partial ones.
+    fn baselines(&self, partials: &[SnapshotRecord]) -> Vec<SnapshotRecord> {
+        self.baseline.iter().chain(partials.last()).cloned().collect()
     }
-    if options.sources.is_empty() {
-        flags = flags.with(SnapshotFlags::STREAM);
-    }
-    Finish {
-        started: report.started,
-        finished: report.finished,
-        tree: scanned.tree,
-        hints: scanned.hints,
-        links: scanned.links,
-        baselines: baseline.into_iter().collect(),
-        sources: sources.snapshot_paths(),
-        host: options.host,
-        host_id: options.host_id,
-        user: options.user,
-        tags: sorted(options.tags),
-        owners: owner_names(&scanned.uids, &scanned.gids),
-        chunker: scanned.chunker.into(),
-        chain,
-        totals: report.totals,
-        flags,
-        program: options.program,
-        original: None,
+
+    /// The snapshot of what was scanned, after these partial ones.
+    fn snapshot(
+        &self,
+        scanned: &Scanned,
+        partials: &[SnapshotRecord],
+        mut flags: SnapshotFlags,
+        stored: Stored,
+    ) -> Snapshot {
+        if scanned.problems.errors > 0 {
+            flags = flags.with(SnapshotFlags::INCOMPLETE);
+        }
+        if self.is_stream {
+            flags = flags.with(SnapshotFlags::STREAM);
+        }
+        let before = partials.len() as u64;
+        Snapshot {
+            session: stored.session,
+            started: self.started,
+            finished: self.clock.now(),
+            tree: scanned.tree,
+            hints: scanned.hints,
+            links: scanned.links,
+            pack_set: stored.pack_set,
+            ref_packs: stored.ref_packs,
+            sources: self.sources.clone(),
+            host: self.host.clone(),
+            host_id: self.host_id,
+            user: self.user.clone(),
+            tags: self.tags.clone(),
+            owners: owner_names(&scanned.uids, &scanned.gids),
+            chunker: scanned.chunker.into(),
+            chain: Chain {
+                sequence: self.chain.sequence + before,
+                previous: partials.last().map(|partial| partial.id).or(self.chain.previous),
+                generation: self.chain.generation + before,
+                ..self.chain.clone()
+            },
+            totals: Totals {
+                errors: scanned.problems.errors,
+                bytes_added: stored.bytes_added,
+                bytes_stored: stored.bytes_stored,
+                ..scanned.totals
+            },
+            flags,
+            program: self.program.clone(),
+            original: None,
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
-use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags, Totals};
-use lastgood_repo::{BlobReader, Finish, Repository, Settings, SnapshotRecord, WriteSession};
+use lastgood_repo::format::snapshot::Snapshot;
+use lastgood_repo::{BlobReader, Repository, Settings, SnapshotRecord, WriteSession};
 
 use crate::error::{Error, ErrorKind};
 use crate::writer_state::WriterState;
@@ -144,25 +144,15 @@ pub fn tag(
         ));
     }
     let chain = snapshots.next_in_chain(session.writer_id(), &[record.id]);
-    let copy = session.finish(Finish {
-        started: old.started,
-        finished: old.finished,
-        tree: old.tree,
-        hints: old.hints,
-        links: old.links,
-        baselines: vec![record.clone()],
-        sources: old.sources.clone(),
-        host: old.host.clone(),
-        host_id: old.host_id,
-        user: old.user.clone(),
+    let copy = session.finish(std::slice::from_ref(record), |stored| Snapshot {
+        session: stored.session,
+        pack_set: stored.pack_set,
+        ref_packs: stored.ref_packs,
         tags,
-        owners: old.owners.clone(),
-        chunker: old.chunker,
         chain,
-        totals: Totals { ..old.totals },
-        flags: SnapshotFlags(old.flags.0),
         program: program.to_owned(),
         original: Some(old.original.unwrap_or(record.id)),
+        ..old.clone()
     })?;
     repo.retire(record.id, "its tags were changed", Some(copy.id))?;
     Ok(Some(copy))

@@ -113,7 +113,6 @@ impl Args {
         let mut select = self.select.options();
         this_host::add_rules(&mut select, &home, &repo_path);
         let options = BackupOptions {
-            sources,
             stream,
             select,
             parent,
@@ -122,7 +121,6 @@ impl Args {
             user: this_host::user(),
             tags: pick::tags(&self.tag),
             time: self.time,
-            chunker: None,
             settings: Settings { level: self.compression.0, ..Settings::default() },
             threads: self.threads,
             force: self.force,
@@ -130,8 +128,7 @@ impl Args {
             skip_if_unchanged: self.skip_if_unchanged,
             estimate: !self.no_scan && !app.out.style.quiet,
             items: app.out.style.verbosity > 0,
-            state: home.state.clone(),
-            program: concat!("lastgood ", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..BackupOptions::new(sources, home.state.clone())
         };
         let named = options.sources.clone();
         let verbosity = app.out.style.verbosity;

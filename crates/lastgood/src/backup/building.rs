@@ -7,23 +7,44 @@
 
 use std::collections::VecDeque;
 
-use lastgood_repo::format::entry::{Entry, Node};
+use lastgood_repo::format::entry::{Entry, Hint, Node};
 use lastgood_repo::format::hints::{HintItem, HintsCodec};
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::{PageWriter, boundary_hash};
 use lastgood_repo::format::tree::TreeCodec;
 
-use super::baseline::BaselineRef;
+use super::baseline::{BaselineEntry, BaselineRef};
 use super::engine::{Sink, Stop};
 
 /// An entry and its hint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Built {
     pub(super) entry: Entry,
     pub(super) hint: HintItem,
     /// Whether it is a directory whose tree is not known yet.
     is_awaited: bool,
+}
+
+impl Built {
+    /// Whether it is a directory whose tree is not known yet.
+    pub(super) const fn is_awaited(&self) -> bool {
+        self.is_awaited
+    }
+
+    /// Gives a directory its tree.
+    pub(super) fn set_roots(&mut self, tree: BlobId, hints: Option<BlobId>) {
+        self.entry.node = Node::Directory { tree };
+        self.hint.children = hints;
+        self.is_awaited = false;
+    }
+}
+
+impl From<BaselineEntry> for Built {
+    fn from(base: BaselineEntry) -> Self {
+        let none = HintItem { hint: Hint::default(), children: None, boundary: 0 };
+        Self { entry: base.entry, hint: base.hint.unwrap_or(none), is_awaited: false }
+    }
 }
 
 /// Some entries of a directory, in order.
@@ -69,8 +90,7 @@ impl Slice {
         if let Some(last) = self.built.last_mut() {
             self.is_changed |= last.entry.node != Node::Directory { tree };
             self.are_hints_changed = true;
-            last.entry.node = Node::Directory { tree };
-            last.hint.children = Some(hints);
+            last.set_roots(tree, Some(hints));
         }
     }
 
@@ -96,18 +116,28 @@ pub(super) struct Building {
     are_hints_changed: bool,
     /// How many entries the baseline has: the same only if none of them is missing.
     baseline_len: u64,
+    /// Name of the last entry that was added.
+    last_name: Box<[u8]>,
+    /// Whether no more entries follow.
+    is_whole: bool,
 }
 
-#[derive(Debug, Default)]
-struct Pages {
+/// The pages of a directory and of its hints, as far as they go.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Pages {
     tree: PageWriter<TreeCodec>,
     hints: PageWriter<HintsCodec>,
 }
 
 impl Building {
-    /// Adds entries; the baseline has `baseline_len` of them in all.
-    pub(super) fn append(&mut self, slice: Slice, baseline_len: u64) {
+    /// Adds entries, of which the baseline has `baseline_len` in all, and says whether they were
+    /// the last.
+    pub(super) fn append(&mut self, slice: Slice, baseline_len: u64, is_whole: bool) {
         self.baseline_len = baseline_len;
+        self.is_whole = is_whole;
+        if let Some(last) = slice.built.last() {
+            self.last_name = last.entry.name.clone();
+        }
         self.is_changed |= slice.is_changed;
         self.are_hints_changed |= slice.are_hints_changed;
         if self.open.is_empty() {
@@ -120,6 +150,31 @@ impl Building {
     /// How many entries it has.
     pub(super) fn len(&self) -> usize {
         self.paged + self.open.len()
+    }
+
+    /// Whether it has no entry so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether no more entries follow.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Name of the last entry so far.
+    pub(super) const fn last_name(&self) -> &[u8] {
+        &self.last_name
+    }
+
+    /// A copy of the pages so far.
+    pub(super) fn pages(&self) -> Pages {
+        self.pages.clone().unwrap_or_default()
+    }
+
+    /// The entries that are in no page yet, with their places in the directory.
+    pub(super) fn open(&self) -> impl Iterator<Item = (usize, &Built)> {
+        (self.paged..).zip(&self.open)
     }
 
     /// How many entries are in no page yet.
@@ -143,9 +198,7 @@ impl Building {
         self.is_changed |= baseline.is_none_or(|base| base.tree != tree);
         self.are_hints_changed |= baseline.is_none_or(|base| base.hints != Some(hints));
         if let Some(built) = self.open.get_mut(place - self.paged) {
-            built.entry.node = Node::Directory { tree };
-            built.hint.children = Some(hints);
-            built.is_awaited = false;
+            built.set_roots(tree, Some(hints));
         }
     }
 
@@ -178,24 +231,28 @@ impl Building {
             return Ok((tree, hints));
         }
         let mut pages = self.pages.unwrap_or_default();
-        for built in self.open {
-            match same_tree {
-                Some(_) => pages.push_hint(&built.entry.name, built.hint, sink)?,
-                None => pages.push(built, sink)?,
-            }
-        }
-        let tree = match same_tree {
-            Some(tree) => tree,
-            None => pages.tree.finish(&mut |bytes| sink.add(BlobKind::Tree, bytes))?,
+        let Some(tree) = same_tree else {
+            self.open.into_iter().try_for_each(|built| pages.push(built, sink))?;
+            return pages.finish(sink);
         };
+        for built in self.open {
+            pages.push_hint(&built.entry.name, built.hint, sink)?;
+        }
         Ok((tree, pages.hints.finish(&mut |bytes| sink.add(BlobKind::Hints, bytes))?))
     }
 }
 
 impl Pages {
-    fn push(&mut self, built: Built, sink: &mut Sink<'_>) -> Result<(), Stop> {
+    /// Appends an entry whose tree is known, if it is a directory.
+    pub(super) fn push(&mut self, built: Built, sink: &mut Sink<'_>) -> Result<(), Stop> {
         self.push_hint(&built.entry.name, built.hint, sink)?;
         self.tree.push(built.entry, &mut |bytes| sink.add(BlobKind::Tree, bytes))
+    }
+
+    /// Stores what is left; returns the roots of tree and hints.
+    pub(super) fn finish(self, sink: &mut Sink<'_>) -> Result<(BlobId, BlobId), Stop> {
+        let tree = self.tree.finish(&mut |bytes| sink.add(BlobKind::Tree, bytes))?;
+        Ok((tree, self.hints.finish(&mut |bytes| sink.add(BlobKind::Hints, bytes))?))
     }
 
     fn push_hint(&mut self, name: &[u8], hint: HintItem, sink: &mut Sink<'_>) -> Result<(), Stop> {

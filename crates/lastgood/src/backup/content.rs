@@ -260,6 +260,9 @@ impl Worker<'_> {
             if engine.control.is_cancelled() {
                 return Err(Stop::Cancelled.into());
             }
+            if engine.partial_is_due() {
+                self.pause()?;
+            }
             let mut bytes = engine.spare_buffers.take();
             bytes.resize(WINDOW_BYTES + chunk_max, 0);
             bytes[..carried.len()].copy_from_slice(&carried);

@@ -41,13 +41,13 @@ impl<'a> Worker<'a> {
         path: &Path,
         node: &Arc<DirectoryNode>,
     ) -> Result<(), Stop> {
-        let mut baseline = self.open_baseline(node);
+        let mut baseline = self.open_baseline(node)?;
         let mut slice = Slice::default();
         let mut planted = Vec::new();
         let mut on_the_way = Vec::new();
         for (name, child) in &source.children {
             let child_path = path.join(os(name));
-            let base = self.base(&mut baseline, node, name);
+            let base = self.base(&mut baseline, node, name)?;
             let opened = match child.source {
                 Some(_) => Root::open(&child_path),
                 None => Directory::stat_path(&child_path).and_then(|stat| {
@@ -94,19 +94,11 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        node.append(slice, baseline.len);
+        node.append(slice, baseline.len, true);
         let child_node = |index, source, device, name: &[u8], is_source: bool, below| {
-            node.expect_child();
             let path = node.path_of(name);
             let below_source = if is_source { path.len() + 1 } else { 0 };
-            Arc::new(DirectoryNode::new(
-                Some((node.clone(), index)),
-                source,
-                device,
-                path,
-                below_source,
-                below,
-            ))
+            DirectoryNode::child(node, index, source, device, path, below_source, below)
         };
         for (index, name, child, child_path, below) in on_the_way {
             let below_node = child_node(index, usize::MAX, 0, name, false, below);
@@ -154,7 +146,7 @@ impl<'a> Worker<'a> {
             }
         };
         self.engine.control.working_on(|| directory.path().to_owned());
-        let baseline = self.open_baseline(&node);
+        let baseline = self.open_baseline(&node)?;
         let directory = Arc::new(directory);
         self.scan(Box::new(DirectoryScan { directory, listing, at: 0, baseline }), node)
     }
@@ -169,7 +161,7 @@ impl<'a> Worker<'a> {
         });
         for scanned in directory.scan_range(listing, *at..listing.len()) {
             *at += 1;
-            let base = self.base(baseline, &node, scanned.name);
+            let base = self.base(baseline, &node, scanned.name)?;
             match scanned.seen {
                 Seen::Vanished => {
                     engine.counts.vanished.fetch_add(1, Ordering::Relaxed);
@@ -188,7 +180,7 @@ impl<'a> Worker<'a> {
             if engine.control.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
-            if slice.len() == SLICE_ENTRIES {
+            if slice.len() == SLICE_ENTRIES || engine.is_pausing() {
                 break;
             }
         }
@@ -196,9 +188,9 @@ impl<'a> Worker<'a> {
         let mut tasks: Vec<DirectoryTask> = Vec::new();
         let first = node.len();
         for (index, name, below) in slice.subdirectories() {
-            node.expect_child();
-            let child = DirectoryNode::new(
-                Some((node.clone(), first + index)),
+            let child = DirectoryNode::child(
+                &node,
+                first + index,
                 node.source,
                 node.root_device,
                 node.path_of(name),
@@ -206,9 +198,9 @@ impl<'a> Worker<'a> {
                 below,
             );
             let open = Opening::In(directory.clone(), name.into());
-            tasks.push(DirectoryTask { open, node: Arc::new(child) });
+            tasks.push(DirectoryTask { open, node: child });
         }
-        node.append(slice, baseline.len);
+        node.append(slice, baseline.len, is_last);
         if is_last {
             engine.push_directories(tasks.into_iter());
             return self.complete(node);
@@ -318,12 +310,12 @@ impl<'a> Worker<'a> {
                 }
             },
         };
-        self.report_unread(&details);
+        let hint = self.hint(&stat, &details);
         if stat.links > 1 {
             engine.links.meet(&stat, &node.path_of(name));
         }
         let entry = stat.entry(name, special, details);
-        self.push_new(slice, base, entry, &stat);
+        self.push_new(slice, base, entry, hint);
         engine.control.add_done(1, 0);
         Ok(())
     }
@@ -346,7 +338,7 @@ impl<'a> Worker<'a> {
         engine.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         engine.control.add_done(1, bytes);
         engine.item(|| directory.path_of(name), Action::Unchanged, bytes);
-        let hint = hint_item(stat);
+        let hint = HintItem { hint: stat.hint, children: None, boundary: 0 };
         let is_same_hint = base.hint.is_some_and(|was| was.hint == hint.hint);
         slice.push(base.entry, hint, true, is_same_hint);
     }
@@ -367,7 +359,8 @@ impl<'a> Worker<'a> {
             entry.name = name.into();
             engine.counts.bytes.fetch_add(stat.size, Ordering::Relaxed);
             engine.control.add_done(1, stat.size);
-            self.push_new(slice, base, entry, &stat);
+            let hint = HintItem { hint: stat.hint, children: None, boundary: 0 };
+            self.push_new(slice, base, entry, hint);
             return Ok(());
         }
         let read = self.read_file(directory, name)?;
@@ -380,7 +373,7 @@ impl<'a> Worker<'a> {
         }
         match read {
             FileRead::Stored { node: stored, stat, details, is_stable } => {
-                self.report_unread(&details);
+                let hint = self.hint(&stat, &details);
                 let mut entry = stat.entry(name, stored, details);
                 if !is_stable {
                     entry.marks = entry.marks.with(Marks::UNSTABLE);
@@ -394,7 +387,7 @@ impl<'a> Worker<'a> {
                     engine.counts.bytes.fetch_add(size, Ordering::Relaxed);
                 }
                 self.count_read(base.as_ref(), &entry, directory, stat.size);
-                self.push_new(slice, base, entry, &stat);
+                self.push_new(slice, base, entry, hint);
             }
             FileRead::Unreadable { path, during, message } => {
                 engine.problem(path, during, message, Severity::Error);
@@ -429,9 +422,8 @@ impl<'a> Worker<'a> {
         slice: &mut Slice,
         base: Option<BaselineEntry>,
         entry: Entry,
-        stat: &Stat,
+        hint: HintItem,
     ) {
-        let hint = hint_item(stat);
         let is_same_entry = base.as_ref().is_some_and(|base| base.entry == entry);
         let is_same_hint = base.and_then(|base| base.hint).is_some_and(|was| was.hint == hint.hint);
         slice.push(entry, hint, is_same_entry, is_same_hint);
@@ -448,7 +440,7 @@ impl<'a> Worker<'a> {
     ) {
         let engine = self.engine;
         engine.counts.directories.fetch_add(1, Ordering::Relaxed);
-        self.report_unread(&details);
+        let hint = self.hint(stat, &details);
         let tree = match &base {
             Some(BaselineEntry { entry: Entry { node: Node::Directory { tree }, .. }, .. }) => {
                 *tree
@@ -456,7 +448,7 @@ impl<'a> Worker<'a> {
             _ => BlobId::new([0; 32]),
         };
         let entry = stat.entry(name, Node::Directory { tree }, details);
-        self.push_new(slice, base, entry, stat);
+        self.push_new(slice, base, entry, hint);
     }
 
     /// Adds a directory that only leads to sources. Other things that happen in it move its times;
@@ -501,24 +493,24 @@ impl<'a> Worker<'a> {
     /// A directory that cannot be listed: what the baseline has of it is kept, and marked.
     fn keep_directory(&mut self, node: &DirectoryNode, error: &HostError) -> Result<(), Stop> {
         self.engine.host_problem(error, Severity::Error);
-        let mut kept = self.open_baseline(node);
+        let mut kept = self.open_baseline(node)?;
         let mut slice = Slice::default();
-        while let Some(base) = self.base_or_none(kept.next(self.engine.baseline), node) {
+        while let Some(base) = self.base_or_none(kept.next(self.engine.baseline), node)? {
             keep(&mut slice, Some(base));
             if slice.len() == SLICE_ENTRIES {
-                node.append(std::mem::take(&mut slice), kept.len);
+                node.append(std::mem::take(&mut slice), kept.len, false);
                 node.begin_pages(&mut self.sink)?;
             }
         }
-        node.append(slice, kept.len);
+        node.append(slice, kept.len, true);
         Ok(())
     }
 
     /// The baseline of a directory. Without one everything is read, which is slower and no less
     /// right.
-    fn open_baseline(&self, node: &DirectoryNode) -> BaselineDirectory {
+    fn open_baseline(&self, node: &DirectoryNode) -> Result<BaselineDirectory, Stop> {
         let opened = node.baseline.map(|at| BaselineDirectory::open(self.engine.baseline, at));
-        self.base_or_none(opened.transpose(), node).unwrap_or_default()
+        Ok(self.base_or_none(opened.transpose(), node)?.unwrap_or_default())
     }
 
     fn base(
@@ -526,7 +518,7 @@ impl<'a> Worker<'a> {
         baseline: &mut BaselineDirectory,
         node: &DirectoryNode,
         name: &[u8],
-    ) -> Option<BaselineEntry> {
+    ) -> Result<Option<BaselineEntry>, Stop> {
         let found = baseline.advance_to(self.engine.baseline, name);
         if found.is_err() {
             *baseline = BaselineDirectory::default();
@@ -535,23 +527,31 @@ impl<'a> Worker<'a> {
     }
 
     /// What was found in the baseline of a directory. If it cannot be read, nothing more is, and
-    /// the directory is not the baseline's.
+    /// the directory is not the baseline's. If it cannot be read just now, the run ends: what is
+    /// kept from the baseline would count as deleted.
     fn base_or_none<T>(
         &self,
         found: Result<Option<T>, RepoError>,
         node: &DirectoryNode,
-    ) -> Option<T> {
-        found.unwrap_or_else(|error| {
+    ) -> Result<Option<T>, Stop> {
+        found.or_else(|error| {
+            if error.is_transient() {
+                return Err(error.into());
+            }
             self.engine.control.note(format!("a directory of the baseline is unreadable: {error}"));
             node.set_changed();
-            None
+            Ok(None)
         })
     }
 
-    fn report_unread(&self, details: &Details) {
-        details.unread.iter().for_each(|error| {
+    /// The hint of an entry. One of which not everything could be read gets none, so the next run
+    /// looks at it again.
+    fn hint(&self, stat: &Stat, details: &Details) -> HintItem {
+        for error in &details.unread {
             self.engine.host_problem(error, Severity::Warning);
-        });
+        }
+        let hint = if details.unread.is_empty() { stat.hint } else { Hint::default() };
+        HintItem { hint, children: None, boundary: 0 }
     }
 }
 
@@ -561,10 +561,6 @@ fn keep(slice: &mut Slice, base: Option<BaselineEntry>) {
     base.entry.marks = base.entry.marks.with(Marks::KEPT);
     let hint = base.hint.unwrap_or(HintItem { hint: Hint::default(), children: None, boundary: 0 });
     slice.push(base.entry, hint, false, false);
-}
-
-fn hint_item(stat: &Stat) -> HintItem {
-    HintItem { hint: stat.hint, children: None, boundary: 0 }
 }
 
 const fn is_of_kind(node: &Node, kind: Kind) -> bool {

@@ -1,15 +1,14 @@
 //! The threads of a backup: a stack of directories, a queue of large files' batches, and workers
 //! that empty both.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, ListBuffer};
 use lastgood_repo::format::chunker::{Chunker, ChunkerParams};
-use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::limits::TREE_DEPTH_MAX;
 use lastgood_repo::format::links::LinksCodec;
@@ -18,16 +17,16 @@ use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::recipe::Part;
 use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::{
-    BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, WriteSession,
+    BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, Tally, WriteSession,
 };
 
-use super::BackupOptions;
 use super::baseline::BaselineRef;
 use super::building::{Building, Slice};
 use super::content::{Batch, SpareBuffers, Window};
 use super::directory::{DirectoryScan, estimate};
 use super::links::LinkTable;
 use super::sources::Sources;
+use super::{BackupOptions, Record};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Action, Control, Item, Problem, Problems, Severity};
 use crate::select::Selection;
@@ -35,7 +34,20 @@ use crate::select::Selection;
 /// Everything the workers of one run share.
 pub(super) struct Engine<'a> {
     pub(super) repo: &'a Arc<Repository>,
-    session: Option<&'a WriteSession>,
+    /// The session, which partial snapshots replace; none in a dry run.
+    pub(super) session: Mutex<Option<WriteSession>>,
+    tally: Option<Arc<Tally>>,
+    /// What the snapshots of this run say of it.
+    pub(super) record: &'a Record<'a>,
+    /// Seconds between partial snapshots.
+    pub(super) partial_every: Option<i64>,
+    /// When the last one was due.
+    pub(super) partial_at: AtomicI64,
+    /// Whether workers must pause for one.
+    pub(super) is_pausing: AtomicBool,
+    pub(super) partials: Mutex<Vec<SnapshotRecord>>,
+    /// The root of the tree that is being built.
+    pub(super) tree: OnceLock<Arc<DirectoryNode>>,
     index: Arc<Index>,
     pub(super) baseline: &'a BlobReader,
     pub(super) selection: &'a Selection,
@@ -56,8 +68,8 @@ pub(super) struct Engine<'a> {
     /// Blobs a dry run would have stored.
     imagined: Mutex<HashSet<BlobId>>,
     pub(super) spare_buffers: SpareBuffers,
-    queue: Mutex<Queue>,
-    changed: Condvar,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) changed: Condvar,
     /// Tree and hints of `/`, once they are stored.
     root: Mutex<Option<(BlobId, BlobId)>>,
     pub(super) threads: usize,
@@ -96,12 +108,18 @@ pub(super) struct Scanned {
 }
 
 #[derive(Default)]
-struct Queue {
+pub(super) struct Queue {
     directories: Vec<DirectoryTask>,
     batches: VecDeque<Batch>,
     /// Workers that are at work and may add to the queue.
     busy: usize,
-    is_stopped: bool,
+    pub(super) is_stopped: bool,
+    /// Workers that have not ended.
+    pub(super) running: usize,
+    /// Workers that wait for a partial snapshot.
+    pub(super) paused: usize,
+    /// Whether one of them is committing it.
+    pub(super) is_committing: bool,
 }
 
 /// A directory that waits for a worker.
@@ -147,6 +165,8 @@ pub(super) struct DirectoryNode {
     building: Mutex<Building>,
     /// Its entries that are in no page yet.
     open_len: AtomicUsize,
+    /// Subdirectories that are not done, by their places.
+    children: Mutex<HashMap<usize, Weak<Self>>>,
 }
 
 impl DirectoryNode {
@@ -168,13 +188,43 @@ impl DirectoryNode {
             pending: AtomicUsize::new(1),
             building: Mutex::default(),
             open_len: AtomicUsize::new(0),
+            children: Mutex::default(),
         }
     }
 
-    /// Adds entries; `len` is how many the baseline has.
-    pub(super) fn append(&self, slice: Slice, baseline_len: u64) {
-        let mut building = lock(&self.building);
-        building.append(slice, baseline_len);
+    /// A subdirectory of `parent` that must be done before it is.
+    pub(super) fn child(
+        parent: &Arc<Self>,
+        index: usize,
+        source: usize,
+        root_device: u64,
+        path: Box<[u8]>,
+        below_source: usize,
+        baseline: Option<BaselineRef>,
+    ) -> Arc<Self> {
+        parent.pending.fetch_add(1, Ordering::Relaxed);
+        let above = Some((parent.clone(), index));
+        let child = Self::new(above, source, root_device, path, below_source, baseline);
+        let child = Arc::new(child);
+        lock(&parent.children).insert(index, Arc::downgrade(&child));
+        child
+    }
+
+    /// The subdirectory at `index`, if it is not done.
+    pub(super) fn child_at(&self, index: usize) -> Option<Arc<Self>> {
+        lock(&self.children).get(&index).and_then(Weak::upgrade)
+    }
+
+    /// What was found of it so far.
+    pub(super) fn building(&self) -> MutexGuard<'_, Building> {
+        lock(&self.building)
+    }
+
+    /// Adds entries, of which the baseline has `baseline_len` in all, and says whether they were
+    /// the last.
+    pub(super) fn append(&self, slice: Slice, baseline_len: u64, is_whole: bool) {
+        let mut building = self.building();
+        building.append(slice, baseline_len, is_whole);
         self.open_len.store(building.open_len(), Ordering::Relaxed);
     }
 
@@ -206,16 +256,12 @@ impl DirectoryNode {
         baseline: Option<BaselineRef>,
         sink: &mut Sink<'_>,
     ) -> Result<bool, Stop> {
+        lock(&self.children).remove(&index);
         let mut building = lock(&self.building);
         building.set_subtree(index, roots, baseline);
         building.page_out(sink)?;
         let open_len = building.open_len();
         Ok(self.open_len.swap(open_len, Ordering::Relaxed) != open_len)
-    }
-
-    /// Counts a subdirectory that must be done before this directory is.
-    pub(super) fn expect_child(&self) {
-        self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Path below the source, for the exclude rules.
@@ -264,6 +310,14 @@ impl Sink<'_> {
 }
 
 impl Sink<'_> {
+    /// Hands over what is left in buffers.
+    pub(super) fn finish(self) -> Result<(), Stop> {
+        match self {
+            Self::Store(writer) => Ok(writer.finish()?),
+            Self::Imagine(_) => Ok(()),
+        }
+    }
+
     /// Stores chunks that lie one after the other, each up to one of `ends`.
     pub(super) fn add_chunks(&mut self, bytes: &[u8], ends: &[usize]) -> Result<Vec<Part>, Stop> {
         let mut ids = Vec::with_capacity(ends.len());
@@ -328,33 +382,34 @@ impl<'a> Engine<'a> {
     #[expect(clippy::too_many_arguments, reason = "called once; a struct would only rename them")]
     pub(super) fn new(
         repo: &'a Arc<Repository>,
-        session: Option<&'a WriteSession>,
+        session: Option<WriteSession>,
         baseline_reader: &'a BlobReader,
-        baseline: Option<&SnapshotRecord>,
+        record: &'a Record<'a>,
+        trusted_before: i64,
         selection: &'a Selection,
         sources: &'a Sources,
         options: &BackupOptions,
         control: &'a Control,
-        now: Timestamp,
     ) -> Result<Self, Error> {
         let params = super::chunker(repo, options)?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
             threads => threads,
         };
-        let baseline_root = baseline.map(|record| BaselineRef {
+        let baseline_root = record.baseline.as_ref().map(|record| BaselineRef {
             tree: record.snapshot.tree,
             hints: Some(record.snapshot.hints),
         });
-        // A start after the end, by a clock that was set back or by the user, does not say when
-        // files were read, so none is old enough.
-        let begun = baseline.map_or(now.seconds, |b| {
-            let (started, finished) = (b.snapshot.started, b.snapshot.finished);
-            if started > finished { i64::MIN } else { started.seconds }
-        });
         Ok(Self {
             repo,
-            session,
+            tally: session.as_ref().map(WriteSession::tally),
+            session: Mutex::new(session),
+            record,
+            partial_every: options.partial_every_seconds,
+            partial_at: AtomicI64::new(repo.world().clock.now().seconds),
+            is_pausing: AtomicBool::new(false),
+            partials: Mutex::default(),
+            tree: OnceLock::new(),
             index: repo.index()?,
             baseline: baseline_reader,
             selection,
@@ -364,7 +419,7 @@ impl<'a> Engine<'a> {
             control,
             chunker: repo.chunker(params),
             baseline_root,
-            trusted_before: if options.force { i64::MIN } else { begun },
+            trusted_before: if options.force { i64::MIN } else { trusted_before },
             links: LinkTable::new(&options.state),
             counts: Counts::default(),
             problems: Mutex::default(),
@@ -388,13 +443,15 @@ impl<'a> Engine<'a> {
             0,
             self.baseline_root,
         ));
+        let root = self.tree.get_or_init(|| root);
+        lock(&self.queue).running = self.threads;
         let result = std::thread::scope(|scope| {
             let _guard = StopOnPanic(self);
             if self.is_estimated {
                 scope.spawn(|| estimate(self));
             }
             let mut first = self.worker();
-            let planted = first.plant(self.sources.root(), Path::new("/"), &root);
+            let planted = first.plant(self.sources.root(), Path::new("/"), root);
             let others: Vec<_> =
                 (1..self.threads).map(|_| scope.spawn(|| self.work_alone())).collect();
             let mut result = planted.and_then(|()| first.work());
@@ -414,8 +471,12 @@ impl<'a> Engine<'a> {
             }
             match result {
                 Ok(()) => Ok(first),
-                // What was read so far is handed over, for the next run to find.
-                Err(error) => first.finish().and(Err(error)),
+                // What was read so far is handed over, for the next run to find; where this fails as
+                // well, the first error is the one to tell.
+                Err(error) => {
+                    drop(first.finish());
+                    Err(error)
+                }
             }
         });
         let mut worker = result?;
@@ -439,14 +500,36 @@ impl<'a> Engine<'a> {
         result.and(finished)
     }
 
-    pub(super) fn worker(&self) -> Worker<'_> {
-        let sink = match self.session {
+    /// A place for one worker to store to.
+    pub(super) fn sink(&self) -> Sink<'_> {
+        match &*lock(&self.session) {
             Some(session) => Sink::Store(Box::new(session.writer())),
             None => Sink::Imagine(self),
-        };
+        }
+    }
+
+    /// The session, and the partial snapshots it began with.
+    pub(super) fn into_session(self) -> (Option<WriteSession>, Vec<SnapshotRecord>) {
+        let session = self.session.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (session, self.partials.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether workers must pause.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.is_pausing.load(Ordering::Relaxed)
+    }
+
+    /// Notes owners of entries.
+    pub(super) fn note_owners(&self, uids: &BTreeSet<u32>, gids: &BTreeSet<u32>) {
+        let mut owners = lock(&self.owners);
+        owners.0.extend(uids);
+        owners.1.extend(gids);
+    }
+
+    pub(super) fn worker(&self) -> Worker<'_> {
         Worker {
             engine: self,
-            sink,
+            sink: self.sink(),
             names: ListBuffer::new(),
             window: Window::new(self.chunker.max_bytes()),
             uids: BTreeSet::new(),
@@ -457,8 +540,7 @@ impl<'a> Engine<'a> {
     pub(super) fn scanned(&self, tree: BlobId, hints: BlobId, links: BlobId) -> Scanned {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counts = &self.counts;
-        let tally = self.session.map(WriteSession::tally);
-        let (bytes_added, bytes_known, meta_bytes_new) = match &tally {
+        let (bytes_added, bytes_known, meta_bytes_new) = match &self.tally {
             Some(tally) => (
                 load(&tally.data_bytes_new),
                 load(&tally.data_bytes_known),
@@ -466,7 +548,7 @@ impl<'a> Engine<'a> {
             ),
             None => (load(&counts.imagined_bytes), load(&counts.imagined_known), 0),
         };
-        let owners = std::mem::take(&mut *lock(&self.owners));
+        let owners = lock(&self.owners).clone();
         Scanned {
             tree,
             hints,
@@ -486,7 +568,7 @@ impl<'a> Engine<'a> {
             meta_bytes_new,
             excluded: load(&counts.excluded),
             vanished: load(&counts.vanished),
-            problems: std::mem::take(&mut *lock(&self.problems)),
+            problems: lock(&self.problems).clone(),
             uids: owners.0.into_iter().collect(),
             gids: owners.1.into_iter().collect(),
         }
@@ -564,7 +646,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Has every worker that waits look again.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         drop(lock(&self.queue));
         self.changed.notify_all();
     }
@@ -576,6 +658,10 @@ impl<'a> Engine<'a> {
         loop {
             if queue.is_stopped {
                 return None;
+            }
+            if self.is_pausing() {
+                queue.busy += 1;
+                return Some(Work::Pause);
             }
             let work = match queue.batches.pop_front() {
                 Some(batch) => Some(Work::Batch(batch)),
@@ -607,6 +693,8 @@ impl Drop for StopOnPanic<'_, '_> {
 }
 
 enum Work {
+    /// A partial snapshot is due.
+    Pause,
     Batch(Batch),
     Directory(DirectoryTask),
 }
@@ -614,15 +702,31 @@ enum Work {
 impl Worker<'_> {
     /// Works until nothing is left. Counts as busy from its start.
     fn work(&mut self) -> Result<(), Stop> {
-        lock(&self.engine.queue).busy += 1;
+        let engine = self.engine;
+        lock(&engine.queue).busy += 1;
+        let worked = self.work_on();
+        lock(&engine.queue).running -= 1;
+        engine.changed.notify_all();
+        worked
+    }
+
+    fn work_on(&mut self) -> Result<(), Stop> {
         while let Some(work) = self.engine.next_work() {
             if self.engine.control.is_cancelled() {
                 self.engine.stop();
                 return Err(Stop::Cancelled);
             }
             match work {
+                Work::Pause => {
+                    self.pause()?;
+                    continue;
+                }
                 Work::Batch(batch) => self.store_batch(batch)?,
                 Work::Directory(task) => self.directory(task)?,
+            }
+            // Only after work: else a run that commits all the time would do nothing else.
+            if self.engine.partial_is_due() {
+                self.pause()?;
             }
         }
         if self.engine.control.is_cancelled() { Err(Stop::Cancelled) } else { Ok(()) }
@@ -638,14 +742,8 @@ impl Worker<'_> {
 
     /// Hands over what is left in buffers.
     pub(super) fn finish(self) -> Result<(), Stop> {
-        let mut owners = lock(&self.engine.owners);
-        owners.0.extend(self.uids);
-        owners.1.extend(self.gids);
-        drop(owners);
-        match self.sink {
-            Sink::Store(writer) => Ok(writer.finish()?),
-            Sink::Imagine(_) => Ok(()),
-        }
+        self.engine.note_owners(&self.uids, &self.gids);
+        self.sink.finish()
     }
 
     /// Notes that one thing a directory waited for is done; when it was the last, stores the

@@ -86,7 +86,7 @@ fn wrap(engine: &Engine<'_>, mut worker: Worker<'_>, file: Node) -> Result<Scann
         let mut slice = Slice::default();
         slice.push(entry(name, node, mode, now), hint, false, false);
         let mut building = Building::default();
-        building.append(slice, 0);
+        building.append(slice, 0, true);
         let (tree, tree_hints) = building.finish(None, &mut worker.sink)?;
         (node, hints, mode) = (Node::Directory { tree }, Some(tree_hints), 0o700);
     }

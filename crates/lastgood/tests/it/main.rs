@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod interrupted;
 mod moving;
+mod partial;
 mod place;
 mod poisoned;
 mod restore;

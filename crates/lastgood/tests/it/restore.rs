@@ -19,9 +19,9 @@ use lastgood_format::id::BlobId;
 use lastgood_format::links::{Link, LinksCodec};
 use lastgood_format::pack::BlobKind;
 use lastgood_format::page;
-use lastgood_format::snapshot::{OwnerNames, SnapshotFlags, Totals};
+use lastgood_format::snapshot::{OwnerNames, Snapshot, SnapshotFlags, Totals};
 use lastgood_format::tree::TreeCodec;
-use lastgood_repo::{Finish, InitOptions, OpenOptions, RepoError, WriteSession};
+use lastgood_repo::{InitOptions, OpenOptions, RepoError, WriteSession};
 
 /// A repository, a source and a target.
 struct World {
@@ -76,24 +76,12 @@ impl World {
     fn backup_of(&self, sources: &[&str]) -> SnapshotRecord {
         let options = BackupOptions {
             sources: sources.iter().map(|name| self.path(name)).collect(),
-            stream: None,
-            select: lastgood::select::SelectOptions::default(),
             parent: Parent::None,
             host: "host".to_owned(),
             host_id: HOST,
             user: "user".to_owned(),
-            tags: Vec::new(),
-            time: None,
-            chunker: None,
-            settings: lastgood::Settings::default(),
             threads: 2,
-            force: false,
-            dry_run: false,
-            skip_if_unchanged: false,
-            estimate: false,
-            items: false,
-            state: self.path("state"),
-            program: "test".to_owned(),
+            ..BackupOptions::new(Vec::new(), self.path("state"))
         };
         let report = lastgood::backup::start(self.repo.clone(), options).wait(drop).unwrap();
         assert_eq!(report.problems.errors, 0, "{:?}", report.problems);
@@ -141,13 +129,15 @@ impl World {
         let chain = self.repo.snapshots().unwrap().next_in_chain(session.writer_id(), &[]);
         let now = Timestamp { seconds: 1, nanos: 0 };
         session
-            .finish(Finish {
+            .finish(&[], |stored| Snapshot {
+                session: stored.session,
+                pack_set: stored.pack_set,
+                ref_packs: stored.ref_packs,
                 started: now,
                 finished: now,
                 tree,
                 hints,
                 links,
-                baselines: Vec::new(),
                 sources: vec![b"/".to_vec()],
                 host: "elsewhere".to_owned(),
                 host_id: [9; 16],
