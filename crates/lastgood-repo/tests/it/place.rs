@@ -25,7 +25,7 @@ impl Place {
         let faulty = Arc::new(Faulty::new(Arc::new(memory.clone())));
         let world = world();
         let init = InitOptions {
-            credential: Credential::KeyFile(Secret::new([7; 32])),
+            credential: credential(),
             label: "test".to_owned(),
             work: WorkFactors::DEFAULT,
             chunker: ChunkerParams::MinAes { target: 32 << 10 },
@@ -34,12 +34,23 @@ impl Place {
         Self { memory, faulty, repo: Arc::new(repo.unwrap()) }
     }
 
+    /// The repository as another process finds it.
+    pub(crate) fn reopened(&self) -> Arc<Repository> {
+        let backend = self.faulty.clone();
+        let options = OpenOptions::default();
+        Arc::new(Repository::open(backend, world(), &credential(), options).unwrap())
+    }
+
     /// The names of objects under `prefix`, without it.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let objects = self.memory.objects();
         let names = objects.keys().filter_map(|name| name.as_str().strip_prefix(prefix));
         names.map(str::to_owned).collect()
     }
+}
+
+fn credential() -> Credential {
+    Credential::KeyFile(Secret::new([7; 32]))
 }
 
 fn world() -> World {

@@ -1,5 +1,10 @@
-use lastgood_backend::ErrorKind;
-use lastgood_repo::{Settings, WriteSession};
+use std::sync::Arc;
+
+use lastgood_backend::{Backend, ErrorKind, ObjectName};
+use lastgood_repo::format::index::{IndexEntry, IndexSegment};
+use lastgood_repo::format::object::object_id;
+use lastgood_repo::format::pack::BlobKind;
+use lastgood_repo::{Repository, Settings, WriteSession};
 use lastgood_testkit::faulty::{Calls, Failure, Moment};
 
 use crate::place::Place;
@@ -32,4 +37,37 @@ fn a_session_that_cannot_begin_is_fenced() {
         }
     }
     assert!(announced >= 3, "the session was announced in {announced} of the runs");
+}
+
+/// An index segment with the right seal may still be wrong: what it says of a blob that its pack
+/// does not hold must not keep the blob from being stored.
+#[test]
+fn what_the_index_claims_wrongly_is_stored() {
+    let place = Place::new();
+    let store = |repo: &Arc<Repository>, bytes: &[u8]| {
+        let session = WriteSession::begin(repo, Settings::default(), &[1; 16]).unwrap();
+        let mut writer = session.writer();
+        let id = repo.keys().blob_id(BlobKind::Chunk, bytes);
+        let is_new = writer.add_identified(BlobKind::Chunk, id, bytes).unwrap();
+        writer.finish().unwrap();
+        (id, is_new)
+    };
+    let (held, is_new) = store(&place.repo, b"what the pack holds");
+    assert!(is_new);
+    assert!(
+        !store(&place.repo, b"what the pack holds").1,
+        "the pack of a session that ended is used"
+    );
+
+    let index = place.repo.index().unwrap();
+    let pack = index.find(held, &mut |_| true).unwrap().pack;
+    let absent = place.repo.keys().blob_id(BlobKind::Chunk, b"what it does not");
+    let entry = IndexEntry { blob: absent.into(), pack: 0, ordinal: 0, bytes: 16 };
+    let segment = IndexSegment { packs: vec![pack], entries: vec![entry] };
+    let bytes = segment.encode(place.repo.keys(), pack.session, &[0; 32]);
+    let name = ObjectName::new(&format!("index/{}", object_id(&bytes))).unwrap();
+    place.memory.put(&name, &[&bytes]).unwrap();
+    let repo = place.reopened();
+    assert!(repo.index().unwrap().find(absent, &mut |_| true).is_some(), "the index is wrong now");
+    assert!(store(&repo, b"what it does not").1);
 }
