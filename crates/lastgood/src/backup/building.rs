@@ -12,6 +12,7 @@ use lastgood_repo::format::hints::{HintItem, HintsCodec};
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::{PageWriter, boundary_hash};
+use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::format::tree::TreeCodec;
 
 use super::baseline::{BaselineEntry, BaselineRef};
@@ -55,6 +56,8 @@ pub(super) struct Slice {
     is_changed: bool,
     /// Whether a hint differs from the baseline's.
     are_hints_changed: bool,
+    /// What there is, the kept included, but for what lies below subdirectories.
+    pub(super) totals: Totals,
     /// Where subdirectories are that are going to be scanned, and what the baseline has of them.
     subdirectories: Vec<(usize, Option<BaselineRef>)>,
 }
@@ -74,6 +77,14 @@ impl Slice {
     ) {
         self.is_changed |= !is_same_entry;
         self.are_hints_changed |= !is_same_hint;
+        match entry.node {
+            Node::File { size, .. } => {
+                self.totals.files += 1;
+                self.totals.bytes += size;
+            }
+            Node::Directory { .. } => self.totals.directories += 1,
+            _ => self.totals.others += 1,
+        }
         self.built.push(Built { entry, hint, is_awaited: false });
     }
 

@@ -94,7 +94,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        node.append(slice, baseline.len, true);
+        self.append(node, slice, baseline.len, true);
         let child_node = |index, source, device, name: &[u8], is_source: bool, below| {
             let path = node.path_of(name);
             let below_source = if is_source { path.len() + 1 } else { 0 };
@@ -200,7 +200,7 @@ impl<'a> Worker<'a> {
             let open = Opening::In(directory.clone(), name.into());
             tasks.push(DirectoryTask { open, node: child });
         }
-        node.append(slice, baseline.len, is_last);
+        self.append(&node, slice, baseline.len, is_last);
         if is_last {
             engine.push_directories(tasks.into_iter());
             return self.complete(node);
@@ -209,6 +209,12 @@ impl<'a> Worker<'a> {
         tasks.push(DirectoryTask { open: Opening::Rest(scan), node });
         engine.push_directories(tasks.into_iter());
         Ok(())
+    }
+
+    /// Counts entries and adds them to their directory.
+    fn append(&self, node: &DirectoryNode, slice: Slice, baseline_len: u64, is_whole: bool) {
+        self.engine.counts.add(&slice.totals);
+        node.append(slice, baseline_len, is_whole);
     }
 
     fn is_included(
@@ -274,11 +280,6 @@ impl<'a> Worker<'a> {
             }
             return Ok(());
         }
-        if stat.kind == Kind::File {
-            engine.counts.files.fetch_add(1, Ordering::Relaxed);
-        } else {
-            engine.counts.others.fetch_add(1, Ordering::Relaxed);
-        }
         let base = match base {
             Some(base) if is_of_kind(&base.entry.node, stat.kind) => {
                 if base.is_unchanged(stat.size, stat.mtime, &stat.hint, engine.trusted_before) {
@@ -335,7 +336,6 @@ impl<'a> Worker<'a> {
             engine.links.meet(stat, &node.path_of(name));
         }
         let bytes = if stat.kind == Kind::File { stat.size } else { 0 };
-        engine.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         engine.control.add_done(1, bytes);
         engine.item(|| directory.path_of(name), Action::Unchanged, bytes);
         let hint = HintItem { hint: stat.hint, children: None, boundary: 0 };
@@ -357,7 +357,6 @@ impl<'a> Worker<'a> {
         let is_linked = stat.links > 1;
         if is_linked && let Some(mut entry) = engine.links.meet(&stat, &node.path_of(name)) {
             entry.name = name.into();
-            engine.counts.bytes.fetch_add(stat.size, Ordering::Relaxed);
             engine.control.add_done(1, stat.size);
             let hint = HintItem { hint: stat.hint, children: None, boundary: 0 };
             self.push_new(slice, base, entry, hint);
@@ -382,9 +381,6 @@ impl<'a> Worker<'a> {
                 }
                 if is_linked && is_met && is_stable {
                     engine.links.stored(&stat, &entry);
-                }
-                if let Node::File { size, .. } = entry.node {
-                    engine.counts.bytes.fetch_add(size, Ordering::Relaxed);
                 }
                 self.count_read(base.as_ref(), &entry, directory, stat.size);
                 self.push_new(slice, base, entry, hint);
@@ -438,8 +434,6 @@ impl<'a> Worker<'a> {
         stat: &Stat,
         details: Details,
     ) {
-        let engine = self.engine;
-        engine.counts.directories.fetch_add(1, Ordering::Relaxed);
         let hint = self.hint(stat, &details);
         let tree = match &base {
             Some(BaselineEntry { entry: Entry { node: Node::Directory { tree }, .. }, .. }) => {
@@ -467,7 +461,6 @@ impl<'a> Worker<'a> {
                 if entry.is_directory()
                     && (entry.mode, entry.uid, entry.gid) == (stat.mode, stat.uid, stat.gid) =>
             {
-                self.engine.counts.directories.fetch_add(1, Ordering::Relaxed);
                 slice.push(entry, hint, true, true);
             }
             base => {
@@ -498,11 +491,11 @@ impl<'a> Worker<'a> {
         while let Some(base) = self.base_or_none(kept.next(self.engine.baseline), node)? {
             keep(&mut slice, Some(base));
             if slice.len() == SLICE_ENTRIES {
-                node.append(std::mem::take(&mut slice), kept.len, false);
+                self.append(node, std::mem::take(&mut slice), kept.len, false);
                 node.begin_pages(&mut self.sink)?;
             }
         }
-        node.append(slice, kept.len, true);
+        self.append(node, slice, kept.len, true);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The threads of a backup: a stack of directories, a queue of large files' batches, and workers
 //! that empty both.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -17,7 +17,8 @@ use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::recipe::Part;
 use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::{
-    BlobReader, BlobWriter, Index, RepoError, Repository, SnapshotRecord, Tally, WriteSession,
+    BlobReader, BlobSet, BlobWriter, Index, RepoError, Repository, SnapshotRecord, Tally,
+    WriteSession,
 };
 
 use super::baseline::BaselineRef;
@@ -66,7 +67,7 @@ pub(super) struct Engine<'a> {
     problems: Mutex<Problems>,
     owners: Mutex<(BTreeSet<u32>, BTreeSet<u32>)>,
     /// Blobs a dry run would have stored.
-    imagined: Mutex<HashSet<BlobId>>,
+    imagined: BlobSet,
     pub(super) spare_buffers: SpareBuffers,
     pub(super) queue: Mutex<Queue>,
     pub(super) changed: Condvar,
@@ -88,6 +89,21 @@ pub(super) struct Counts {
     pub(super) vanished: AtomicU64,
     imagined_bytes: AtomicU64,
     imagined_known: AtomicU64,
+}
+
+impl Counts {
+    /// Adds what a slice of a directory has.
+    pub(super) fn add(&self, totals: &Totals) {
+        let counters = [
+            (&self.files, totals.files),
+            (&self.directories, totals.directories),
+            (&self.others, totals.others),
+            (&self.bytes, totals.bytes),
+        ];
+        for (counter, count) in counters {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What scanning all sources gave.
@@ -295,8 +311,8 @@ impl Sink<'_> {
             Self::Store(writer) => Ok(writer.add(kind, bytes)?),
             Self::Imagine(engine) => {
                 let id = engine.repo.keys().blob_id(kind, bytes);
-                let is_known = engine.index.find(id, &mut |_| true).is_some()
-                    || !lock(&engine.imagined).insert(id);
+                let is_known =
+                    engine.index.find(id, &mut |_| true).is_some() || !engine.imagined.insert(id);
                 let counts = &engine.counts;
                 if kind == BlobKind::Chunk {
                     let counter =
@@ -392,6 +408,7 @@ impl<'a> Engine<'a> {
         control: &'a Control,
     ) -> Result<Self, Error> {
         let params = super::chunker(repo, options)?;
+        let index = repo.index()?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
             threads => threads,
@@ -410,7 +427,8 @@ impl<'a> Engine<'a> {
             is_pausing: AtomicBool::new(false),
             partials: Mutex::default(),
             tree: OnceLock::new(),
-            index: repo.index()?,
+            imagined: BlobSet::beside(&index),
+            index,
             baseline: baseline_reader,
             selection,
             sources,
@@ -424,7 +442,6 @@ impl<'a> Engine<'a> {
             counts: Counts::default(),
             problems: Mutex::default(),
             owners: Mutex::default(),
-            imagined: Mutex::default(),
             spare_buffers: SpareBuffers::default(),
             queue: Mutex::default(),
             changed: Condvar::new(),
