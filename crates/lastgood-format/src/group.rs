@@ -221,19 +221,18 @@ impl GroupSalt {
     }
 }
 
-/// Seals `payload` into frames of `size` and appends them to `out`; the last one is padded with
-/// zeros. Returns how many frames that were.
+/// Seals `payload` into frames of `size`, which fill `out`; the last one is padded with zeros.
 ///
 /// # Panics
-/// Never: a group is bounded far below the cipher's limits.
+/// When `out` is not as long as the frames are together: see [`FrameSize::count`].
 pub fn seal_frames(
     secret: &ClassSecret,
     salt: GroupSalt,
     size: FrameSize,
     payload: &[u8],
-    out: &mut Vec<u8>,
-) -> usize {
-    seal_frames_as(Purpose::Group, secret, salt, size, payload, out)
+    out: &mut [u8],
+) {
+    seal_frames_as(Purpose::Group, secret, salt, size, payload, out);
 }
 
 /// [`seal_frames`] for frames of either purpose.
@@ -243,23 +242,27 @@ pub(crate) fn seal_frames_as(
     salt: GroupSalt,
     size: FrameSize,
     payload: &[u8],
-    out: &mut Vec<u8>,
-) -> usize {
+    out: &mut [u8],
+) {
     let count = size.count(payload.len());
+    assert_eq!(out.len(), count.saturating_mul(size.stored()), "frames fill what is there");
     let aad = frame_aad(purpose, secret, size, count);
     let key = aead_key(&group_key(secret, salt, &aad));
-    out.reserve(count.saturating_mul(size.stored()));
-    for (number, piece) in payload.chunks(size.payload()).enumerate() {
-        let start = out.len();
-        out.extend_from_slice(piece);
-        out.resize(start.saturating_add(size.payload()), 0);
-        let frame = out.get_mut(start..).unwrap_or_default();
-        let tag = key
-            .seal_in_place_separate_tag(nonce(stored_length(number)), Aad::from(&aad[..]), frame)
-            .expect("AES-256-GCM seals a frame");
-        out.extend_from_slice(tag.as_ref());
+    let frames = out.chunks_exact_mut(size.stored());
+    for (number, (piece, frame)) in payload.chunks(size.payload()).zip(frames).enumerate() {
+        let (body, tag) = frame.split_at_mut(size.payload());
+        let (nonce, aad) = (nonce(stored_length(number)), Aad::from(&aad[..]));
+        let sealed = if piece.len() == body.len() {
+            key.seal_out_of_place_scatter(nonce, aad, piece, body, &[], tag)
+        } else {
+            let (filled, padding) = body.split_at_mut(piece.len());
+            filled.copy_from_slice(piece);
+            padding.fill(0);
+            key.seal_in_place_separate_tag(nonce, aad, body)
+                .map(|found| tag.copy_from_slice(found.as_ref()))
+        };
+        sealed.expect("AES-256-GCM seals a frame");
     }
-    count
 }
 
 /// Opens frames in place and appends their payload, `payload_bytes` in all, to `out`.

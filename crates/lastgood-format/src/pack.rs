@@ -13,7 +13,7 @@ mod verify;
 pub use mend::{Mended, TooDamaged, mend};
 pub use verify::{PackVerifier, verify_bytes};
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 use crate::encoding::{DecodeError, Reader, Write, stored_length};
 use crate::group::{
@@ -386,7 +386,7 @@ impl PackHeader {
         out.extend_from_slice(&self.directory_salt.0);
         out.extend_from_slice(&self.commitment);
         write_wrapped(&self.wrapped, &mut out);
-        let checksum = xxh3_64(&out);
+        let checksum = XxHash3_64::oneshot(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out
     }
@@ -429,7 +429,7 @@ impl PackHeader {
         };
         let length = header.header_bytes().saturating_sub(8);
         let covered = bytes.get(..length).unwrap_or_default();
-        if reader.u64()? != xxh3_64(covered) {
+        if reader.u64()? != XxHash3_64::oneshot(covered) {
             return Err(reader.invalid("its checksum does not fit"));
         }
         if suite != SUITE || (scheme == 0) != (parity == ParityLayout::NONE) || scheme > 1 {
@@ -469,7 +469,7 @@ impl PackFooter {
         out.extend_from_slice(&self.pack_bytes.to_le_bytes());
         out.extend_from_slice(&self.header_bytes.to_le_bytes());
         out.extend_from_slice(&self.end_bytes.to_le_bytes());
-        let checksum = xxh3_64(&out);
+        let checksum = XxHash3_64::oneshot(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(&FOOTER_MAGIC);
         out.try_into().expect("the footer's fields have fixed lengths")
@@ -487,7 +487,7 @@ impl PackFooter {
             end_bytes: reader.u32()?,
         };
         let checksum = reader.u64()?;
-        if reader.array::<8>()? != FOOTER_MAGIC || checksum != xxh3_64(&bytes[..16]) {
+        if reader.array::<8>()? != FOOTER_MAGIC || checksum != XxHash3_64::oneshot(&bytes[..16]) {
             return Err(reader.invalid("its magic or checksum does not fit"));
         }
         if footer.pack_bytes > PACK_BYTES_MAX
@@ -508,16 +508,52 @@ pub const FOOTER_BYTES: usize = 32;
 pub struct PackBuilder {
     frame_size: FrameSize,
     directory: Directory,
-    frames: Vec<u8>,
+    frames: Frames,
     checksums: Vec<u64>,
 }
 
+/// Sealed frames in a buffer that was used before: what is behind them need not be cleared.
+#[derive(Debug)]
+struct Frames {
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Frames {
+    /// So many more bytes, to be overwritten.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let start = self.used;
+        self.used = start.saturating_add(bytes);
+        if self.buffer.len() < self.used {
+            self.buffer.resize(self.used, 0);
+        }
+        self.buffer.get_mut(start..self.used).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(..self.used).unwrap_or_default()
+    }
+
+    fn into_bytes(mut self) -> Vec<u8> {
+        self.buffer.truncate(self.used);
+        self.buffer
+    }
+}
+
 impl PackBuilder {
-    /// Starts a pack in `buffer`, which is emptied and whose allocation is kept.
+    /// Starts a pack in `buffer`, whatever that holds.
     #[must_use]
-    pub fn new(frame_size: FrameSize, mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        Self { frame_size, directory: Directory::default(), frames: buffer, checksums: Vec::new() }
+    pub fn new(frame_size: FrameSize, buffer: Vec<u8>) -> Self {
+        Self {
+            frame_size,
+            directory: Directory::default(),
+            frames: Frames { buffer, used: 0 },
+            checksums: Vec::new(),
+        }
     }
 
     /// Seals one group into the pack.
@@ -541,11 +577,12 @@ impl PackBuilder {
             "a pack has too many blobs"
         );
         let salt = GroupSalt::hedged(secret, counter, random, &[&group.determinants()]);
-        let start = self.frames.len();
         let first_frame = self.frame_count();
-        seal_frames(secret, salt, self.frame_size, group.payload, &mut self.frames);
-        let sealed = self.frames.get(start..).unwrap_or_default();
-        self.checksums.extend(sealed.chunks_exact(self.frame_size.stored()).map(xxh3_64));
+        let (size, count) = (self.frame_size, self.frame_size.count(group.payload.len()));
+        let sealed = self.frames.room(count.saturating_mul(size.stored()));
+        seal_frames(secret, salt, size, group.payload, sealed);
+        self.checksums
+            .extend(sealed.chunks_exact(self.frame_size.stored()).map(XxHash3_64::oneshot));
         self.directory.push(
             GroupEntry {
                 first_frame: stored_length(first_frame),
@@ -570,7 +607,7 @@ impl PackBuilder {
         );
         let frame_offset = stored_length(self.frame_count());
         let group_offset = stored_length(self.directory.groups.len());
-        self.frames.extend_from_slice(&other.frames);
+        self.frames.room(other.bytes()).copy_from_slice(other.frames.bytes());
         self.checksums.extend_from_slice(&other.checksums);
         self.directory.groups.extend(other.directory.groups.iter().map(|group| GroupEntry {
             first_frame: group.first_frame.saturating_add(frame_offset),
@@ -586,7 +623,7 @@ impl PackBuilder {
     }
 
     fn frame_count(&self) -> usize {
-        self.frames.len() >> self.frame_size.log2()
+        self.frames.used >> self.frame_size.log2()
     }
 
     /// Whether nothing was added yet.
@@ -597,8 +634,8 @@ impl PackBuilder {
 
     /// Bytes of sealed frames so far.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.frames.len()
+    pub const fn bytes(&self) -> usize {
+        self.frames.used
     }
 
     /// Blobs so far.
@@ -636,18 +673,18 @@ impl PackBuilder {
         };
         assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
 
-        let mut directory = Vec::with_capacity(header.directory_frames_bytes());
+        let mut directory = vec![0; header.directory_frames_bytes()];
         let (purpose, size) = (Purpose::Directory, self.frame_size);
         seal_frames_as(purpose, secret, directory_salt, size, &plain, &mut directory);
         let parity = self.parity(&header, &mut directory);
         let rest = [parity.as_slice(), &directory];
         let rest = rest.iter().flat_map(|shards| shards.chunks_exact(size.stored()));
-        self.checksums.extend(rest.map(xxh3_64));
+        self.checksums.extend(rest.map(XxHash3_64::oneshot));
         let checksums: Vec<u8> =
             self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
         let header_bytes = header.encode();
         let mut hasher = PackHasher::new(&header_bytes);
-        hasher.tags(&self.frames, size);
+        hasher.tags(self.frames.bytes(), size);
         hasher.tags(&directory, size);
         let id = hasher.finish(&checksums);
         let footer = header.footer().encode();
@@ -656,7 +693,7 @@ impl PackBuilder {
         FinishedPack {
             id,
             header: header_bytes,
-            frames: self.frames,
+            frames: self.frames.into_bytes(),
             end,
             directory: self.directory,
             layout: header,
@@ -668,7 +705,7 @@ impl PackBuilder {
         let size = self.frame_size.stored();
         let mut parity = vec![0; header.parity_count().saturating_mul(size)];
         if !parity.is_empty() {
-            let shards = self.frames.chunks_exact_mut(size);
+            let shards = self.frames.bytes_mut().chunks_exact_mut(size);
             let shards = shards.chain(parity.chunks_exact_mut(size));
             let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
             header.stripes().protect(&mut shards);
@@ -702,7 +739,7 @@ impl GroupPayload<'_> {
         out.extend_from_slice(&self.level.to_le_bytes());
         out.extend_from_slice(&zstd::zstd_safe::version_number().to_le_bytes());
         out.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
-        out.extend_from_slice(&xxh3_128(self.payload).to_le_bytes());
+        out.extend_from_slice(&XxHash3_128::oneshot(self.payload).to_le_bytes());
         for blob in self.blobs {
             blob.encode(&mut out);
         }

@@ -7,7 +7,7 @@
 
 use std::ops::Deref;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::encoding::{DecodeError, Reader, Write};
 use crate::id::BlobId;
@@ -51,7 +51,7 @@ pub trait LeafCodec {
 /// The hash of a key that decides page boundaries.
 #[must_use]
 pub fn boundary_hash(key: &[u8]) -> u64 {
-    xxh3_64(key)
+    XxHash3_64::oneshot(key)
 }
 
 /// One page of a list below an interior page.

@@ -367,7 +367,7 @@ fn vectors_of_pack() {
     let data = secret(Class::Data);
     let (salt, size) = (GroupSalt([0x44; 16]), FrameSize::SMALLEST);
     let payload: Vec<u8> = (0..500).map(|n: u32| n as u8).collect();
-    let mut frames = Vec::new();
+    let mut frames = vec![0; size.count(payload.len()) * size.stored()];
     seal_frames(&data, salt, size, &payload, &mut frames);
     chapter
         .case("frames")

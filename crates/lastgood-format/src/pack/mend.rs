@@ -5,7 +5,7 @@
 //! the three headers, and is made anew. Whether the result is the pack that was stored is decided
 //! by its name and by nothing else. Spec: `docs/format/pack.md`, section 9.
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::{CHECKSUM_BYTES, FOOTER_BYTES, HEADER_MAGIC, PackHasher, PackHeader};
 use crate::id::PackId;
@@ -119,7 +119,7 @@ impl<'a> Parts<'a> {
         let shards = self.shards.iter().zip(stored);
         shards
             .map(|(shard, stored)| {
-                let checksum = xxh3_64(shard).to_le_bytes();
+                let checksum = XxHash3_64::oneshot(shard).to_le_bytes();
                 checksum != stored.0 && checksum != stored.1
             })
             .collect()
@@ -129,7 +129,7 @@ impl<'a> Parts<'a> {
     fn make_anew(self, header: &PackHeader) -> PackId {
         let header_bytes = header.encode();
         let checksums: Vec<u8> =
-            self.shards.iter().flat_map(|shard| xxh3_64(shard).to_le_bytes()).collect();
+            self.shards.iter().flat_map(|shard| XxHash3_64::oneshot(shard).to_le_bytes()).collect();
         self.front.copy_from_slice(&header_bytes);
         self.middle.copy_from_slice(&[&checksums[..], &header_bytes].concat());
         let footer = header.footer().encode();

@@ -117,9 +117,9 @@ proptest! {
             let pack = build(class, size, groups).0;
             PackBuilder {
                 frame_size: size,
-                checksums: pack.frames.chunks(size.stored()).map(xxh3_64).collect(),
+                checksums: pack.frames.chunks(size.stored()).map(XxHash3_64::oneshot).collect(),
                 directory: pack.directory,
-                frames: pack.frames,
+                frames: Frames { used: pack.frames.len(), buffer: pack.frames },
             }
         };
         let mut joined = rebuild(front);

@@ -1,6 +1,6 @@
 //! Verifying a whole pack without any key: every shard by its checksum, the pack by its id.
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::{FOOTER_BYTES, PackError, PackFooter, PackHasher, PackHeader, TOO_SHORT};
 use crate::encoding::DecodeError;
@@ -91,7 +91,7 @@ impl PackVerifier {
         let checksums = checksums.chunks_exact(8).enumerate().skip(first);
         let shards = shards.chunks(self.header.frame_size.stored());
         for (shard, (number, checksum)) in shards.zip(checksums) {
-            if xxh3_64(shard).to_le_bytes() != checksum {
+            if XxHash3_64::oneshot(shard).to_le_bytes() != checksum {
                 return Err(PackError::Shard(number));
             }
         }

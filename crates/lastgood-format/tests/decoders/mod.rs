@@ -292,7 +292,7 @@ fn pack_header(_: &World, bytes: &[u8]) -> bool {
     };
     let mended = bytes.len().checked_sub(8).map(|end| {
         let covered = &bytes[..end];
-        let checksum = xxhash_rust::xxh3::xxh3_64(covered).to_le_bytes();
+        let checksum = twox_hash::XxHash3_64::oneshot(covered).to_le_bytes();
         [covered, &checksum].concat()
     });
     check(bytes) | mended.is_some_and(|bytes| check(&bytes))
@@ -306,7 +306,7 @@ fn pack_footer(_: &World, bytes: &[u8]) -> bool {
         PackFooter::decode(bytes).is_ok_and(|footer| same("pack footer", &footer.encode(), bytes))
     };
     let mut mended = *bytes;
-    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..16]).to_le_bytes();
+    let checksum = twox_hash::XxHash3_64::oneshot(&bytes[..16]).to_le_bytes();
     mended[16..24].copy_from_slice(&checksum);
     check(bytes) | check(&mended)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lastgood_format::id::{BlobId, PackId};
 use lastgood_format::index::{BlobPrefix, IndexEntry};
 use lastgood_format::pack::BlobEntry;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use super::Index;
 use super::run::Run;
@@ -70,7 +70,7 @@ impl Fingerprint {
         text[16..20].copy_from_slice(&ordinal.to_le_bytes());
         text[20..].copy_from_slice(&bytes.to_le_bytes());
         self.blobs += 1;
-        self.sum = self.sum.wrapping_add(xxh3_64_with_seed(&text, seed));
+        self.sum = self.sum.wrapping_add(XxHash3_64::oneshot_with_seed(seed, &text));
     }
 }
 
