@@ -6,13 +6,18 @@ Made from docs/format/keys.md alone, as decode.py is, which takes the code.
 import argparse, os, re, sys
 import argon2.low_level
 from blake3 import blake3
-from decode import BAD, SMALL_MAX, Reader, derive, field, need, open_once, record, verify
+from decode import (
+    BAD, SMALL_MAX, Reader, derive, field, need, open_once, record, unguarded, verify)
 
 PASSWORD, KEY_FILE = 1, 2
 
 def read(path):
     with open(path, "rb") as file:
         return file.read(SMALL_MAX)
+
+def stored(*path):
+    with open(os.path.join(*path), "rb") as file:
+        return unguarded(file.read(), SMALL_MAX)
 
 def open_slot(data, repository, root_public, kind, secret):
     """keys.md: the root secret, or None when the slot is for another credential."""
@@ -34,14 +39,14 @@ def open_slot(data, repository, root_public, kind, secret):
         return open_once(key, field(slot, 7, 48), repository + data[8:-150])
 
 def unlock(path, kind, secret):
-    data = read(os.path.join(path, "config"))
+    data = stored(path, "config")
     need(data[:8] == b"lgconf\x01\n", "this is no lastgood repository of format 1")
     config = record(data[8:-64])
     repository, root_public = field(config, 4, 16), field(config, 5, 32)
     verify(root_public, "config", [data[:-64]], data[-64:])
     for name in sorted(os.listdir(os.path.join(path, "keys"))):
-        slot = read(os.path.join(path, "keys", name))
         try:
+            slot = stored(path, "keys", name)
             need(blake3(slot).hexdigest() == name, "it is not what its name says")
             root = open_slot(slot, repository, root_public, kind, secret)
         except BAD as error:  # a slot that does not open locks nobody out

@@ -29,6 +29,7 @@ pub(crate) struct App<'a> {
     fps: Option<f64>,
     /// A folder for this run alone.
     run_folder: OnceLock<tempfile::TempDir>,
+    opened: OnceLock<Arc<Repository>>,
 }
 
 impl<'a> App<'a> {
@@ -46,8 +47,8 @@ impl<'a> App<'a> {
             ));
         }
         let watch = Stopwatch::start();
-        let run_folder = OnceLock::new();
-        Ok(Self { out, environment, watch, global, repository, fps, run_folder })
+        let (run_folder, opened) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { out, environment, watch, global, repository, fps, run_folder, opened })
     }
 
     pub(crate) fn hints(&self) -> Hints {
@@ -96,6 +97,23 @@ impl<'a> App<'a> {
 
     /// Opens the repository and says with what.
     pub(crate) fn open_with_key(&self) -> Result<(Arc<Repository>, Credential), Failure> {
+        let opened = self.open_named_with_key()?;
+        self.opened.get_or_init(|| opened.0.clone());
+        Ok(opened)
+    }
+
+    /// Says what of the repository was damaged and could be read nevertheless.
+    pub(crate) fn warn_of_mended(&self) {
+        let mended = self.opened.get().map(|repo| repo.mended()).unwrap_or_default();
+        for object in mended.iter().take(PROBLEMS_SHOWN as usize) {
+            self.out.warn(format!("{object} is damaged; nothing of it is lost, it can be mended"));
+        }
+        if mended.len() > PROBLEMS_SHOWN as usize {
+            self.out.warn(format!("{} objects are damaged and can be mended", mended.len()));
+        }
+    }
+
+    fn open_named_with_key(&self) -> Result<(Arc<Repository>, Credential), Failure> {
         let home = self.home()?;
         let world = system::world();
         let Some(path) = &self.repository else {
@@ -167,6 +185,7 @@ impl<'a> App<'a> {
             return Ok((opened.repo, home.default_repository()));
         }
         let opened = opening::open_default(&home, system::world(), &self.key_label())?;
+        self.opened.get_or_init(|| opened.repo.clone());
         if let Some(code) = &opened.recovery_code {
             let path = &opened.path;
             self.out.line(format!("made a repository in {}", path.display()));

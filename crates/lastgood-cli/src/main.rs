@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     }
     let result = App::new(cli.global, environment, &out).and_then(|app| {
         hints = app.hints();
-        cli.command.run(&app)
+        let result = cli.command.run(&app);
+        app.warn_of_mended();
+        result
     });
     let written = out.finish();
     match result.and(written) {

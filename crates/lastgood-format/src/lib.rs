@@ -20,6 +20,7 @@ pub mod encoding;
 pub mod entry;
 pub mod gc;
 pub mod group;
+pub mod guard;
 pub mod hints;
 pub mod id;
 pub mod index;

@@ -66,6 +66,14 @@ pub mod name {
     /// Prefix of read sessions.
     pub const READERS: &str = "readers/";
 
+    /// Prefix of what a repair made of damaged objects; their own names follow.
+    pub const REPAIRED: &str = "repaired/";
+
+    /// Name of what a repair made of a damaged object that is no pack.
+    #[must_use]
+    pub fn repaired(object: &str) -> String {
+        format!("{REPAIRED}{object}")
+    }
     /// Name of a key slot.
     #[must_use]
     pub fn key(id: ObjectId) -> String {

@@ -813,6 +813,17 @@ pub fn open_end(keys: &RepositoryKeys, end: &mut [u8]) -> Result<OpenedPack, Pac
     Ok(OpenedPack { header, secret, directory })
 }
 
+/// Opens the directory of a pack that is in memory whole, as [`open_end`] does.
+///
+/// # Errors
+/// [`PackError`] tells what is wrong with which part.
+pub fn open_whole(keys: &RepositoryKeys, pack: &[u8]) -> Result<OpenedPack, PackError> {
+    let footer = pack.last_chunk().ok_or(PackError::Footer(TOO_SHORT))?;
+    let footer = PackFooter::decode(footer).map_err(PackError::Footer)?;
+    let start = pack.len().saturating_sub(footer.end_bytes as usize);
+    open_end(keys, &mut pack.get(start..).unwrap_or_default().to_vec())
+}
+
 /// A pack whose directory is open: what it takes to read its groups.
 #[derive(Debug, Clone)]
 pub struct OpenedPack {

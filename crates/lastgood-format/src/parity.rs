@@ -26,8 +26,9 @@ impl ParityShare {
 
     /// The layout for so many frames of `frame_bytes`.
     ///
-    /// A short pack gets more parity than its share, up to an eighth: what a disk loses at once
-    /// is a sector or a hole of [`HOLE_BYTES`], however short the pack is.
+    /// A short pack gets more parity than its share: what a disk loses at once is a sector, or a
+    /// hole of [`HOLE_BYTES`], however short the pack is. It is enough for any one sector, and up
+    /// to an eighth of the pack for that hole.
     #[must_use]
     pub fn layout(self, frames: usize, frame_bytes: usize) -> ParityLayout {
         if self.parity == 0 || frames == 0 || frame_bytes == 0 {
@@ -36,8 +37,9 @@ impl ParityShare {
         let (data, parity) = (usize::from(self.data), usize::from(self.parity));
         let stripes = frames.div_ceil(data);
         let share = frames.saturating_mul(parity).div_ceil(data);
-        let hole = HOLE_BYTES.div_ceil(frame_bytes).saturating_add(1);
-        let wanted = frames.div_ceil(8).min(hole).max(share).max(2).div_ceil(stripes);
+        let touched_by = |bytes: usize| bytes.div_ceil(frame_bytes).saturating_add(1);
+        let hole = frames.div_ceil(8).min(touched_by(HOLE_BYTES));
+        let wanted = share.max(hole).max(touched_by(SECTOR_BYTES)).div_ceil(stripes);
         let most = STRIPE_SHARDS_MAX.saturating_sub(data);
         let parity_shards = u16::try_from(wanted.min(most)).unwrap_or_default();
         ParityLayout { data_shards: self.data.into(), parity_shards }
@@ -60,7 +62,9 @@ impl Default for ParityShare {
     }
 }
 
-/// A hole that a pack of some 600 KiB or more survives wherever it lies.
+/// What any pack can lose wherever it lies.
+pub const SECTOR_BYTES: usize = 4 << 10;
+/// What a pack of some 600 KiB or more can lose wherever it lies.
 pub const HOLE_BYTES: usize = 64 << 10;
 
 /// How many shards a stripe has.

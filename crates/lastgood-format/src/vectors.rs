@@ -10,6 +10,7 @@ use crate::encoding::{RecordWriter, Write as _};
 use crate::entry::{Content, DeviceNumber, Entry, Hint, Marks, Node, Timestamp, Xattr};
 use crate::gc::{PackLocation, ReadSession, Relocation, Retired, RoundList};
 use crate::group::{Compression, FrameSize, GroupSalt, open_frames, seal_frames};
+use crate::guard::{Redundancy, content as content_of, guard};
 use crate::hints::{HintItem, HintsCodec};
 use crate::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
 use crate::index::{IndexEntry, IndexSegment};
@@ -493,6 +494,23 @@ fn vectors_of_parity() {
         for shard in shards {
             chapter.hex("shard", shard);
         }
+    }
+    for (length, redundancy) in [(5, Redundancy::Full), (481, Redundancy::Light)] {
+        let content: Vec<u8> = (0..length).map(|n: u32| n as u8).collect();
+        let bytes = guard(&content, redundancy);
+        let name = format!("guarded-{length}-{redundancy:?}").to_lowercase();
+        chapter.stored(&name, "guarded", &bytes).hex("content", &content);
+        let mut mendable = bytes.clone();
+        mendable[..4096].fill(0);
+        chapter
+            .stored(&format!("{name}-without-a-sector"), "guarded", &mendable)
+            .hex("content", &content);
+        let mut lost = bytes.clone();
+        lost[512..].fill(0);
+        lost[0] ^= 1;
+        chapter.refused(&format!("{name}-lost"), "guarded", &lost, |bytes| {
+            content_of(bytes, 1 << 16, &|_| true)
+        });
     }
     chapter.check();
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId};
+use lastgood_format::limits::{GC_LIST_BYTES_MAX, INDEX_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
 use lastgood_format::object::name;
 use lastgood_format::pack::BlobKind;
 use lastgood_format::packset::{PackRef, PackSetCodec};
@@ -87,8 +88,10 @@ pub struct CheckReport {
     pub packs_unneeded: u64,
     /// Sessions without outcome: running now, or interrupted.
     pub sessions_open: u64,
-    /// What is damaged, one line each; empty when all is well.
+    /// What is damaged beyond what parity makes up for, one line each.
     pub damage: Vec<String>,
+    /// Names of objects that are damaged and of which nothing is lost: they can be mended.
+    pub mendable: Vec<String>,
     /// Snapshots and paths that cannot be restored whole.
     pub affected: Vec<(SnapshotId, Vec<u8>)>,
     /// What works but should be known, such as a part of the index that is missing.
@@ -116,11 +119,13 @@ pub fn check(
         needed: HashSet::new(),
     };
     let snapshots = check.objects()?;
+    check.other_objects(plan)?;
     let (packs, marks) = check.packs(&snapshots)?;
     check.read_packs(plan, &packs, &marks)?;
     if !check.report.is_stopped {
         check.trees(&snapshots, &marks)?;
     }
+    check.report.mendable = repo.mended();
     Ok(check.report)
 }
 
@@ -180,6 +185,31 @@ impl Check<'_> {
         Ok(snapshots.live)
     }
 
+    /// Objects that nothing else in a check reads: whether they can be read.
+    fn other_objects(&mut self, plan: &CheckPlan) -> Result<(), RepoError> {
+        let mut kinds = vec![
+            (name::SESSIONS, SMALL_OBJECT_BYTES_MAX),
+            (name::READERS, SMALL_OBJECT_BYTES_MAX),
+            (name::RETIRED, SMALL_OBJECT_BYTES_MAX),
+            (name::CONDEMN, GC_LIST_BYTES_MAX),
+            (name::VERDICT, GC_LIST_BYTES_MAX),
+            (name::RELOCATIONS, GC_LIST_BYTES_MAX),
+        ];
+        if plan.read_data != ReadData::No {
+            kinds.push((name::INDEX, INDEX_BYTES_MAX));
+        }
+        for (prefix, bytes_max) in kinds {
+            let mut names = Vec::new();
+            self.repo.list(prefix, &mut |rest, _| names.push(format!("{prefix}{rest}")))?;
+            for object in names {
+                if let Err(error) = self.repo.find(&object, bytes_max) {
+                    self.damage(error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Every pack that a snapshot names is there, in its length, with a directory that opens.
     /// Returns these packs, and marks for the blobs in them.
     fn packs(
@@ -199,7 +229,9 @@ impl Check<'_> {
         for pack in needed {
             let state = match existing.get(&pack.pack) {
                 None => "it is missing",
-                Some(bytes) if *bytes != pack.bytes => "it is not of its length",
+                Some(bytes) if *bytes != pack.bytes && !self.is_mendable(pack)? => {
+                    "it is not of its length"
+                }
                 Some(_) => {
                     present.push(pack);
                     continue;
@@ -210,6 +242,10 @@ impl Check<'_> {
         }
         drop(existing);
         self.directories(present)
+    }
+
+    fn is_mendable(&self, pack: PackRef) -> Result<bool, RepoError> {
+        Ok(self.reader.packs().heal(pack)?.is_some_and(|healed| healed.is_whole))
     }
 
     /// The packs that snapshots name, each once. Pages of pack sets that several share are read

@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod index;
+mod objects;
 mod packer;
 mod reader;
 mod repository;

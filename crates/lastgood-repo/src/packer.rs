@@ -21,6 +21,7 @@ use lastgood_format::parity::ParityShare;
 
 use crate::error::RepoError;
 use crate::index::{Index, IndexLocation};
+use crate::objects::object_name;
 use crate::reader::PackReader;
 use crate::repository::Repository;
 
@@ -245,8 +246,8 @@ impl Shared {
     /// Puts a finished pack and notes what is in it. Runs on uploader threads.
     pub(crate) fn store(&self, pack: FinishedPack) -> Result<(), RepoError> {
         let session = pack.layout.session;
-        let object = name::pack(session, pack.id);
-        self.repo.put(&object, &[&pack.header, &pack.frames, &pack.end])?;
+        let object = object_name(&name::pack(session, pack.id));
+        self.repo.backend().put(&object, &[&pack.header, &pack.frames, &pack.end])?;
         let pack_ref = PackRef {
             session,
             pack: pack.id,
@@ -280,7 +281,7 @@ impl Shared {
         let session = self.secret(Class::Meta).session;
         let bytes = segment.encode(self.repo.keys(), session, &self.repo.world().random());
         let id = lastgood_format::object::object_id(&bytes);
-        self.repo.put(&name::index(id), &[&bytes])?;
+        self.repo.put(&name::index(id), &bytes)?;
         let blobs: Vec<BlobPrefix> = segment.entries.iter().map(|entry| entry.blob).collect();
         self.index.add(segment, id);
         for blob in blobs {

@@ -3,6 +3,7 @@
 //! The index tells where a blob is. Where it is silent or wrong, the packs that the snapshot names
 //! are searched, so a lost or poisoned index costs time and nothing else.
 
+mod healing;
 mod lru;
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,7 @@ use lastgood_format::limits::BLOB_BYTES_MAX;
 use lastgood_format::object::name;
 use lastgood_format::pack::{
     BlobEntry, BlobKind, FOOTER_BYTES, GroupEntry, OpenedPack, PackError, PackFooter, open_end,
+    open_whole,
 };
 use lastgood_format::packset::{PackRef, PackSetCodec};
 use lastgood_format::page::{self, PageReader};
@@ -26,8 +28,10 @@ use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError, RepoErrorKind};
 use crate::index::{Index, IndexLocation};
+use crate::objects::object_name;
 use crate::packer::lock;
-use crate::repository::{Repository, object_name};
+use crate::repository::Repository;
+use healing::{Healed, HealedPacks};
 use lru::Lru;
 
 /// Fetches packs' directories and groups. Keeps the directories it opened, up to a bound.
@@ -35,18 +39,25 @@ use lru::Lru;
 pub struct PackReader {
     repo: Arc<Repository>,
     opened: Mutex<Lru<PackId, Arc<OpenedPack>>>,
-    /// Where packs lie that are not where their writer put them.
-    moved: Mutex<Option<HashMap<PackId, SessionId>>>,
+    healed: HealedPacks,
+    /// Where packs lie: listed for those that are not where their writer put them, or damaged.
+    places: Mutex<Option<HashMap<PackId, Vec<SessionId>>>>,
 }
 
 impl PackReader {
     /// Reads packs of `repo`.
     #[must_use]
     pub fn new(repo: Arc<Repository>) -> Self {
-        Self { repo, opened: Mutex::new(Lru::new(OPENED_BLOBS_MAX)), moved: Mutex::default() }
+        Self {
+            repo,
+            opened: Mutex::new(Lru::new(OPENED_BLOBS_MAX)),
+            healed: HealedPacks::default(),
+            places: Mutex::default(),
+        }
     }
 
-    /// Opens a pack's directory: one or two ranged reads unless it is open already.
+    /// Opens a pack's directory: one or two ranged reads unless it is open already. A damaged
+    /// one is read whole and mended.
     ///
     /// # Errors
     /// [`RepoError::Damaged`] names the pack.
@@ -54,6 +65,16 @@ impl PackReader {
         if let Some(opened) = lock(&self.opened).get(&pack.pack) {
             return Ok(opened.clone());
         }
+        let opened = self.open_stored(pack).or_else(|error| {
+            let healed = self.healed_after(error, pack)?;
+            open_whole(self.repo.keys(), &healed.bytes).map_err(|error| self.damaged(pack, error))
+        })?;
+        let opened = Arc::new(opened);
+        lock(&self.opened).insert(pack.pack, opened.directory.blobs.len(), opened.clone());
+        Ok(opened)
+    }
+
+    fn open_stored(&self, pack: PackRef) -> Result<OpenedPack, RepoError> {
         let mut end = Vec::new();
         let guess = pack.bytes.min(END_BYTES_GUESS);
         self.read(pack, pack.bytes - guess, pack.bytes, &mut end)?;
@@ -73,13 +94,10 @@ impl PackReader {
             self.read(pack, pack.bytes - end_bytes, pack.bytes, &mut end)?;
         }
         let start = end.len() - footer.end_bytes as usize;
-        let opened = open_end(self.repo.keys(), &mut end[start..]).map_err(damaged)?;
-        let opened = Arc::new(opened);
-        lock(&self.opened).insert(pack.pack, opened.directory.blobs.len(), opened.clone());
-        Ok(opened)
+        open_end(self.repo.keys(), &mut end[start..]).map_err(damaged)
     }
 
-    /// Fetches and decompresses one group. `scratch` is overwritten, `out` cleared and filled.
+    /// Fetches and decompresses one group; where it is damaged, the pack is read whole and mended.
     ///
     /// # Errors
     /// [`RepoError::Damaged`] names the pack.
@@ -94,9 +112,26 @@ impl PackReader {
         let range = opened.header.group_range(&entry);
         let mut frames = std::mem::take(&mut buffers.frames);
         let read = self.read(pack, range.start, range.end, &mut frames);
-        let result = read.and_then(|()| self.group_of(pack, opened, group, &mut frames, buffers));
+        let mut result =
+            read.and_then(|()| self.group_of(pack, opened, group, &mut frames, buffers));
+        if let Err(error) = result {
+            result = self.healed_after(error, pack).and_then(|healed| {
+                frames.clear();
+                let range = range.start as usize..range.end as usize;
+                frames.extend_from_slice(healed.bytes.get(range).unwrap_or_default());
+                self.group_of(pack, opened, group, &mut frames, buffers)
+            });
+        }
         buffers.frames = frames;
         result
+    }
+
+    /// The pack that was damaged, as `error` says, as far as it can be mended; or that error.
+    fn healed_after(&self, error: RepoError, pack: PackRef) -> Result<Arc<Healed>, RepoError> {
+        match error.kind() {
+            RepoErrorKind::Damaged => self.heal(pack)?.ok_or(error),
+            _ => Err(error),
+        }
     }
 
     /// Opens and decompresses one group whose `frames` were fetched; they are overwritten.
@@ -173,19 +208,24 @@ impl PackReader {
         };
         match read(pack.session) {
             Err(error) if error.kind == ErrorKind::NotFound => {
-                let session = self.moved_to(pack.pack)?.ok_or(error)?;
+                let session = self.places(pack.pack)?.first().copied().ok_or(error)?;
                 Ok(read(session)?)
             }
             other => Ok(other?),
         }
     }
 
-    fn moved_to(&self, pack: PackId) -> Result<Option<SessionId>, RepoError> {
-        let mut moved = lock(&self.moved);
-        if moved.is_none() {
-            *moved = Some(self.repo.all_packs()?.into_iter().map(|p| (p.1, p.0)).collect());
+    /// The sessions under which a pack is stored.
+    fn places(&self, pack: PackId) -> Result<Vec<SessionId>, RepoError> {
+        let mut places = lock(&self.places);
+        if places.is_none() {
+            let mut listed: HashMap<PackId, Vec<SessionId>> = HashMap::new();
+            for (session, pack, _) in self.repo.all_packs()? {
+                listed.entry(pack).or_default().push(session);
+            }
+            *places = Some(listed);
         }
-        Ok(moved.as_ref().and_then(|moved| moved.get(&pack).copied()))
+        Ok(places.as_ref().and_then(|places| places.get(&pack)).cloned().unwrap_or_default())
     }
 
     pub(crate) fn damaged(&self, pack: PackRef, source: impl Into<Damage>) -> RepoError {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use lastgood_backend::{Backend, BackendError, ErrorKind, ObjectName, PutOutcome};
+use lastgood_backend::{Backend, BackendError, ErrorKind, PutOutcome};
 use lastgood_format::chunker::{Chunker, ChunkerParams, CutKey};
-use lastgood_format::config::Config;
+use lastgood_format::config::{Config, ConfigError};
 use lastgood_format::id::{ObjectId, RepositoryId};
 use lastgood_format::key::{KeyError, RepositoryKeys, Secret};
 use lastgood_format::limits::{KEY_SLOTS_MAX, SMALL_OBJECT_BYTES_MAX};
@@ -13,6 +13,7 @@ use lastgood_format::slot::{Credential, KeySlot, SlotKind, WorkFactors};
 
 use crate::error::{Damage, RepoError, RepoErrorKind};
 use crate::index::{Index, IndexOptions, LocalCopy};
+use crate::objects::{self, Mended, object_name};
 use crate::world::World;
 
 /// A repository that was opened with a key. Cheap to share; all methods may be called from many
@@ -25,6 +26,8 @@ pub struct Repository {
     keys: RepositoryKeys,
     index_options: IndexOptions,
     index: std::sync::OnceLock<Arc<Index>>,
+    /// What was damaged and could be read nevertheless.
+    pub(crate) mended: Mended,
 }
 
 /// What `init` needs to know.
@@ -100,10 +103,11 @@ impl Repository {
             keys,
             index_options: options.index,
             index: std::sync::OnceLock::new(),
+            mended: Mended::default(),
         };
         this.add_key(&init.credential, init.work, &init.label)?;
         let config = this.config.encode(&this.keys);
-        match this.backend.put(&config_name, &[&config])? {
+        match this.put(name::CONFIG, &config)? {
             PutOutcome::Created => Ok(this),
             PutOutcome::Exists => Err(RepoError::Exists { location }),
         }
@@ -120,11 +124,12 @@ impl Repository {
         credential: &Credential,
         options: OpenOptions,
     ) -> Result<Self, RepoError> {
-        let config = read_config(backend.as_ref())?;
+        let mended = Mended::default();
+        let config = read_config(backend.as_ref(), &mended)?;
         let location = backend.location().to_owned();
         let root = match credential {
             Credential::Root(root) => root.clone(),
-            credential => unlock(backend.as_ref(), &config, credential)?,
+            credential => unlock(backend.as_ref(), &config, credential, &mended)?,
         };
         let keys = RepositoryKeys::new(root, config.repository);
         if !config.belongs_to(&keys) {
@@ -137,6 +142,7 @@ impl Repository {
             keys,
             index_options: options.index,
             index: std::sync::OnceLock::new(),
+            mended,
         })
     }
 
@@ -157,7 +163,7 @@ impl Repository {
     /// # Errors
     /// As [`open`](Self::open), but for the key.
     pub fn id_of(backend: &dyn Backend) -> Result<RepositoryId, RepoError> {
-        Ok(read_config(backend)?.repository)
+        Ok(read_config(backend, &Mended::default())?.repository)
     }
 
     /// The kinds of credential that its slots take, without any key.
@@ -165,8 +171,10 @@ impl Repository {
     /// # Errors
     /// As [`open`](Self::open), but for the key.
     pub fn slot_kinds(backend: &dyn Backend) -> Result<Vec<SlotKind>, RepoError> {
-        let config = read_config(backend)?;
-        Ok(read_slots(backend, &config)?.into_iter().map(|(_, slot)| slot.kind).collect())
+        let mended = Mended::default();
+        let config = read_config(backend, &mended)?;
+        let slots = read_slots(backend, &config, &mended)?;
+        Ok(slots.into_iter().map(|(_, slot)| slot.kind).collect())
     }
 
     /// The backend.
@@ -228,7 +236,7 @@ impl Repository {
     /// # Errors
     /// When they cannot be listed.
     pub fn key_slots(&self) -> Result<Vec<KeySlotInfo>, RepoError> {
-        let slots = read_slots(self.backend.as_ref(), &self.config)?;
+        let slots = read_slots(self.backend.as_ref(), &self.config, &self.mended)?;
         let info = |(id, slot): (ObjectId, KeySlot)| KeySlotInfo {
             id,
             kind: slot.kind,
@@ -248,7 +256,7 @@ impl Repository {
         work: WorkFactors,
         label: &str,
     ) -> Result<ObjectId, RepoError> {
-        if read_slots(self.backend.as_ref(), &self.config)?.len() >= KEY_SLOTS_MAX {
+        if read_slots(self.backend.as_ref(), &self.config, &self.mended)?.len() >= KEY_SLOTS_MAX {
             return Err(RepoError::KeySlot("there are eight key slots already; remove one first"));
         }
         let slot = KeySlot::create(
@@ -263,7 +271,7 @@ impl Repository {
         .map_err(|_| RepoError::KeySlot("the work factors of the new key are out of bounds"))?;
         let bytes = slot.encode();
         let id = object_id(&bytes);
-        self.backend.put(&object_name(&name::key(id)), &[&bytes])?;
+        self.put(&name::key(id), &bytes)?;
         Ok(id)
     }
 
@@ -272,7 +280,7 @@ impl Repository {
     /// # Errors
     /// When it is the last one, or there is none of that id.
     pub fn remove_key(&self, id: ObjectId) -> Result<(), RepoError> {
-        let slots = read_slots(self.backend.as_ref(), &self.config)?;
+        let slots = read_slots(self.backend.as_ref(), &self.config, &self.mended)?;
         if !slots.iter().any(|(slot, _)| *slot == id) {
             return Err(RepoError::KeySlot("there is no key slot of that id"));
         }
@@ -290,7 +298,7 @@ impl Repository {
     /// # Errors
     /// [`RepoError::WrongKey`] when none does.
     pub fn slot_of(&self, credential: &Credential) -> Result<ObjectId, RepoError> {
-        read_slots(self.backend.as_ref(), &self.config)?
+        read_slots(self.backend.as_ref(), &self.config, &self.mended)?
             .into_iter()
             .find(|(_, slot)| slot.open(self.config.repository, credential).is_ok())
             .map(|(id, _)| id)
@@ -320,37 +328,35 @@ impl Repository {
         Ok(())
     }
 
-    /// Reads an object of at most `bytes_max` bytes, or nothing when there is none.
+    /// Reads an object of at most `bytes_max` bytes of content, or nothing when there is none.
     pub(crate) fn find(&self, object: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, RepoError> {
-        match self.backend.get(&object_name(object), bytes_max) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        objects::read(self.backend.as_ref(), object, bytes_max, &self.mended)
+    }
+
+    /// Names of objects that were damaged when they were read, and were mended in memory.
+    #[must_use]
+    pub fn mended(&self) -> Vec<String> {
+        self.mended.names()
     }
 
     /// Stores an object whose name is new by construction, or that may be there already with the
     /// same bytes (a retry whose first answer was lost).
-    pub(crate) fn put(&self, object: &str, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
-        self.backend.put(&object_name(object), parts)
+    pub(crate) fn put(&self, object: &str, content: &[u8]) -> Result<PutOutcome, BackendError> {
+        objects::put(self.backend.as_ref(), object, content)
     }
 }
 
-/// Turns a name made by [`name`] into the backend's type.
-pub(crate) fn object_name(text: &str) -> ObjectName {
-    ObjectName::new(text).expect("names made from ids are object names")
-}
-
-fn read_config(backend: &dyn Backend) -> Result<Config, RepoError> {
+fn read_config(backend: &dyn Backend, mended: &Mended) -> Result<Config, RepoError> {
     let location = backend.location().to_owned();
-    let bytes = match backend.get(&object_name(name::CONFIG), SMALL_OBJECT_BYTES_MAX) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind == ErrorKind::NotFound => {
-            return Err(RepoError::NoRepository { location });
+    let unusable = |source: ConfigError| RepoError::Config { location: location.clone(), source };
+    match objects::read(backend, name::CONFIG, SMALL_OBJECT_BYTES_MAX, mended) {
+        Ok(Some(content)) => Config::decode(&content).map_err(unusable),
+        Ok(None) => Err(RepoError::NoRepository { location }),
+        Err(RepoError::Damaged { source: Damage::Decode(error), .. }) => {
+            Err(unusable(error.into()))
         }
-        Err(error) => return Err(error.into()),
-    };
-    Config::decode(&bytes).map_err(|source| RepoError::Config { location, source })
+        Err(error) => Err(error),
+    }
 }
 
 /// All slots that are what their names say and that the root made. A damaged or foreign one is
@@ -358,6 +364,7 @@ fn read_config(backend: &dyn Backend) -> Result<Config, RepoError> {
 fn read_slots(
     backend: &dyn Backend,
     config: &Config,
+    mended: &Mended,
 ) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
     let mut ids = Vec::new();
     backend.list(name::KEYS, &mut |listed| {
@@ -367,16 +374,16 @@ fn read_slots(
     ids.sort();
     let mut slots = Vec::new();
     for id in ids {
-        match backend.get(&object_name(&name::key(id)), SMALL_OBJECT_BYTES_MAX) {
-            Ok(bytes) if object_id(&bytes) == id => {
+        match objects::read(backend, &name::key(id), SMALL_OBJECT_BYTES_MAX, mended) {
+            Ok(Some(bytes)) if object_id(&bytes) == id => {
                 let slot = KeySlot::decode(&bytes).ok();
                 let is_ours = |slot: &KeySlot| slot.verify(config.repository, &config.root).is_ok();
                 slots.extend(slot.filter(is_ours).map(|slot| (id, slot)));
             }
             Ok(_) => {}
-            // Gone by now, too long to be a slot, or on a bad sector.
-            Err(error) if RepoErrorKind::from(error.kind) == RepoErrorKind::Damaged => {}
-            Err(error) => return Err(error.into()),
+            // Too long to be a slot, or too much of it is lost.
+            Err(error) if error.kind() == RepoErrorKind::Damaged => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(slots)
@@ -386,10 +393,11 @@ fn unlock(
     backend: &dyn Backend,
     config: &Config,
     credential: &Credential,
+    mended: &Mended,
 ) -> Result<Secret, RepoError> {
     let location = backend.location().to_owned();
     let mut tried = 0;
-    for (id, slot) in read_slots(backend, config)? {
+    for (id, slot) in read_slots(backend, config, mended)? {
         match slot.open(config.repository, credential) {
             Ok(root) => return Ok(root),
             Err(KeyError::WrongKey) => {}

@@ -231,10 +231,10 @@ impl WriteSession {
             &repo.world().random(),
         )?;
         let id = SnapshotId::new(*blake3::hash(&bytes).as_bytes());
-        repo.put(&name::snapshot(id), &[&bytes])?;
+        repo.put(&name::snapshot(id), &bytes)?;
         let session = self.announced.session.id;
         let outcome = Outcome::Commit(id).encode(repo.keys(), &self.signer, session);
-        match repo.put(&name::outcome(session), &[&outcome])? {
+        match repo.put(&name::outcome(session), &outcome)? {
             PutOutcome::Created => {}
             // Ours, when the answer to a first try was lost; else gc was first.
             PutOutcome::Exists => match repo.outcome(session)? {
@@ -343,7 +343,7 @@ impl Drop for Announced {
             // Where this fails, gc fences it later.
             let keys = self.repo.keys();
             let fence = Outcome::Fenced.encode(keys, &keys.maintenance(), self.session.id);
-            drop(self.repo.put(&name::outcome(self.session.id), &[&fence]));
+            drop(self.repo.put(&name::outcome(self.session.id), &fence));
         }
     }
 }
@@ -390,7 +390,7 @@ fn announce(
         let object = name::session(session.id);
         // From here on it may be there, even when the answer is an error.
         let mut announced = Announced { repo: repo.clone(), session, is_ended: false };
-        if repo.put(&object, &[&bytes])? == PutOutcome::Exists {
+        if repo.put(&object, &bytes)? == PutOutcome::Exists {
             // Somebody else's, by a chance that does not happen; it is not ours to end.
             announced.is_ended = true;
             continue;

@@ -134,7 +134,7 @@ impl Repository {
         let time = self.world().clock.now().seconds;
         let retired = Retired { snapshot, time, reason: reason.to_owned(), replaced_by };
         let bytes = retired.encode(self.keys(), &self.keys().maintenance());
-        self.put(&name::retired(snapshot), &[&bytes])?;
+        self.put(&name::retired(snapshot), &bytes)?;
         Ok(())
     }
 

@@ -34,7 +34,7 @@ impl Args {
         let report = app.run(check::start(repo, options))?;
         show(app, &report);
         if report.damage.is_empty() {
-            return Ok(());
+            return mendable(&report);
         }
         let count = text::count(report.damage.len() as u64, "damaged object");
         let failure = Failure::new(Code::Damaged, format!("the repository has {count}"));
@@ -48,6 +48,16 @@ impl Args {
             }
         }))
     }
+}
+
+/// Damage that costs nothing yet is damage.
+fn mendable(report: &CheckReport) -> Result<(), Failure> {
+    if report.mendable.is_empty() {
+        return Ok(());
+    }
+    let count = text::count(report.mendable.len() as u64, "damaged object");
+    let failure = Failure::new(Code::Damaged, format!("the repository has {count}"));
+    Err(failure.hint("nothing is lost: all of it can be mended"))
 }
 
 fn show(app: &App<'_>, report: &CheckReport) {
@@ -80,6 +90,7 @@ fn show(app: &App<'_>, report: &CheckReport) {
             "packs_unneeded": report.packs_unneeded,
             "sessions_open": report.sessions_open,
             "error_count": report.damage.len(),
+            "mendable": report.mendable,
             "affected": affected.collect::<Vec<_>>(),
             "remarks": report.remarks,
         }),
@@ -103,7 +114,7 @@ fn show(app: &App<'_>, report: &CheckReport) {
         let packs = text::count(report.packs_unneeded, "pack");
         out.info(format!("{packs} not needed by any snapshot yet"));
     }
-    if report.damage.is_empty() {
+    if report.damage.is_empty() && report.mendable.is_empty() {
         let how = match report.packs_read {
             0 => "no damage found; with --read-data every byte is looked at",
             read if read < report.packs => "no damage found in what was read",

@@ -69,6 +69,12 @@ fn headers(pack: &[u8]) -> Vec<PackHeader> {
 
 /// Mends `pack`, given one of its headers.
 fn mend_by(header: &PackHeader, pack: &[u8], id: PackId) -> Result<Mended, TooDamaged> {
+    // Nothing is allocated for what could not be mended: a directory that is cut off.
+    let parity_bytes = header.parity_count().saturating_mul(header.frame_size.stored());
+    let missing = header.pack_bytes().saturating_sub(pack.len());
+    if missing > parity_bytes.saturating_add(header.tail_bytes()) {
+        return Err(TooDamaged { bytes: Vec::new(), lost: 0 });
+    }
     let mut pack = pack.to_vec();
     pack.resize(header.pack_bytes(), 0);
     let mut parts = Parts::of(header, &mut pack);

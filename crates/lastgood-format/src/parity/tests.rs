@@ -135,6 +135,29 @@ fn a_hole_of_as_many_shards_as_there_is_parity_is_mended_wherever_it_lies() {
 }
 
 #[test]
+fn parity_is_its_share_and_in_short_packs_enough_for_what_a_disk_loses() {
+    for share in [ParityShare::default(), ParityShare::new(16, 4).unwrap()] {
+        for log2 in 9..=16 {
+            for frames in (1..300).chain([1000, 4096, 4097, 30_000]) {
+                let size = 1 << log2;
+                let parity = share.layout(frames, size).shard_count(frames);
+                let hole = |bytes: usize| bytes.div_ceil(size) + 1;
+                let share = share.with_parity(frames as u64) as usize - frames;
+                assert!(parity >= share.max(hole(4096)), "{frames} frames of {size}");
+                assert!(parity >= (frames / 8).min(hole(65536)), "{frames} frames of {size}");
+                let most = share.max(frames.div_ceil(8).min(hole(65536))).max(hole(4096));
+                // A stripe has a whole number of them.
+                let stripes = share.div_ceil(2) + 1;
+                assert!(parity <= most + stripes, "{parity} for {frames} frames of {size}");
+            }
+        }
+    }
+    assert_eq!(ParityShare::NONE.layout(100, 512), ParityLayout::NONE);
+    let impossible = [(0, 1), (4, 5), (128, 128), (1, 0)];
+    assert!(impossible.into_iter().all(|(data, parity)| ParityShare::new(data, parity).is_none()));
+}
+
+#[test]
 fn the_longest_stripe_is_mended_and_a_longer_one_is_a_bug() {
     let (stripes, shards) = protected(128, 1, 127, 60, 32, 6);
     let is_missing: Vec<bool> = (0..255).map(|i| i % 2 == 1).collect();

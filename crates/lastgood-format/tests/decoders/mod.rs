@@ -6,14 +6,15 @@
 use lastgood_format::config::Config;
 use lastgood_format::gc::{ReadSession, Relocation, Retired, RoundList};
 use lastgood_format::group::{FrameSize, GroupDecompressor, open_frames};
+use lastgood_format::guard::{Redundancy, content, guard};
 use lastgood_format::hints::HintsCodec;
-use lastgood_format::id::{RepositoryId, SessionId};
+use lastgood_format::id::{PackId, RepositoryId, SessionId};
 use lastgood_format::index::IndexSegment;
 use lastgood_format::key::{Class, ClassSecret, RepositoryKeys, Role, Secret, Signer};
 use lastgood_format::links::LinksCodec;
 use lastgood_format::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
 use lastgood_format::pack::{
-    Directory, FOOTER_BYTES, PackFooter, PackHeader, open_end, verify_bytes,
+    Directory, FOOTER_BYTES, PackFooter, PackHeader, mend, open_end, verify_bytes,
 };
 use lastgood_format::packset::PackSetCodec;
 use lastgood_format::page::{self, LeafCodec};
@@ -44,6 +45,7 @@ pub const DECODERS: &[(&str, Check)] = &[
     ("snapshot_record", snapshot_record),
     ("index", index),
     ("index_body", index_body),
+    ("guarded", guarded),
     ("pack", pack),
     ("pack_header", pack_header),
     ("pack_footer", pack_footer),
@@ -252,9 +254,30 @@ fn index_body(world: &World, bytes: &[u8]) -> bool {
     })
 }
 
+/// What is mended is what is stored for its content.
+fn guarded(_: &World, bytes: &[u8]) -> bool {
+    content(bytes, bytes.len() as u64, &|_| true).is_ok_and(|found| {
+        assert!(found.content.len() <= bytes.len(), "content out of nothing");
+        let again = guard(&found.content, Redundancy::Full);
+        let limit = found.content.len() as u64;
+        let found_again = content(&again, limit, &|_| true).expect("what was stored is read");
+        same("guarded object", &found_again.content, &found.content)
+    })
+}
+
+/// Whatever the bytes are, nothing but a pack of the name that is asked for is returned.
+fn mend_pack(bytes: &[u8]) {
+    let partly = mend(bytes, PackId::new([0; 32])).expect_err("no pack has this name");
+    if let Ok(id) = verify_bytes(&partly.bytes) {
+        let mended = mend(bytes, id).expect("the same pack by its name");
+        assert!(mended.bytes == partly.bytes, "two packs of one name");
+    }
+}
+
 /// A whole pack, read as `check` does and then as a restore does.
 fn pack(world: &World, bytes: &[u8]) -> bool {
     let verified = verify_bytes(bytes).is_ok();
+    mend_pack(bytes);
     let Some((_, footer)) = bytes.split_last_chunk::<FOOTER_BYTES>() else {
         return verified;
     };

@@ -8,7 +8,7 @@ use lastgood_format::pack::{BlobEntry, OpenedPack, PackHeader, PackVerifier};
 use lastgood_format::packset::PackRef;
 
 use super::{Check, CheckPlan, ReadData, inner};
-use crate::error::{Damage, RepoError};
+use crate::error::{Damage, RepoError, RepoErrorKind};
 use crate::index::BlobMarks;
 use crate::packer::lock;
 use crate::reader::{BlobPlace, GroupBuffers};
@@ -29,7 +29,7 @@ impl Check<'_> {
         this.each(&packs, &|pack, buffers| {
             let mut reading = Reading { check: this, pack: *pack, marks, errors: Vec::new() };
             reading.read(buffers);
-            lock(&errors).append(&mut reading.errors);
+            lock(&errors).append(&mut reading.lost());
             read_count.fetch_add(1, Ordering::Relaxed);
             read_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
             this.observer.done(1, pack.bytes)
@@ -104,12 +104,14 @@ impl Reading<'_> {
                 blobs = rest;
                 let at = opened.header.group_range(&opened.directory.groups[number]);
                 let frames = (at.start - range.start) as usize..(at.end - range.start) as usize;
-                let fetched = match window.get_mut(frames) {
-                    Some(frames) => {
-                        packs.group_of(self.pack, &opened, number as u32, frames, buffers)
-                    }
-                    // One bad sector must not hide the groups around it.
-                    None => packs.group(self.pack, &opened, number as u32, buffers),
+                let number = number as u32;
+                let fetched = window
+                    .get_mut(frames)
+                    .map(|frames| packs.group_of(self.pack, &opened, number, frames, buffers));
+                let fetched = match fetched {
+                    Some(Ok(())) => Ok(()),
+                    // One bad sector must not hide the groups around it, and parity may mend it.
+                    _ => packs.group(self.pack, &opened, number, buffers),
                 };
                 self.group(own, fetched, buffers);
             }
@@ -119,6 +121,20 @@ impl Reading<'_> {
             Some(Ok(_)) => self.errors.push(packs.damaged(self.pack, Damage::Name)),
             Some(Err(error)) => self.errors.push(packs.damaged(self.pack, error)),
             None => {}
+        }
+    }
+
+    /// What is wrong with the pack; nothing when all of it can be mended, which the repository
+    /// notes.
+    fn lost(self) -> Vec<RepoError> {
+        let is_damaged = |error: &RepoError| error.kind() == RepoErrorKind::Damaged;
+        if self.errors.is_empty() || !self.errors.iter().all(is_damaged) {
+            return self.errors;
+        }
+        match self.check.is_mendable(self.pack) {
+            Ok(true) => Vec::new(),
+            Ok(false) => self.errors,
+            Err(error) => vec![error],
         }
     }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use lastgood_backend::{Backend, ErrorKind, ObjectName};
+use lastgood_repo::format::guard::{Redundancy, guard};
 use lastgood_repo::format::index::{IndexEntry, IndexSegment};
 use lastgood_repo::format::object::object_id;
 use lastgood_repo::format::pack::BlobKind;
@@ -66,7 +67,7 @@ fn what_the_index_claims_wrongly_is_stored() {
     let segment = IndexSegment { packs: vec![pack], entries: vec![entry] };
     let bytes = segment.encode(place.repo.keys(), pack.session, &[0; 32]);
     let name = ObjectName::new(&format!("index/{}", object_id(&bytes))).unwrap();
-    place.memory.put(&name, &[&bytes]).unwrap();
+    place.memory.put(&name, &[&guard(&bytes, Redundancy::Light)]).unwrap();
     let repo = place.reopened();
     assert!(repo.index().unwrap().find(absent, &mut |_| true).is_some(), "the index is wrong now");
     assert!(store(&repo, b"what it does not").1);

@@ -16,6 +16,7 @@ use lastgood::{
 };
 use lastgood_backend::memory::{MemoryBackend, Objects};
 use lastgood_backend::{Backend, ErrorKind as BackendErrorKind};
+use lastgood_format::guard::{self, Redundancy};
 use lastgood_format::index::IndexSegment;
 use lastgood_repo::{IndexOptions, InitOptions, OpenOptions};
 use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
@@ -264,7 +265,8 @@ fn a_run_is_in_order_and_may_be_cut_after_any_change() {
     assert!(rest.iter().all(|kind| matches!(*kind, "packs" | "index")), "{kinds:?}");
     for (number, (name, bytes)) in puts.iter().enumerate() {
         if name.starts_with("index/") {
-            for pack in IndexSegment::decode(repo.keys(), bytes).unwrap().packs {
+            let found = guard::content(bytes, bytes.len() as u64, &|_| true).unwrap();
+            for pack in IndexSegment::decode(repo.keys(), &found.content).unwrap().packs {
                 let object = lastgood_format::object::name::pack(pack.session, pack.pack);
                 let is_stored = puts[..number].iter().any(|(name, _)| *name == object);
                 assert!(is_stored, "{name} names {object} before it is stored");
@@ -296,7 +298,8 @@ fn a_feature_that_must_be_known_is_refused_by_name() {
     let with = |change: &dyn Fn(&mut lastgood_format::config::Config)| {
         let mut config = repo.config().clone();
         change(&mut config);
-        faults.memory.overwrite(&name, &config.encode(repo.keys()));
+        let bytes = guard::guard(&config.encode(repo.keys()), Redundancy::Full);
+        faults.memory.overwrite(&name, &bytes);
         faults.open(Arc::new(faults.memory.clone()))
     };
     let refused = with(&|config| config.required.push("time-travel".into())).unwrap_err();

@@ -60,6 +60,23 @@ fn every_hole_that_is_shorter_than_parity_is_mended() {
     }
 }
 
+/// However short the pack is, and wherever the sector lies.
+#[test]
+fn no_pack_is_lost_with_one_sector() {
+    for (length, log2) in [(1, 9), (700, 9), (20_000, 10), (20_000, 12), (300_000, 12)] {
+        let size = FrameSize::from_log2(log2).unwrap();
+        let groups = [vec![(crate::pack::BlobKind::Chunk, None, noise(4, length))]];
+        let share = ParityShare::new(128, 1).unwrap();
+        let (pack, bytes) = build_with(share, crate::key::Class::Data, size, &groups);
+        for start in (0..bytes.len()).step_by(251) {
+            let mut damaged = bytes.clone();
+            let sector = start..(start + 4096).min(bytes.len());
+            damaged[sector.clone()].fill(0);
+            mends(&damaged, &pack, &bytes, &(length, sector));
+        }
+    }
+}
+
 /// Where headers and checksums lie: front, middle, end.
 fn tables(pack: &FinishedPack, bytes: &[u8]) -> [Range<usize>; 3] {
     let header = &pack.layout;
@@ -96,13 +113,14 @@ fn two_headers_or_one_table_of_checksums_may_be_lost_beside_shards() {
 #[test]
 fn what_cannot_be_mended_is_refused_and_the_rest_is_kept() {
     let (pack, bytes) = pack(ParityShare::default());
-    let hole = pack.layout.header_bytes()..pack.layout.header_bytes() + 6 * 512;
+    let frames = pack.layout.parity_count() + 1;
+    let hole = pack.layout.header_bytes()..pack.layout.header_bytes() + frames * 512;
     let mut damaged = bytes.clone();
     damaged[hole.clone()].fill(0);
     let last = bytes.len() - 1;
     damaged[last] ^= 1;
     let error = mend(&damaged, pack.id).unwrap_err();
-    assert_eq!(error.lost, 6);
+    assert_eq!(error.lost, frames);
     let shards = hole.end..pack.layout.middle_offset();
     assert!(error.bytes[shards.clone()] == bytes[shards], "good shards are lost");
     assert_eq!(error.bytes.last_chunk::<32>(), bytes.last_chunk(), "the footer is not made anew");
