@@ -16,7 +16,7 @@ use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::format::tree::TreeCodec;
 
 use super::baseline::{BaselineEntry, BaselineRef};
-use super::engine::{Sink, Stop};
+use super::sink::{Sink, Stop};
 
 /// An entry and its hint.
 #[derive(Debug, Clone)]

@@ -16,7 +16,8 @@ use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::recipe::{Part, PartJoiner, RecipeCodec};
 
-use super::engine::{Engine, Stop, Worker, lock};
+use super::engine::{Engine, Worker, lock};
+use super::sink::Stop;
 
 /// What reading a file gave.
 pub(super) enum FileRead {

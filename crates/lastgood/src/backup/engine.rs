@@ -1,31 +1,29 @@
 //! The threads of a backup: a stack of directories, a queue of large files' batches, and workers
 //! that empty both.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lastgood_host::HostError;
-use lastgood_host::scan::{Directory, ListBuffer};
+use lastgood_host::scan::ListBuffer;
 use lastgood_repo::format::chunker::{Chunker, ChunkerParams};
 use lastgood_repo::format::id::BlobId;
-use lastgood_repo::format::limits::TREE_DEPTH_MAX;
 use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::PageWriter;
-use lastgood_repo::format::recipe::Part;
 use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::{
-    BlobReader, BlobSet, BlobWriter, Index, RepoError, Repository, SnapshotRecord, Tally,
-    WriteSession,
+    BlobReader, BlobSet, Index, RepoError, Repository, SnapshotRecord, Tally, WriteSession,
 };
 
 use super::baseline::BaselineRef;
-use super::building::{Building, Slice};
 use super::content::{Batch, SpareBuffers, Window};
-use super::directory::{DirectoryScan, estimate};
+use super::estimate::estimate;
 use super::links::LinkTable;
+use super::node::{DirectoryNode, DirectoryTask};
+use super::sink::{Sink, Stop};
 use super::sources::Sources;
 use super::{BackupOptions, Record};
 use crate::error::{Error, ErrorKind};
@@ -49,7 +47,7 @@ pub(super) struct Engine<'a> {
     pub(super) partials: Mutex<Vec<SnapshotRecord>>,
     /// The root of the tree that is being built.
     pub(super) tree: OnceLock<Arc<DirectoryNode>>,
-    index: Arc<Index>,
+    pub(super) index: Arc<Index>,
     pub(super) baseline: &'a BlobReader,
     pub(super) selection: &'a Selection,
     sources: &'a Sources,
@@ -67,7 +65,7 @@ pub(super) struct Engine<'a> {
     problems: Mutex<Problems>,
     owners: Mutex<(BTreeSet<u32>, BTreeSet<u32>)>,
     /// Blobs a dry run would have stored.
-    imagined: BlobSet,
+    pub(super) imagined: BlobSet,
     pub(super) spare_buffers: SpareBuffers,
     pub(super) queue: Mutex<Queue>,
     pub(super) changed: Condvar,
@@ -87,8 +85,8 @@ pub(super) struct Counts {
     pub(super) files_changed: AtomicU64,
     pub(super) excluded: AtomicU64,
     pub(super) vanished: AtomicU64,
-    imagined_bytes: AtomicU64,
-    imagined_known: AtomicU64,
+    pub(super) imagined_bytes: AtomicU64,
+    pub(super) imagined_known: AtomicU64,
 }
 
 impl Counts {
@@ -136,252 +134,6 @@ pub(super) struct Queue {
     pub(super) paused: usize,
     /// Whether one of them is committing it.
     pub(super) is_committing: bool,
-}
-
-/// A directory that waits for a worker.
-pub(super) struct DirectoryTask {
-    pub(super) open: Opening,
-    pub(super) node: Arc<DirectoryNode>,
-}
-
-/// How a directory is opened once its turn comes, so that few are open at a time.
-pub(super) enum Opening {
-    /// By name in its parent, which stays open until then.
-    In(Arc<Directory>, Box<[u8]>),
-    /// A source.
-    Root(Directory),
-    /// It is open, and a part of it was scanned.
-    Rest(Box<DirectoryScan>),
-}
-
-impl DirectoryTask {
-    /// Whether so many entries of the directory are open already that somebody's slow work on a
-    /// subdirectory must be waited for. Then somebody is at that work: what lies below a slice is
-    /// taken before the rest.
-    fn must_wait(&self) -> bool {
-        matches!(self.open, Opening::Rest(_))
-            && self.node.open_len.load(Ordering::Relaxed) > OPEN_ENTRIES_MAX
-    }
-}
-
-/// A directory of the tree that is being built.
-pub(super) struct DirectoryNode {
-    parent: Option<(Arc<Self>, usize)>,
-    /// Index of its source; `usize::MAX` on the way to sources.
-    pub(super) source: usize,
-    /// Device that its source lies on.
-    pub(super) root_device: u64,
-    /// Path in the snapshot, components joined by `/`.
-    pub(super) path: Box<[u8]>,
-    /// Path below its source.
-    pub(super) below_source: usize,
-    pub(super) baseline: Option<BaselineRef>,
-    /// Its own scan and its subdirectories that are not done yet.
-    pending: AtomicUsize,
-    building: Mutex<Building>,
-    /// Its entries that are in no page yet.
-    open_len: AtomicUsize,
-    /// Subdirectories that are not done, by their places.
-    children: Mutex<HashMap<usize, Weak<Self>>>,
-}
-
-impl DirectoryNode {
-    pub(super) fn new(
-        parent: Option<(Arc<Self>, usize)>,
-        source: usize,
-        root_device: u64,
-        path: Box<[u8]>,
-        below_source: usize,
-        baseline: Option<BaselineRef>,
-    ) -> Self {
-        Self {
-            parent,
-            source,
-            root_device,
-            path,
-            below_source,
-            baseline,
-            pending: AtomicUsize::new(1),
-            building: Mutex::default(),
-            open_len: AtomicUsize::new(0),
-            children: Mutex::default(),
-        }
-    }
-
-    /// A subdirectory of `parent` that must be done before it is.
-    pub(super) fn child(
-        parent: &Arc<Self>,
-        index: usize,
-        source: usize,
-        root_device: u64,
-        path: Box<[u8]>,
-        below_source: usize,
-        baseline: Option<BaselineRef>,
-    ) -> Arc<Self> {
-        parent.pending.fetch_add(1, Ordering::Relaxed);
-        let above = Some((parent.clone(), index));
-        let child = Self::new(above, source, root_device, path, below_source, baseline);
-        let child = Arc::new(child);
-        lock(&parent.children).insert(index, Arc::downgrade(&child));
-        child
-    }
-
-    /// The subdirectory at `index`, if it is not done.
-    pub(super) fn child_at(&self, index: usize) -> Option<Arc<Self>> {
-        lock(&self.children).get(&index).and_then(Weak::upgrade)
-    }
-
-    /// What was found of it so far.
-    pub(super) fn building(&self) -> MutexGuard<'_, Building> {
-        lock(&self.building)
-    }
-
-    /// Adds entries, of which the baseline has `baseline_len` in all, and says whether they were
-    /// the last.
-    pub(super) fn append(&self, slice: Slice, baseline_len: u64, is_whole: bool) {
-        let mut building = self.building();
-        building.append(slice, baseline_len, is_whole);
-        self.open_len.store(building.open_len(), Ordering::Relaxed);
-    }
-
-    /// How many entries it has so far.
-    pub(super) fn len(&self) -> usize {
-        lock(&self.building).len()
-    }
-
-    /// Notes that it is not the baseline's, whatever its entries are.
-    pub(super) fn set_changed(&self) {
-        lock(&self.building).set_changed();
-    }
-
-    /// Writes pages from now on.
-    pub(super) fn begin_pages(&self, sink: &mut Sink<'_>) -> Result<(), Stop> {
-        let mut building = lock(&self.building);
-        building.begin_pages();
-        building.page_out(sink)?;
-        self.open_len.store(building.open_len(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Gives the subdirectory at `index` its tree. Returns whether the directory has fewer entries
-    /// open now.
-    fn set_subtree(
-        &self,
-        index: usize,
-        roots: (BlobId, BlobId),
-        baseline: Option<BaselineRef>,
-        sink: &mut Sink<'_>,
-    ) -> Result<bool, Stop> {
-        lock(&self.children).remove(&index);
-        let mut building = lock(&self.building);
-        building.set_subtree(index, roots, baseline);
-        building.page_out(sink)?;
-        let open_len = building.open_len();
-        Ok(self.open_len.swap(open_len, Ordering::Relaxed) != open_len)
-    }
-
-    /// Path below the source, for the exclude rules.
-    pub(super) fn path_below_source(&self) -> &[u8] {
-        self.path.get(self.below_source..).unwrap_or_default()
-    }
-
-    /// Whether no reader enters what lies below its subdirectories.
-    pub(super) fn is_deepest(&self) -> bool {
-        // Each level takes two bytes at least, so nearly always the length tells.
-        self.path.len() >= 2 * (TREE_DEPTH_MAX - 8)
-            && self.path.split(|&byte| byte == b'/').count() >= TREE_DEPTH_MAX - 4
-    }
-
-    /// Path in the snapshot of an entry.
-    pub(super) fn path_of(&self, name: &[u8]) -> Box<[u8]> {
-        join(&self.path, name)
-    }
-}
-
-/// Stores blobs, or only counts them in a dry run.
-pub(super) enum Sink<'a> {
-    Store(Box<BlobWriter>),
-    Imagine(&'a Engine<'a>),
-}
-
-impl Sink<'_> {
-    /// Stores a blob and returns its id.
-    pub(super) fn add(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<BlobId, Stop> {
-        match self {
-            Self::Store(writer) => Ok(writer.add(kind, bytes)?),
-            Self::Imagine(engine) => {
-                let id = engine.repo.keys().blob_id(kind, bytes);
-                let is_known =
-                    engine.index.find(id, &mut |_| true).is_some() || !engine.imagined.insert(id);
-                let counts = &engine.counts;
-                if kind == BlobKind::Chunk {
-                    let counter =
-                        if is_known { &counts.imagined_known } else { &counts.imagined_bytes };
-                    counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                }
-                Ok(id)
-            }
-        }
-    }
-}
-
-impl Sink<'_> {
-    /// Hands over what is left in buffers.
-    pub(super) fn finish(self) -> Result<(), Stop> {
-        match self {
-            Self::Store(writer) => Ok(writer.finish()?),
-            Self::Imagine(_) => Ok(()),
-        }
-    }
-
-    /// Stores chunks that lie one after the other, each up to one of `ends`.
-    pub(super) fn add_chunks(&mut self, bytes: &[u8], ends: &[usize]) -> Result<Vec<Part>, Stop> {
-        let mut ids = Vec::with_capacity(ends.len());
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        match self {
-            Self::Store(writer) => writer.add_chunks(bytes, ends, &mut ids)?,
-            Self::Imagine(_) => {
-                for (start, &end) in starts.clone().zip(ends) {
-                    ids.push(self.add(BlobKind::Chunk, &bytes[start..end])?);
-                }
-            }
-        }
-        let lengths = starts.zip(ends).map(|(start, end)| (end - start) as u32);
-        Ok(ids.into_iter().zip(lengths).map(|(id, bytes)| Part::Chunk { id, bytes }).collect())
-    }
-}
-
-/// Why a worker stops before its work is done.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// The session failed.
-    Repo(RepoError),
-    /// This host failed the run itself, and not one of its files.
-    Host(HostError),
-    /// The user cancelled.
-    Cancelled,
-}
-
-impl From<RepoError> for Stop {
-    fn from(error: RepoError) -> Self {
-        Self::Repo(error)
-    }
-}
-
-impl From<HostError> for Stop {
-    fn from(error: HostError) -> Self {
-        Self::Host(error)
-    }
-}
-
-impl From<Stop> for Error {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Repo(error) => error.into(),
-            Stop::Host(error) => error.into(),
-            Stop::Cancelled => Self::cancelled(),
-        }
-    }
 }
 
 /// One thread's own: its sink and its buffers.
@@ -766,10 +518,9 @@ impl Worker<'_> {
     /// Notes that one thing a directory waited for is done; when it was the last, stores the
     /// directory, and so on upwards.
     pub(super) fn complete(&mut self, mut node: Arc<DirectoryNode>) -> Result<(), Stop> {
-        while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let building = std::mem::take(&mut *lock(&node.building));
+        while let Some(building) = node.complete() {
             let roots = building.finish(node.baseline, &mut self.sink)?;
-            let Some((parent, index)) = &node.parent else {
+            let Some((parent, index)) = node.parent() else {
                 *lock(&self.engine.root) = Some(roots);
                 return Ok(());
             };
@@ -783,16 +534,9 @@ impl Worker<'_> {
     }
 }
 
-pub(super) fn join(directory: &[u8], name: &[u8]) -> Box<[u8]> {
-    if directory.is_empty() { name.into() } else { [directory, b"/", name].concat().into() }
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Entries of one directory that may wait for the tree of a subdirectory before them, beyond a
-/// slice: about 16 MiB.
-const OPEN_ENTRIES_MAX: usize = 1 << 16;
 /// Threads unless more are asked for. Each takes about 9 MiB, beside 100 MiB for packs.
 const THREADS_MAX: usize = 8;

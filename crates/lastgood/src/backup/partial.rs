@@ -16,7 +16,9 @@ use lastgood_repo::format::snapshot::SnapshotFlags;
 
 use super::baseline::BaselineDirectory;
 use super::building::Pages;
-use super::engine::{DirectoryNode, Engine, Sink, Stop, Worker, lock};
+use super::engine::{Engine, Worker, lock};
+use super::node::DirectoryNode;
+use super::sink::{Sink, Stop};
 
 /// Root page of a tree, and of its hints where they are known.
 type Roots = (BlobId, Option<BlobId>);

@@ -13,7 +13,8 @@ use lastgood_repo::format::page;
 
 use super::building::{Building, Slice};
 use super::content::{ReadStop, Recipe};
-use super::engine::{Engine, Scanned, Stop, Worker};
+use super::engine::{Engine, Scanned, Worker};
+use super::sink::Stop;
 use super::{Stream, StreamFrom};
 use crate::error::{Error, ErrorKind};
 
