@@ -13,6 +13,7 @@ mod estimate;
 mod links;
 mod node;
 mod partial;
+mod record;
 mod sink;
 mod sorter;
 mod sources;
@@ -23,23 +24,22 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lastgood_host::identity::Accounts;
 use lastgood_host::scan::Directory;
 use lastgood_host::volume;
 use lastgood_repo::format::chunker::ChunkerParams;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
-use lastgood_repo::format::snapshot::{Chain, OwnerNames, Snapshot, SnapshotFlags, Totals};
-use lastgood_repo::{
-    BlobReader, Clock, RepoError, Repository, Settings, SnapshotRecord, Snapshots, Stored,
-    WriteSession,
-};
+use lastgood_repo::format::snapshot::{SnapshotFlags, Totals};
+use lastgood_repo::{BlobReader, Repository, Settings, SnapshotRecord, Snapshots, WriteSession};
 
 use crate::error::{Error, ErrorKind};
 use crate::job::{Control, Job, Phase, Problems};
 use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
 use crate::writer_state::WriterState;
+use baseline::{choose_parent, trusted_before, usable_baseline};
 use engine::{Engine, Scanned};
+use partial::{is_partial, retire_partials};
+use record::Record;
 use sources::Sources;
 
 /// What to back up, and how.
@@ -229,24 +229,12 @@ fn run(
     let recovered_packs = session.as_ref().map_or(0, WriteSession::recovered_packs);
     let reader = BlobReader::new(repo.clone());
     let baseline = usable_baseline(parent.as_ref(), session.as_ref(), &reader, control)?;
-    // Without a baseline everything is read, so nothing need be trusted.
-    let trusted_before = baseline.as_ref().map_or(i64::MIN, |b| trusted_before(b, &snapshots));
-    let is_baseline = baseline.is_some();
     let writer_id = repo.keys().writer(writer.name()).writer_id();
     let parents: Vec<SnapshotId> = parent.iter().map(|parent| parent.id).collect();
-    let record = Record {
-        is_stream: options.sources.is_empty(),
-        host: options.host.clone(),
-        host_id: options.host_id,
-        user: options.user.clone(),
-        tags: sorted(std::mem::take(&mut options.tags)),
-        program: options.program.clone(),
-        sources: sources.snapshot_paths(),
-        baseline,
-        started: options.time.unwrap_or(begun),
-        chain: snapshots.next_in_chain(writer_id, &parents),
-        clock: &**clock,
-    };
+    // Without a baseline everything is read, so nothing need be trusted.
+    let trusted_before = baseline.as_ref().map_or(i64::MIN, |b| trusted_before(b, &snapshots));
+    let chain = snapshots.next_in_chain(writer_id, &parents);
+    let record = Record::new(&options, &sources, baseline, chain, begun, &**clock);
     let engine = Engine::new(
         repo,
         session,
@@ -270,22 +258,14 @@ fn run(
     control.enter(Phase::Committing);
 
     let mut report = BackupReport {
-        snapshot: None,
-        parent: parent.as_ref().map(|parent| parent.id),
-        totals: Totals { errors: scanned.problems.errors, ..scanned.totals },
-        bytes_known: scanned.bytes_known,
-        meta_bytes_added: scanned.meta_bytes_new,
         recovered_packs,
         partials: partials.len(),
-        excluded: scanned.excluded,
-        vanished: scanned.vanished,
-        is_unchanged: parent.as_ref().is_some_and(|p| p.snapshot.tree == scanned.tree),
-        started: record.started,
-        finished: clock.now(),
-        problems: scanned.problems.clone(),
+        ..BackupReport::of(&scanned, &record, parent.as_ref())
     };
-    // A parent that lost packs needs what was stored in their place.
-    let is_skipped = options.skip_if_unchanged && report.is_unchanged && is_baseline;
+    // A parent that lost packs, or is only a part, needs what was stored in their place.
+    let is_skipped = options.skip_if_unchanged
+        && report.is_unchanged
+        && record.baseline().is_some_and(|baseline| !is_partial(baseline));
     if let Some(session) = session.filter(|_| !is_skipped) {
         let committed = session.finish(&record.baselines(&partials), |stored| {
             record.snapshot(&scanned, &partials, SnapshotFlags::default(), stored)
@@ -298,45 +278,25 @@ fn run(
     Ok(report)
 }
 
-/// Retires partial snapshots, which a complete one stands in for. Where this fails they stay, and
-/// cost nothing but a line in a listing.
-fn retire_partials<'a>(
-    repo: &Repository,
-    partials: impl Iterator<Item = &'a SnapshotRecord>,
-    complete: Option<&SnapshotRecord>,
-    control: &Control,
-) {
-    for record in partials.filter(|record| is_partial(record)) {
-        let by = complete.map(|record| record.id);
-        if let Err(error) = repo.retire(record.id, "a complete snapshot stands in for it", by) {
-            control.note(format!("partial snapshot {} stays: {error}", record.id));
+impl BackupReport {
+    /// What was scanned, before anything of it is committed.
+    fn of(scanned: &Scanned, record: &Record<'_>, parent: Option<&SnapshotRecord>) -> Self {
+        Self {
+            snapshot: None,
+            parent: parent.map(|parent| parent.id),
+            totals: Totals { errors: scanned.problems.errors, ..scanned.totals },
+            bytes_known: scanned.bytes_known,
+            meta_bytes_added: scanned.meta_bytes_new,
+            recovered_packs: 0,
+            partials: 0,
+            excluded: scanned.excluded,
+            vanished: scanned.vanished,
+            is_unchanged: parent.is_some_and(|parent| parent.snapshot.tree == scanned.tree),
+            started: record.started(),
+            finished: record.now(),
+            problems: scanned.problems.clone(),
         }
     }
-}
-
-fn is_partial(record: &SnapshotRecord) -> bool {
-    record.snapshot.flags.contains(SnapshotFlags::PARTIAL)
-}
-
-/// Before which second a change must have been made for the snapshot to have it: when it began to
-/// read its source. What a partial snapshot did not reach, it has from its parents.
-fn trusted_before(record: &SnapshotRecord, snapshots: &Snapshots) -> i64 {
-    let (started, finished) = (record.snapshot.started, record.snapshot.finished);
-    // A start after the end, by a clock that was set back or by the user, does not say when files
-    // were read, so none is old enough.
-    if started > finished {
-        return i64::MIN;
-    }
-    let parents = record.snapshot.chain.parents.iter().filter(|_| is_partial(record));
-    let known = snapshots.live.iter().chain(&snapshots.retired);
-    let earliest = parents.map(|id| {
-        // Generations descend from child to parent, so this ends whatever the chain says.
-        let parent = known.clone().find(|known| {
-            known.id == *id && known.snapshot.chain.generation < record.snapshot.chain.generation
-        });
-        parent.map_or(i64::MIN, |parent| trusted_before(parent, snapshots))
-    });
-    earliest.min().unwrap_or(i64::MAX).min(started.seconds)
 }
 
 /// Compiles the rules, with what they must know of this run.
@@ -350,78 +310,6 @@ fn compile(
     Selection::compile(rules, sources.paths()).map_err(|error| {
         Error::caused_by(ErrorKind::Invalid, "cannot use the exclude rules", error)
     })
-}
-
-/// What the snapshots of a run say of it.
-struct Record<'a> {
-    is_stream: bool,
-    host: String,
-    host_id: [u8; 16],
-    user: String,
-    tags: Vec<String>,
-    program: String,
-    sources: Vec<Vec<u8>>,
-    baseline: Option<SnapshotRecord>,
-    started: Timestamp,
-    /// Place in the writer's chain of the first of them.
-    chain: Chain,
-    clock: &'a dyn Clock,
-}
-
-impl Record<'_> {
-    /// The snapshots whose packs the next one needs, after these partial ones.
-    fn baselines(&self, partials: &[SnapshotRecord]) -> Vec<SnapshotRecord> {
-        self.baseline.iter().chain(partials.last()).cloned().collect()
-    }
-
-    /// The snapshot of what was scanned, after these partial ones.
-    fn snapshot(
-        &self,
-        scanned: &Scanned,
-        partials: &[SnapshotRecord],
-        mut flags: SnapshotFlags,
-        stored: Stored,
-    ) -> Snapshot {
-        if scanned.problems.errors > 0 {
-            flags = flags.with(SnapshotFlags::INCOMPLETE);
-        }
-        if self.is_stream {
-            flags = flags.with(SnapshotFlags::STREAM);
-        }
-        let before = partials.len() as u64;
-        Snapshot {
-            session: stored.session,
-            started: self.started,
-            finished: self.clock.now(),
-            tree: scanned.tree,
-            hints: scanned.hints,
-            links: scanned.links,
-            pack_set: stored.pack_set,
-            ref_packs: stored.ref_packs,
-            sources: self.sources.clone(),
-            host: self.host.clone(),
-            host_id: self.host_id,
-            user: self.user.clone(),
-            tags: self.tags.clone(),
-            owners: owner_names(&scanned.uids, &scanned.gids),
-            chunker: scanned.chunker.into(),
-            chain: Chain {
-                sequence: self.chain.sequence + before,
-                previous: partials.last().map(|partial| partial.id).or(self.chain.previous),
-                generation: self.chain.generation + before,
-                ..self.chain.clone()
-            },
-            totals: Totals {
-                errors: scanned.problems.errors,
-                bytes_added: stored.bytes_added,
-                bytes_stored: stored.bytes_stored,
-                ..scanned.totals
-            },
-            flags,
-            program: self.program.clone(),
-            original: None,
-        }
-    }
 }
 
 /// The repository's own directory, which is left out of every source that holds it.
@@ -473,74 +361,4 @@ fn chunker(repo: &Repository, options: &BackupOptions) -> Result<ChunkerParams, 
             Error::caused_by(ErrorKind::TooNew, text, error)
         }),
     }
-}
-
-/// The snapshot to compare with: of the same host, and of the same sources where there is one.
-fn choose_parent(
-    options: &BackupOptions,
-    snapshots: &Snapshots,
-    sources: &[Vec<u8>],
-) -> Result<Option<SnapshotRecord>, Error> {
-    // By generation and not by time: a clock may have been wrong.
-    let newest = |accept: &dyn Fn(&SnapshotRecord) -> bool| {
-        let accepted = snapshots.live.iter().filter(|record| accept(record));
-        accepted.max_by_key(|record| record.snapshot.chain.generation).cloned()
-    };
-    match options.parent {
-        Parent::None => Ok(None),
-        Parent::Id(id) => newest(&|record| record.id == id).map(Some).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} to compare with"))
-        }),
-        Parent::Auto => Ok(newest(&|record| {
-            record.snapshot.host == options.host && record.snapshot.sources == sources
-        })),
-    }
-}
-
-/// The parent, if its blobs may be taken over without asking for each.
-fn usable_baseline(
-    parent: Option<&SnapshotRecord>,
-    session: Option<&WriteSession>,
-    reader: &BlobReader,
-    control: &Control,
-) -> Result<Option<SnapshotRecord>, Error> {
-    let Some(parent) = parent else { return Ok(None) };
-    let may_reuse = match session {
-        Some(session) => session.may_reuse(reader, &parent.snapshot),
-        None => Ok::<_, RepoError>(true),
-    };
-    match may_reuse {
-        Ok(true) => Ok(Some(parent.clone())),
-        Ok(false) => {
-            control.note(format!(
-                "snapshot {} lost packs, so every file is read and what is missing stored again",
-                parent.id
-            ));
-            Ok(None)
-        }
-        // Entries that cannot be read today are kept from it, so it is not given up lightly.
-        Err(error) if error.is_transient() => Err(error.into()),
-        Err(error) => {
-            control.note(format!("cannot compare with snapshot {}: {error}", parent.id));
-            Ok(None)
-        }
-    }
-}
-
-fn owner_names(uids: &[u32], gids: &[u32]) -> OwnerNames {
-    let Ok(accounts) = Accounts::read() else { return OwnerNames::default() };
-    let named = |numbers: &[u32], name: &dyn Fn(u32) -> Option<String>| {
-        numbers.iter().filter_map(|&number| Some((number, name(number)?))).collect()
-    };
-    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-    OwnerNames {
-        users: named(uids, &|uid| accounts.user_name(uid).map(text)),
-        groups: named(gids, &|gid| accounts.group_name(gid).map(text)),
-    }
-}
-
-fn sorted(mut tags: Vec<String>) -> Vec<String> {
-    tags.sort();
-    tags.dedup();
-    tags
 }

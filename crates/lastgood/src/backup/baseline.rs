@@ -1,4 +1,4 @@
-//! The baseline's side of the diff: one directory at a time.
+//! The baseline: which snapshot it is, and its side of the diff, one directory at a time.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,12 @@ use lastgood_repo::format::hints::{HintItem, HintsCodec};
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::tree::TreeCodec;
-use lastgood_repo::{BlobReader, ListCursor, RepoError};
+use lastgood_repo::{BlobReader, ListCursor, RepoError, SnapshotRecord, Snapshots, WriteSession};
+
+use super::partial::is_partial;
+use super::{BackupOptions, Parent};
+use crate::error::{Error, ErrorKind};
+use crate::job::Control;
 
 /// Where one directory of the baseline is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,3 +131,76 @@ impl BaselineDirectory {
 
 /// The coarsest clock of a file system, that of FAT, ticks every two seconds.
 const CLOCK_SECONDS_MAX: i64 = 2;
+
+/// The snapshot to compare with: of the same host, and of the same sources where there is one.
+pub(super) fn choose_parent(
+    options: &BackupOptions,
+    snapshots: &Snapshots,
+    sources: &[Vec<u8>],
+) -> Result<Option<SnapshotRecord>, Error> {
+    // By generation and not by time: a clock may have been wrong.
+    let newest = |accept: &dyn Fn(&SnapshotRecord) -> bool| {
+        let accepted = snapshots.live.iter().filter(|record| accept(record));
+        accepted.max_by_key(|record| record.snapshot.chain.generation).cloned()
+    };
+    match options.parent {
+        Parent::None => Ok(None),
+        Parent::Id(id) => newest(&|record| record.id == id).map(Some).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} to compare with"))
+        }),
+        Parent::Auto => Ok(newest(&|record| {
+            record.snapshot.host == options.host && record.snapshot.sources == sources
+        })),
+    }
+}
+
+/// The parent, if its blobs may be taken over without asking for each.
+pub(super) fn usable_baseline(
+    parent: Option<&SnapshotRecord>,
+    session: Option<&WriteSession>,
+    reader: &BlobReader,
+    control: &Control,
+) -> Result<Option<SnapshotRecord>, Error> {
+    let Some(parent) = parent else { return Ok(None) };
+    let may_reuse = match session {
+        Some(session) => session.may_reuse(reader, &parent.snapshot),
+        None => Ok::<_, RepoError>(true),
+    };
+    match may_reuse {
+        Ok(true) => Ok(Some(parent.clone())),
+        Ok(false) => {
+            control.note(format!(
+                "snapshot {} lost packs, so every file is read and what is missing stored again",
+                parent.id
+            ));
+            Ok(None)
+        }
+        // Entries that cannot be read today are kept from it, so it is not given up lightly.
+        Err(error) if error.is_transient() => Err(error.into()),
+        Err(error) => {
+            control.note(format!("cannot compare with snapshot {}: {error}", parent.id));
+            Ok(None)
+        }
+    }
+}
+
+/// Before which second a change must have been made for the snapshot to have it: when it began to
+/// read its source. What a partial snapshot did not reach, it has from its parents.
+pub(super) fn trusted_before(record: &SnapshotRecord, snapshots: &Snapshots) -> i64 {
+    let (started, finished) = (record.snapshot.started, record.snapshot.finished);
+    // A start after the end, by a clock that was set back or by the user, does not say when files
+    // were read, so none is old enough.
+    if started > finished {
+        return i64::MIN;
+    }
+    let parents = record.snapshot.chain.parents.iter().filter(|_| is_partial(record));
+    let known = snapshots.live.iter().chain(&snapshots.retired);
+    let earliest = parents.map(|id| {
+        // Generations descend from child to parent, so this ends whatever the chain says.
+        let parent = known.clone().find(|known| {
+            known.id == *id && known.snapshot.chain.generation < record.snapshot.chain.generation
+        });
+        parent.map_or(i64::MIN, |parent| trusted_before(parent, snapshots))
+    });
+    earliest.min().unwrap_or(i64::MAX).min(started.seconds)
+}

@@ -18,14 +18,15 @@ use lastgood_repo::{
     BlobReader, BlobSet, Index, RepoError, Repository, SnapshotRecord, Tally, WriteSession,
 };
 
+use super::BackupOptions;
 use super::baseline::BaselineRef;
 use super::content::{Batch, SpareBuffers, Window};
 use super::estimate::estimate;
 use super::links::LinkTable;
 use super::node::{DirectoryNode, DirectoryTask};
+use super::record::Record;
 use super::sink::{Sink, Stop};
 use super::sources::Sources;
-use super::{BackupOptions, Record};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Action, Control, Item, Problem, Problems, Severity};
 use crate::select::Selection;
@@ -165,7 +166,7 @@ impl<'a> Engine<'a> {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
             threads => threads,
         };
-        let baseline_root = record.baseline.as_ref().map(|record| BaselineRef {
+        let baseline_root = record.baseline().map(|record| BaselineRef {
             tree: record.snapshot.tree,
             hints: Some(record.snapshot.hints),
         });

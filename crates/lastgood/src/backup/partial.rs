@@ -13,12 +13,14 @@ use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page;
 use lastgood_repo::format::snapshot::SnapshotFlags;
+use lastgood_repo::{Repository, SnapshotRecord};
 
 use super::baseline::BaselineDirectory;
 use super::building::Pages;
 use super::engine::{Engine, Worker, lock};
 use super::node::DirectoryNode;
 use super::sink::{Sink, Stop};
+use crate::job::Control;
 
 /// Root page of a tree, and of its hints where they are known.
 type Roots = (BlobId, Option<BlobId>);
@@ -150,6 +152,27 @@ impl Worker<'_> {
         self.sink = engine.sink();
         result
     }
+}
+
+/// Retires partial snapshots, which a complete one stands in for. Where this fails they stay, and
+/// cost nothing but a line in a listing.
+pub(super) fn retire_partials<'a>(
+    repo: &Repository,
+    partials: impl Iterator<Item = &'a SnapshotRecord>,
+    complete: Option<&SnapshotRecord>,
+    control: &Control,
+) {
+    for record in partials.filter(|record| is_partial(record)) {
+        let by = complete.map(|record| record.id);
+        if let Err(error) = repo.retire(record.id, "a complete snapshot stands in for it", by) {
+            control.note(format!("partial snapshot {} stays: {error}", record.id));
+        }
+    }
+}
+
+/// Whether the run that wrote it was not over.
+pub(super) fn is_partial(record: &SnapshotRecord) -> bool {
+    record.snapshot.flags.contains(SnapshotFlags::PARTIAL)
 }
 
 /// Levels of directories below which a partial snapshot holds what the baseline has: what is under
