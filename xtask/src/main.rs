@@ -1,5 +1,6 @@
 //! Automation of the project: `cargo xtask tidy` keeps the house rules, `cargo xtask ci` runs
-//! exactly what continuous integration runs, `cargo xtask model` searches the protocol.
+//! exactly what continuous integration runs, `cargo xtask model` searches the protocol, `cargo
+//! xtask torture` treats repositories badly.
 
 #![expect(clippy::print_stdout, reason = "a command that reports to people")]
 
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 mod ci;
 mod tidy;
+mod torture;
 
 fn main() -> anyhow::Result<()> {
     let root = root();
@@ -14,11 +16,13 @@ fn main() -> anyhow::Result<()> {
         Some("tidy") => tidy::run(&root),
         Some("ci") => ci::run(&root),
         Some("model") => model(&root),
+        Some("torture") => torture::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy | ci | model [WORD...]\n\n\
+            "usage: cargo xtask tidy | ci | model [WORD...] | torture [HARNESS]\n\n\
              tidy  the crate graph, spec cites, fixtures, machine paths; prints what is longest\n\
              ci    formatting, lints, tests, tidy, and the independent decoder\n\
-             model all searches of the model of commit and gc, or those named by a word"
+             model all searches of the model of commit and gc, or those named by a word\n\
+             torture the campaign that nothing is ever lost; --seeds N, --first SEED, --seeded-bugs"
         ),
     }
 }

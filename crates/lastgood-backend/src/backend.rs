@@ -14,7 +14,8 @@ use rustix::io::Errno;
 ///   creators of one name exactly one sees [`PutOutcome::Created`]. Nothing is ever overwritten.
 /// - **Whole or absent.** No reader ever sees part of an object, whatever happens to the writer.
 /// - **Durable.** When `put` returns, with either outcome, the object and its name survive a power
-///   cut. Others may see an object shortly before that, and a power cut may then still take it.
+///   cut. Others may see an object shortly before that, and a power cut may then still take it, unless
+///   [`settle`](Self::settle) came between.
 /// - **Visible.** A `get`, `stat` or `list` that starts after `put` returned sees the object.
 /// - **Ranges past the end** are refused with [`ErrorKind::OutOfRange`], never shortened. So is a
 ///   range that ends before it starts.
@@ -76,6 +77,15 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// The object may or may not be there afterwards.
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError>;
+
+    /// Makes durable what others have put directly below `prefix`, which ends with `/`, and what
+    /// they removed there: a writer that died may have come as far as a name that is seen and no
+    /// further. Whoever is about to rely on an object without knowing that its `put` returned
+    /// calls this first. Where there is nothing, nothing is done.
+    ///
+    /// # Errors
+    /// Some of it may not survive a power cut.
+    fn settle(&self, prefix: &str) -> Result<(), BackendError>;
 }
 
 /// Whether [`Backend::put`] stored the object.

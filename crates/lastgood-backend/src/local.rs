@@ -301,6 +301,16 @@ impl Backend for LocalBackend {
         };
         remove().map_err(|source| self.error("remove", name.as_str(), source))
     }
+
+    fn settle(&self, prefix: &str) -> Result<(), BackendError> {
+        let settle = || match self.directory(listed_directory(prefix)?) {
+            // Directories are durable before anything is put in them.
+            Ok(directory) => sync_directory(&directory),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        settle().map_err(|source| self.error("settle", prefix, source))
+    }
 }
 
 /// Makes `path` and what is missing above it, so that it survives a power cut.

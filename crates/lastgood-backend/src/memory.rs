@@ -139,6 +139,11 @@ impl Backend for MemoryBackend {
         kept.modified.remove(name);
         Ok(())
     }
+
+    fn settle(&self, _: &str) -> Result<(), BackendError> {
+        // Nothing survives, and nothing is seen before its put is done.
+        Ok(())
+    }
 }
 
 impl fmt::Debug for MemoryBackend {

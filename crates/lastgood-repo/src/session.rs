@@ -445,6 +445,7 @@ fn recover(
     let reader = PackReader::new(shared.repo.clone());
     let mut segment = IndexSegment::default();
     let mut recovered = 0;
+    let mut settled = HashSet::new();
     for &(session, pack, bytes) in existing {
         let mut pack = PackRef { session, pack, class: Class::Data, bytes };
         if covered.contains(&pack.pack) || !shared.may_refer_to(&pack) || session == own {
@@ -452,6 +453,11 @@ fn recover(
         }
         // Foreign or damaged: not ours to use; check reports it.
         let Ok(opened) = reader.open(pack) else { continue };
+        // Its writer may have died before the name was durable. An index segment is put after the
+        // packs that it covers, so those were.
+        if settled.insert(session) {
+            shared.repo.backend().settle(&format!("{}{session}/", name::PACKS))?;
+        }
         pack.class = opened.header.class;
         segment.add_pack(pack, &opened.directory.blobs);
         recovered += 1;

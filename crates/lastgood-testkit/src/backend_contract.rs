@@ -57,6 +57,7 @@ const PROMISES: &[(&str, Check)] = &[
     ("a prefix that is none is refused", invalid_prefixes),
     ("names may be as long and as deep as allowed", names_at_limits),
     ("removing is idempotent, and frees the name", removing),
+    ("settling changes nothing that is seen", settling),
     ("errors say what, which object and where", errors_explain),
     ("many threads may work at once", many_threads),
 ];
@@ -332,6 +333,14 @@ fn removing(backend: &dyn Backend) {
     assert_eq!(backend.put(&object, &[b"again"]).unwrap(), PutOutcome::Created);
     assert_eq!(range(backend, &object, 0, 5).unwrap(), b"again");
     assert_eq!(backend.get(&other, 10).unwrap(), b"other");
+}
+
+fn settling(backend: &dyn Backend) {
+    backend.put(&name("packs/a/b"), &[b"x"]).unwrap();
+    for prefix in ["packs/a/", "packs/", "packs/none/", "none/", ""] {
+        backend.settle(prefix).unwrap();
+    }
+    assert_eq!(names(backend, ""), ["packs/a/b"]);
 }
 
 fn errors_explain(backend: &dyn Backend) {

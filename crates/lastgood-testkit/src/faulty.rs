@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lastgood_backend::{Backend, BackendError, ErrorKind, Listed, ObjectName, PutOutcome};
 
+use crate::chance::mix;
+
 /// Passes calls on, except for those that a test wants to fail, and damages what is read.
 ///
 /// Calls are counted from 0 in the order in which they begin, so with one thread a run is the
@@ -239,12 +241,8 @@ impl Backend for Faulty {
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
         self.call("remove", name.as_str(), |_| self.inner.remove(name))
     }
-}
 
-/// Spreads a number over all bits (the finalizer of splitmix64).
-fn mix(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    fn settle(&self, prefix: &str) -> Result<(), BackendError> {
+        self.call("settle", prefix, |_| self.inner.settle(prefix))
+    }
 }

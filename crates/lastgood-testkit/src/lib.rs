@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod backend_contract;
+pub mod chance;
+pub mod disk;
 pub mod explore;
 pub mod faulty;
 pub mod gc_model;

@@ -66,6 +66,11 @@ pub enum Request {
         /// Of the object.
         name: ObjectName,
     },
+    /// [`Backend::settle`].
+    Settle {
+        /// The prefix.
+        prefix: String,
+    },
 }
 
 /// What a successful call returned.
@@ -79,6 +84,8 @@ pub enum Answer {
     Listed(u64),
     /// Of a remove.
     Removed,
+    /// Of a settle.
+    Settled,
 }
 
 /// The methods of [`Backend`] that are requests, for counting.
@@ -96,6 +103,8 @@ pub enum Method {
     List,
     /// [`Backend::remove`].
     Remove,
+    /// [`Backend::settle`].
+    Settle,
 }
 
 impl Recording {
@@ -200,6 +209,7 @@ impl Request {
             Self::Stat { .. } => Method::Stat,
             Self::List { .. } => Method::List,
             Self::Remove { .. } => Method::Remove,
+            Self::Settle { .. } => Method::Settle,
         }
     }
 }
@@ -250,5 +260,10 @@ impl Backend for Recording {
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
         let result = self.inner.remove(name);
         self.record(Request::Remove { name: name.clone() }, result, |()| Answer::Removed)
+    }
+
+    fn settle(&self, prefix: &str) -> Result<(), BackendError> {
+        let result = self.inner.settle(prefix);
+        self.record(Request::Settle { prefix: prefix.to_owned() }, result, |()| Answer::Settled)
     }
 }

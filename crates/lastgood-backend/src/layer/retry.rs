@@ -167,6 +167,10 @@ impl Backend for Retry {
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
         self.retried(|_| self.inner.remove(name))
     }
+
+    fn settle(&self, prefix: &str) -> Result<(), BackendError> {
+        self.retried(|_| self.inner.settle(prefix))
+    }
 }
 
 impl fmt::Debug for Retry {

@@ -6,6 +6,7 @@ use lastgood_backend::local::LocalBackend;
 use lastgood_backend::memory::MemoryBackend;
 use lastgood_backend::{Backend, ErrorKind, ObjectName};
 use lastgood_testkit::backend_contract::{check, check_retrying};
+use lastgood_testkit::disk::SimulatedDisk;
 use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
 use lastgood_testkit::recording::Recording;
 
@@ -22,6 +23,11 @@ fn a_local_directory_keeps_the_contract() {
         number.set(number.get() + 1);
         Box::new(LocalBackend::create(&home.path().join(number.get().to_string())).unwrap())
     });
+}
+
+#[test]
+fn a_simulated_disk_keeps_the_contract() {
+    check(|| Box::new(SimulatedDisk::new()));
 }
 
 #[test]

@@ -70,6 +70,10 @@ impl Backend for Slow {
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
         self.inner.remove(name)
     }
+
+    fn settle(&self, prefix: &str) -> Result<(), BackendError> {
+        self.inner.settle(prefix)
+    }
 }
 
 /// How far a run reads ahead of a slow store, at most.

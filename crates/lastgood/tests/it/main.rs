@@ -13,3 +13,4 @@ mod partial;
 mod place;
 mod poisoned;
 mod restore;
+mod torture;

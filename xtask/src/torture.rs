@@ -1,0 +1,106 @@
+//! The campaign that shows that nothing is ever lost, as long as it is wished.
+//!
+//! Each harness is a test, of which continuous integration runs a short slice: a crate may use what
+//! the harnesses use in its tests alone. They run with the checks of a development build.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+
+/// A harness: what it is called, the tests that it is, and how many seeds it runs.
+struct Harness {
+    name: &'static str,
+    package: &'static str,
+    tests: &'static str,
+    seeds: u64,
+}
+
+const HARNESSES: &[Harness] = &[Harness {
+    name: "crash",
+    package: "lastgood",
+    tests: "torture::crash::nothing_committed",
+    seeds: 300,
+}];
+
+/// Tests that plant a mistake each and fail when it is not seen.
+const SEEDED_BUGS: &[Harness] =
+    &[Harness { name: "crash", package: "lastgood", tests: "torture::crash::mistakes", seeds: 0 }];
+
+/// What was asked for.
+struct Asked {
+    harness: Option<String>,
+    first: u64,
+    seeds: Option<u64>,
+    is_seeded: bool,
+}
+
+/// Runs one harness or all, and prints what they met.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
+    let asked = Asked::parse(arguments)?;
+    let harnesses = if asked.is_seeded { SEEDED_BUGS } else { HARNESSES };
+    let is_meant =
+        |harness: &&Harness| asked.harness.as_deref().is_none_or(|name| name == harness.name);
+    let meant: Vec<&Harness> = harnesses.iter().filter(is_meant).collect();
+    ensure!(!meant.is_empty(), "there is no such harness\n\n{USAGE}");
+    let mut broken = Vec::new();
+    for harness in meant {
+        if !harness.run(root, &asked)? {
+            broken.push(harness.name);
+        }
+    }
+    ensure!(broken.is_empty(), "broken promises in: {}", broken.join(", "));
+    Ok(())
+}
+
+impl Asked {
+    fn parse(arguments: &[String]) -> anyhow::Result<Self> {
+        let mut asked = Self { harness: None, first: 0, seeds: None, is_seeded: false };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut number = || {
+                let text = arguments.next().context(USAGE)?;
+                text.parse().with_context(|| format!("{text:?} is no number"))
+            };
+            match argument.as_str() {
+                "--seeds" | "--kills" => asked.seeds = Some(number()?),
+                "--first" => asked.first = number()?,
+                "--seeded-bugs" => asked.is_seeded = true,
+                name if !name.starts_with('-') && asked.harness.is_none() => {
+                    asked.harness = Some(name.to_owned());
+                }
+                _ => bail!("{argument:?} is not understood\n\n{USAGE}"),
+            }
+        }
+        Ok(asked)
+    }
+}
+
+impl Harness {
+    /// Runs it, passes on the lines with its figures, and returns whether every promise was kept.
+    fn run(&self, root: &Path, asked: &Asked) -> anyhow::Result<bool> {
+        let seeds = asked.seeds.unwrap_or(self.seeds);
+        println!("{}: seeds {} to {}", self.name, asked.first, asked.first + seeds);
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "--quiet", "--locked", "--package", self.package, "--test", "it"]);
+        command.args([self.tests, "--", "--nocapture"]);
+        if !asked.is_seeded {
+            command.env("LASTGOOD_TORTURE", format!("{}+{seeds}", asked.first));
+            command.env("LASTGOOD_KILLS", seeds.to_string());
+        }
+        #[expect(clippy::disallowed_methods, reason = "tells people how long it took")]
+        let began = Instant::now();
+        let output = command.current_dir(root).stderr(Stdio::inherit()).output()?;
+        let seconds = began.elapsed().as_secs();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let is_figure = |line: &&str| line.contains(':') && !line.starts_with("test result");
+        text.lines().filter(is_figure).for_each(|line| println!("  {line}"));
+        let is_kept = output.status.success();
+        println!("  {} in {seconds} s", if is_kept { "kept" } else { "BROKEN" });
+        Ok(is_kept)
+    }
+}
+
+const USAGE: &str =
+    "usage: cargo xtask torture [HARNESS] [--seeds N] [--first SEED] [--seeded-bugs]";
