@@ -316,6 +316,12 @@ impl PackHeader {
             .saturating_add(self.header_bytes())
     }
 
+    /// Length of the stored header of a pack that is sealed under `secret`.
+    #[must_use]
+    pub const fn header_bytes_under(secret: &ClassSecret) -> usize {
+        (HEADER_FIXED_BYTES + CHECKSUM_BYTES).saturating_add(secret.wrapped.len())
+    }
+
     /// Where the directory's frames start in the pack, in bytes.
     #[must_use]
     pub const fn directory_offset(&self) -> usize {
@@ -500,58 +506,74 @@ impl PackFooter {
     }
 }
 
+/// What disks and page caches work in.
+const BLOCK_BYTES: usize = 4096;
+
 /// Length of the fixed end of a pack.
 pub const FOOTER_BYTES: usize = 32;
+
+/// Sealed frames, in a buffer that is used again and again. Dereferences to the frames.
+#[derive(Debug, Default)]
+pub struct PackBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    used: usize,
+}
+
+impl PackBuffer {
+    /// Room for `capacity` bytes of frames behind a header of `header_bytes`. They lie in memory
+    /// as they will in the pack, in respect of blocks of 4,096 bytes, so that they can be written
+    /// from where they are; if there come more, they are moved, and only that is lost.
+    #[must_use]
+    pub fn new(header_bytes: usize, capacity: usize) -> Self {
+        let bytes: Vec<u8> = Vec::with_capacity(capacity.saturating_add(BLOCK_BYTES));
+        let start = bytes.as_ptr().align_offset(BLOCK_BYTES).wrapping_add(header_bytes);
+        Self { bytes, start: start % BLOCK_BYTES, used: 0 }
+    }
+
+    /// So many more bytes, to be overwritten: what an earlier pack left there is not cleared.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let start = self.start.saturating_add(self.used);
+        let end = start.saturating_add(bytes);
+        self.used = self.used.saturating_add(bytes);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes.get_mut(start..end).unwrap_or_default()
+    }
+
+    fn frames_mut(&mut self) -> &mut [u8] {
+        let end = self.start.saturating_add(self.used);
+        self.bytes.get_mut(self.start..end).unwrap_or_default()
+    }
+}
+
+impl std::ops::Deref for PackBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let end = self.start.saturating_add(self.used);
+        self.bytes.get(self.start..end).unwrap_or_default()
+    }
+}
 
 /// Assembles one pack in memory.
 #[derive(Debug)]
 pub struct PackBuilder {
     frame_size: FrameSize,
     directory: Directory,
-    frames: Frames,
+    frames: PackBuffer,
     checksums: Vec<u64>,
-}
-
-/// Sealed frames in a buffer that was used before: what is behind them need not be cleared.
-#[derive(Debug)]
-struct Frames {
-    buffer: Vec<u8>,
-    used: usize,
-}
-
-impl Frames {
-    /// So many more bytes, to be overwritten.
-    fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let start = self.used;
-        self.used = start.saturating_add(bytes);
-        if self.buffer.len() < self.used {
-            self.buffer.resize(self.used, 0);
-        }
-        self.buffer.get_mut(start..self.used).unwrap_or_default()
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(..self.used).unwrap_or_default()
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(..self.used).unwrap_or_default()
-    }
-
-    fn into_bytes(mut self) -> Vec<u8> {
-        self.buffer.truncate(self.used);
-        self.buffer
-    }
 }
 
 impl PackBuilder {
     /// Starts a pack in `buffer`, whatever that holds.
     #[must_use]
-    pub fn new(frame_size: FrameSize, buffer: Vec<u8>) -> Self {
+    pub fn new(frame_size: FrameSize, buffer: PackBuffer) -> Self {
         Self {
             frame_size,
             directory: Directory::default(),
-            frames: Frames { buffer, used: 0 },
+            frames: PackBuffer { used: 0, ..buffer },
             checksums: Vec::new(),
         }
     }
@@ -607,7 +629,7 @@ impl PackBuilder {
         );
         let frame_offset = stored_length(self.frame_count());
         let group_offset = stored_length(self.directory.groups.len());
-        self.frames.room(other.bytes()).copy_from_slice(other.frames.bytes());
+        self.frames.room(other.bytes()).copy_from_slice(&other.frames);
         self.checksums.extend_from_slice(&other.checksums);
         self.directory.groups.extend(other.directory.groups.iter().map(|group| GroupEntry {
             first_frame: group.first_frame.saturating_add(frame_offset),
@@ -684,7 +706,7 @@ impl PackBuilder {
             self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
         let header_bytes = header.encode();
         let mut hasher = PackHasher::new(&header_bytes);
-        hasher.tags(self.frames.bytes(), size);
+        hasher.tags(&self.frames, size);
         hasher.tags(&directory, size);
         let id = hasher.finish(&checksums);
         let footer = header.footer().encode();
@@ -693,7 +715,7 @@ impl PackBuilder {
         FinishedPack {
             id,
             header: header_bytes,
-            frames: self.frames.into_bytes(),
+            frames: self.frames,
             end,
             directory: self.directory,
             layout: header,
@@ -705,7 +727,7 @@ impl PackBuilder {
         let size = self.frame_size.stored();
         let mut parity = vec![0; header.parity_count().saturating_mul(size)];
         if !parity.is_empty() {
-            let shards = self.frames.bytes_mut().chunks_exact_mut(size);
+            let shards = self.frames.frames_mut().chunks_exact_mut(size);
             let shards = shards.chain(parity.chunks_exact_mut(size));
             let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
             header.stripes().protect(&mut shards);
@@ -755,7 +777,7 @@ pub struct FinishedPack {
     /// First part of its bytes.
     pub header: Vec<u8>,
     /// Second part: sealed groups.
-    pub frames: Vec<u8>,
+    pub frames: PackBuffer,
     /// Third part: checksums and header, parity, sealed directory, checksums and header, footer.
     pub end: Vec<u8>,
     /// What is in it.

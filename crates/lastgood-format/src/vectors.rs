@@ -17,7 +17,9 @@ use crate::index::{IndexEntry, IndexSegment};
 use crate::key::{Class, ClassSecret, RepositoryKeys, Role, Secret, Signer};
 use crate::links::{Link, LinksCodec};
 use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
-use crate::pack::{BlobKind, GroupPayload, PackBuilder, PackedBlob, open_end, verify_bytes};
+use crate::pack::{
+    BlobKind, GroupPayload, PackBuffer, PackBuilder, PackedBlob, open_end, verify_bytes,
+};
 use crate::packset::{PackRef, PackSetCodec};
 use crate::page::{self, Child, LeafCodec, Page};
 use crate::parity::{ParityShare, Stripes};
@@ -408,7 +410,7 @@ fn vectors_of_pack() {
 
 fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) {
     let random = [0x55; 32];
-    let mut builder = PackBuilder::new(FrameSize::SMALLEST, Vec::new());
+    let mut builder = PackBuilder::new(FrameSize::SMALLEST, PackBuffer::default());
     let base = keys.blob_id(BlobKind::Chunk, b"base");
     let groups: [&[(&[u8], Option<BlobId>)]; 2] =
         [&[(b"one chunk", None), (b"another", Some(base))], &[(&[b'z'; 300], None)]];

@@ -15,7 +15,9 @@ use lastgood_format::index::{BlobPrefix, IndexSegment};
 use lastgood_format::key::{Class, ClassSecret};
 use lastgood_format::limits::{BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BYTES_MAX};
 use lastgood_format::object::name;
-use lastgood_format::pack::{BlobKind, FinishedPack, GroupPayload, PackBuilder, PackedBlob};
+use lastgood_format::pack::{
+    BlobKind, FinishedPack, GroupPayload, PackBuffer, PackBuilder, PackHeader, PackedBlob,
+};
 use lastgood_format::packset::PackRef;
 use lastgood_format::parity::ParityShare;
 
@@ -71,14 +73,14 @@ pub struct Tally {
 
 /// Pack buffers that are used again.
 #[derive(Debug, Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
+struct Buffers(Mutex<Vec<PackBuffer>>);
 
 impl Buffers {
-    fn take(&self) -> Vec<u8> {
-        lock(&self.0).pop().unwrap_or_default()
+    fn take(&self) -> Option<PackBuffer> {
+        lock(&self.0).pop()
     }
 
-    fn give_back(&self, buffer: Vec<u8>) {
+    fn give_back(&self, buffer: PackBuffer) {
         lock(&self.0).push(buffer);
     }
 }
@@ -204,6 +206,15 @@ impl Shared {
     fn add_group(&self, pack: &mut PackBuilder, class: Class, group: &GroupPayload<'_>) {
         let random = self.repo.world().random();
         pack.add_group(self.secret(class), group, self.next_counter(), &random);
+    }
+
+    /// A buffer for a pack, used before if there is one.
+    fn buffer(&self, class: Class) -> PackBuffer {
+        self.buffers.take().unwrap_or_else(|| {
+            // The last group may begin just before the pack is full.
+            let capacity = pack_bytes(&self.settings, class) + 2 * self.settings.group_bytes;
+            PackBuffer::new(PackHeader::header_bytes_under(self.secret(class)), capacity)
+        })
     }
 
     /// A number that no other group of the session has.
@@ -503,7 +514,7 @@ pub(crate) fn flush_leftovers(
         let pack = last.get_or_insert_with(|| {
             let parity = shared.settings.parity;
             let size = frame_size_for(parity, payload.len(), group.blobs.len() * 36 + 24);
-            PackBuilder::new(size, Vec::new())
+            PackBuilder::new(size, PackBuffer::default())
         });
         let payload = group_payload(&group.raw, &group.blobs, shared, compression, payload);
         shared.add_group(pack, class, &payload);
@@ -540,7 +551,7 @@ fn seal(
     let payload = group_payload(raw, blobs, shared, compression, payload);
     let mut open = shared.open[slot(class)].lock();
     let pack =
-        open.get_or_insert_with(|| PackBuilder::new(FrameSize::ORDINARY, shared.buffers.take()));
+        open.get_or_insert_with(|| PackBuilder::new(FrameSize::ORDINARY, shared.buffer(class)));
     shared.add_group(pack, class, &payload);
     let full = open.take_if(|pack| is_full_pack(&shared.settings, class, pack));
     drop(open);

@@ -299,3 +299,29 @@ fn kinds_of_errors() {
     let bad_sector = w.backend.read_error(&name("packs/a"), Errno::IO.into());
     assert_eq!(bad_sector.kind, ErrorKind::Unreadable);
 }
+
+/// Parts of all lengths, at all places in memory, some of which are written from where they are.
+#[test]
+fn parts_are_written_one_after_the_other_wherever_they_lie() {
+    let world = world();
+    let memory: Vec<u8> =
+        (0..40_u32 << 20).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+    let aligned = memory.as_ptr().align_offset(4096);
+    let part = |place: usize, length: usize| &memory[aligned + place..aligned + place + length];
+    let cases: &[&[&[u8]]] = &[
+        &[part(0, 17 << 20)],
+        &[part(8192, 9 << 20), part(1, 100)],
+        &[part(9000, 234), part(4096 + 234, 16 << 20), part(7, 70_000)],
+        &[part(9000, 234), part(4096 + 235, 16 << 20), part(7, 70_000)],
+        &[part(0, 4096), part(4096, 5 << 20), part(0, 0), part(4096, 5 << 20), part(3, 3)],
+        &[part(0, 8 << 20), part(0, 8 << 20)],
+        &[part(11, (8 << 20) + 1), part(4096, (4 << 20) + 4095), part(8191, (4 << 20) + 1)],
+        &[part(5, 300)],
+    ];
+    for (number, parts) in cases.iter().enumerate() {
+        let name = ObjectName::new(&format!("packs/{number}")).unwrap();
+        assert_eq!(world.backend.put(&name, parts).unwrap(), PutOutcome::Created);
+        let found = fs::read(world.root.join(name.as_str())).unwrap();
+        assert!(found == parts.concat(), "case {number}");
+    }
+}

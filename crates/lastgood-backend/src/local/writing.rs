@@ -27,6 +27,11 @@ impl Writing {
         let mut buffer = self.take();
         let mut gather = Gather { parts, taken: 0 };
         loop {
+            // What lies in memory as it will on the disk needs no copy.
+            if let Some(blocks) = gather.blocks(output.offset) {
+                output.write_all(blocks)?;
+                continue;
+            }
             let filled = gather.fill(buffer.bytes_mut());
             if filled == 0 {
                 break;
@@ -40,6 +45,7 @@ impl Writing {
             }
         }
         self.give_back(buffer);
+        assert_eq!(output.offset, bytes as u64, "every byte is written");
         Ok(())
     }
 
@@ -103,22 +109,50 @@ struct Gather<'a> {
     taken: usize,
 }
 
-impl Gather<'_> {
-    /// Fills `out` as far as there are bytes, and returns how far.
+impl<'a> Gather<'a> {
+    /// Takes the whole blocks that are next, where they are aligned in memory and at `offset` of
+    /// the file and worth a write of their own.
+    fn blocks(&mut self, offset: u64) -> Option<&'a [u8]> {
+        while let [first, rest @ ..] = self.parts
+            && self.taken == first.len()
+        {
+            (self.parts, self.taken) = (rest, 0);
+        }
+        let next = &self.parts.first()?[self.taken..];
+        let is_aligned = offset.is_multiple_of(ALIGNMENT as u64) && misplaced(next) == 0;
+        let length = next.len() - next.len() % ALIGNMENT;
+        (is_aligned && length >= BUFFER_BYTES).then(|| {
+            self.taken += length;
+            &next[..length]
+        })
+    }
+
+    /// Fills `out` as far as there are bytes, and returns how far. Stops at the end of a block from
+    /// which on [`blocks`](Self::blocks) has more.
     fn fill(&mut self, out: &mut [u8]) -> usize {
         let mut filled = 0;
         while let [first, rest @ ..] = self.parts {
-            let count = (first.len() - self.taken).min(out.len() - filled);
-            out[filled..filled + count].copy_from_slice(&first[self.taken..self.taken + count]);
+            let next = &first[self.taken..];
+            let lead = misplaced(next);
+            let has_blocks = (filled + lead).is_multiple_of(ALIGNMENT)
+                && next.len() >= lead + BUFFER_BYTES
+                && out.len() >= filled + lead;
+            let count = if has_blocks { lead } else { next.len().min(out.len() - filled) };
+            out[filled..filled + count].copy_from_slice(&next[..count]);
             filled += count;
             self.taken += count;
-            if self.taken < first.len() {
+            if has_blocks || self.taken < first.len() {
                 break;
             }
             (self.parts, self.taken) = (rest, 0);
         }
         filled
     }
+}
+
+/// Bytes before the first that is aligned.
+fn misplaced(bytes: &[u8]) -> usize {
+    bytes.as_ptr().align_offset(ALIGNMENT)
 }
 
 /// [`BUFFER_BYTES`] bytes that start at a multiple of [`ALIGNMENT`].

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::Class;
-use crate::pack::{BlobKind, GroupPayload, PackBuilder, PackedBlob};
+use crate::pack::{BlobKind, GroupPayload, PackBuffer, PackBuilder, PackedBlob};
 use crate::samples::{OTHER_SESSION, flips, keys, other_keys, secret, truncations};
 
 const SALT: GroupSalt = GroupSalt([3; 16]);
@@ -146,7 +146,7 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
         let class = if pack_number.is_multiple_of(3) { Class::Meta } else { Class::Data };
         let size = FrameSize::from_log2(9 + (pack_number % 3) as u8).unwrap();
         let secret = secret(class);
-        let mut pack = PackBuilder::new(size, Vec::new());
+        let mut pack = PackBuilder::new(size, PackBuffer::default());
         for counter in 0..50 {
             groups += 1;
             // Every seventh group has content that was sealed before.

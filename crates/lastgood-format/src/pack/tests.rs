@@ -10,6 +10,13 @@ const RANDOM: [u8; 32] = [8; 32];
 /// A blob's kind, base and bytes.
 pub(super) type Blob = (BlobKind, Option<BlobId>, Vec<u8>);
 
+/// A buffer that holds something else.
+fn used_buffer() -> PackBuffer {
+    let mut buffer = PackBuffer::new(300, 1000);
+    buffer.room(5000).fill(0xee);
+    buffer
+}
+
 fn build(class: Class, size: FrameSize, groups: &[Vec<Blob>]) -> (FinishedPack, Vec<u8>) {
     build_with(ParityShare::default(), class, size, groups)
 }
@@ -22,7 +29,7 @@ pub(super) fn build_with(
 ) -> (FinishedPack, Vec<u8>) {
     let (keys, secret) = (keys(), secret(class));
     let mut compressor = GroupCompressor::new(1);
-    let mut builder = PackBuilder::new(size, b"left over from the last pack".to_vec());
+    let mut builder = PackBuilder::new(size, used_buffer());
     for (counter, group) in groups.iter().enumerate() {
         let raw: Vec<u8> = group.iter().flat_map(|(_, _, bytes)| bytes).copied().collect();
         let blobs: Vec<PackedBlob> = group
@@ -119,7 +126,7 @@ proptest! {
                 frame_size: size,
                 checksums: pack.frames.chunks(size.stored()).map(XxHash3_64::oneshot).collect(),
                 directory: pack.directory,
-                frames: Frames { used: pack.frames.len(), buffer: pack.frames },
+                frames: pack.frames,
             }
         };
         let mut joined = rebuild(front);
@@ -299,9 +306,9 @@ fn packs_with_more_blobs_than_any_reader_takes_are_never_made() {
         blobs: &blobs,
     };
     let overfull = |join: bool| {
-        let mut pack = PackBuilder::new(FrameSize::SMALLEST, Vec::new());
+        let mut pack = PackBuilder::new(FrameSize::SMALLEST, PackBuffer::default());
         pack.add_group(&secret, &group, 0, &RANDOM);
-        let mut other = PackBuilder::new(FrameSize::SMALLEST, Vec::new());
+        let mut other = PackBuilder::new(FrameSize::SMALLEST, PackBuffer::default());
         let second = if join { &mut other } else { &mut pack };
         second.add_group(&secret, &group, 1, &RANDOM);
         if join {
