@@ -17,12 +17,17 @@ struct Harness {
     seeds: u64,
 }
 
-const HARNESSES: &[Harness] = &[Harness {
-    name: "crash",
-    package: "lastgood",
-    tests: "torture::crash::nothing_committed",
-    seeds: 300,
-}];
+const HARNESSES: &[Harness] = &[
+    Harness {
+        name: "crash",
+        package: "lastgood",
+        tests: "torture::crash::nothing_committed",
+        seeds: 300,
+    },
+    Harness { name: "hostile", package: "lastgood", tests: "torture::hostile", seeds: 300 },
+    Harness { name: "faults", package: "lastgood", tests: "faults::", seeds: 1 },
+    Harness { name: "kill", package: "lastgood-cli", tests: "killed::", seeds: 500 },
+];
 
 /// Tests that plant a mistake each and fail when it is not seen.
 const SEEDED_BUGS: &[Harness] =

@@ -24,13 +24,13 @@ use lastgood_format::tree::TreeCodec;
 use lastgood_repo::{InitOptions, OpenOptions, RepoError, WriteSession};
 
 /// A repository, a source and a target.
-struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
-    repo: Arc<Repository>,
+    pub(crate) repo: Arc<Repository>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["source", "state"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -47,7 +47,7 @@ impl World {
         Self { folder, repo: Arc::new(repo) }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -88,14 +88,14 @@ impl World {
         report.snapshot.unwrap()
     }
 
-    fn options(&self, snapshot: &SnapshotRecord) -> RestoreOptions {
+    pub(crate) fn options(&self, snapshot: &SnapshotRecord) -> RestoreOptions {
         let mut options = RestoreOptions::new(snapshot.clone(), self.path("target"));
         options.host_id = HOST;
         options.threads = 2;
         options
     }
 
-    fn try_restore(&self, options: RestoreOptions) -> Result<RestoreReport, Error> {
+    pub(crate) fn try_restore(&self, options: RestoreOptions) -> Result<RestoreReport, Error> {
         start(self.repo.clone(), options).wait(drop)
     }
 
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// Commits a snapshot of a tree made by hand.
-    fn commit(
+    pub(crate) fn commit(
         &self,
         make: impl FnOnce(&mut Hand<'_>) -> Vec<Entry>,
         links: Vec<Link>,
@@ -156,7 +156,7 @@ impl World {
 }
 
 /// Makes trees by hand.
-struct Hand<'a> {
+pub(crate) struct Hand<'a> {
     writer: &'a mut lastgood_repo::BlobWriter,
 }
 
@@ -171,18 +171,35 @@ impl Hand<'_> {
         self.page::<TreeCodec>(entries, BlobKind::Tree)
     }
 
-    fn file(&mut self, name: &str, bytes: &[u8]) -> Entry {
+    pub(crate) fn file(&mut self, name: &str, bytes: &[u8]) -> Entry {
         let id = self.writer.add(BlobKind::Chunk, bytes).unwrap();
         entry(name, Node::File { size: bytes.len() as u64, content: Content::Chunk(id) })
     }
 
-    fn directory(&mut self, name: &str, entries: Vec<Entry>) -> Entry {
+    pub(crate) fn directory(&mut self, name: &str, entries: Vec<Entry>) -> Entry {
         let tree = self.tree(entries);
+        Entry { mode: 0o755, ..entry(name, Node::Directory { tree }) }
+    }
+
+    /// A directory of one file whose name no program would have written.
+    pub(crate) fn bad_directory(&mut self, name: &str, bad: &str) -> Entry {
+        let stand_in = "q".repeat(bad.len());
+        let file = self.file(&stand_in, b"escaped");
+        let mut pages = Vec::new();
+        let mut keep = |bytes: &[u8]| {
+            pages.push(bytes.to_vec());
+            Ok(BlobId::new([0; 32]))
+        };
+        page::write::<TreeCodec, RepoError>(vec![file], &mut keep).unwrap();
+        let [page] = &mut pages[..] else { panic!("one page is enough") };
+        let at = page.windows(bad.len()).position(|part| part == stand_in.as_bytes()).unwrap();
+        page[at..at + bad.len()].copy_from_slice(bad.as_bytes());
+        let tree = self.writer.add(BlobKind::Tree, page).unwrap();
         Entry { mode: 0o755, ..entry(name, Node::Directory { tree }) }
     }
 }
 
-fn entry(name: &str, node: Node) -> Entry {
+pub(crate) fn entry(name: &str, node: Node) -> Entry {
     Entry {
         name: name.as_bytes().into(),
         node,

@@ -2,6 +2,7 @@
 //! lost. A short slice runs with all tests; `cargo xtask torture` makes it as long as wished.
 
 mod crash;
+mod hostile;
 mod world;
 
 /// How many seeds to run: `LASTGOOD_TORTURE` has two numbers, the first seed and how many; else
