@@ -1,5 +1,6 @@
 //! One module per verb: its flags, and what it shows.
 
+mod accept_rollback;
 mod backup;
 mod cat;
 mod check;
@@ -61,6 +62,8 @@ pub(crate) enum Verb {
     Key(key::Args),
     /// Change the tags of snapshots
     Tag(tag::Args),
+    /// Accept that snapshots which were there are lost, so that backups go on
+    AcceptRollback(accept_rollback::Args),
     /// Print the version
     Version(version::Args),
     /// Print a completion script for a shell
@@ -95,6 +98,7 @@ impl Verb {
             Self::Explain(args) => args.run(app),
             Self::Key(args) => args.run(app),
             Self::Tag(args) => args.run(app),
+            Self::AcceptRollback(args) => args.run(app),
             Self::Version(args) => args.run(app),
             Self::Completions(args) => args.run(app),
             Self::Schema(args) => args.run(app),

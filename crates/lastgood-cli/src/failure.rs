@@ -145,6 +145,7 @@ const fn code_of(kind: ErrorKind) -> (Code, &'static str) {
         ErrorKind::Denied => (Code::Failed, "denied"),
         ErrorKind::WrongKey => (Code::WrongKey, "wrong-key"),
         ErrorKind::Damaged => (Code::Damaged, "damaged"),
+        ErrorKind::RolledBack => (Code::Damaged, "rolled-back"),
         ErrorKind::TooNew => (Code::Failed, "too-new"),
         ErrorKind::Invalid => (Code::Usage, "invalid"),
         ErrorKind::NoSpace => (Code::NoSpace, "no-space"),
@@ -198,6 +199,13 @@ impl Hints {
             "damaged" => format!(
                 "what is not damaged can be restored; find out what is with: {}",
                 self.command("check --read-data")
+            ),
+            "rolled-back" => format!(
+                "the store may show an old view, or lost something: nothing is written to it until \
+                 that is clear. See what else is with: {}; if the snapshots are lost for good, go \
+                 on with: {}",
+                self.command("check"),
+                self.command("accept-rollback")
             ),
             "no-space" => {
                 "free some space and run the command again: what was stored is kept and reused"

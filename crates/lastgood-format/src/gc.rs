@@ -2,7 +2,7 @@
 //! readers' claims. Spec: `docs/format/commit.md`, sections 4 to 8.
 
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
-use crate::id::{PackId, SessionId, SnapshotId};
+use crate::id::{PackId, SessionId, SnapshotId, WriterId};
 use crate::key::{KeyError, RepositoryKeys, Role, Signer, Verifier};
 use crate::object::{ObjectKind, sign, verify};
 
@@ -26,6 +26,36 @@ pub struct Retired {
     pub reason: String,
     /// The snapshot that stands in its place (a changed tag), if any.
     pub replaced_by: Option<SnapshotId>,
+    /// Its place in its writer's chain, which this record explains the gap in.
+    pub link: Option<ChainLink>,
+}
+
+/// A snapshot's place in the chain of its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainLink {
+    /// The writer.
+    pub writer: WriterId,
+    /// Sequence in the writer's chain, from 1.
+    pub sequence: u64,
+    /// The writer's snapshot before.
+    pub previous: Option<SnapshotId>,
+}
+
+impl ChainLink {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = self.writer.as_bytes().to_vec();
+        out.varint(self.sequence);
+        out.extend(self.previous.iter().flat_map(|id| id.as_bytes()));
+        out
+    }
+
+    fn decode(mut reader: Reader<'_>) -> Result<Self, DecodeError> {
+        let (writer, sequence) = (WriterId::new(reader.array()?), reader.varint()?);
+        let has_previous = reader.left() > 0;
+        let previous = has_previous.then(|| reader.array().map(SnapshotId::new)).transpose()?;
+        reader.finish()?;
+        Ok(Self { writer, sequence, previous })
+    }
 }
 
 impl Retired {
@@ -39,6 +69,9 @@ impl Retired {
             .field(3, self.reason.as_bytes());
         if let Some(id) = self.replaced_by {
             record.field(4, id.as_bytes());
+        }
+        if let Some(link) = self.link {
+            record.field(5, &link.encode());
         }
         sign(ObjectKind::Retired, keys.repository(), signer, &record.finish())
     }
@@ -55,6 +88,55 @@ impl Retired {
             time: i64::from_le_bytes(record.array(2)?),
             reason: record.text(3)?,
             replaced_by: record.optional_array(4)?.map(SnapshotId::new),
+            link: match record.optional(5) {
+                Some(bytes) => Some(ChainLink::decode(Reader::new(bytes, "retired snapshot"))?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// Says that a snapshot is gone without having been retired, and that somebody accepts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// When that was accepted, seconds since 1970.
+    pub time: i64,
+    /// By whom, for people.
+    pub accepted_by: String,
+}
+
+impl Lost {
+    /// The stored form, signed by the maintenance key.
+    #[must_use]
+    pub fn encode(&self, keys: &RepositoryKeys, signer: &Signer) -> Vec<u8> {
+        let mut record = RecordWriter::default();
+        record
+            .field(1, self.snapshot.as_bytes())
+            .field(2, &self.time.to_le_bytes())
+            .field(3, self.accepted_by.as_bytes());
+        sign(ObjectKind::Lost, keys.repository(), signer, &record.finish())
+    }
+
+    /// Parses and verifies the object stored for `snapshot`.
+    ///
+    /// # Errors
+    /// When it is malformed, of another snapshot, or not signed by the maintenance key.
+    pub fn decode(
+        verifier: &Verifier,
+        snapshot: SnapshotId,
+        bytes: &[u8],
+    ) -> Result<Self, KeyError> {
+        let (body, _) = verify(ObjectKind::Lost, verifier, Role::Maintenance, bytes)?;
+        let record = Record::parse(body, "lost snapshot")?;
+        if SnapshotId::new(record.array(1)?) != snapshot {
+            return Err(DecodeError::invalid("lost snapshot", "it is of another snapshot").into());
+        }
+        Ok(Self {
+            snapshot,
+            time: i64::from_le_bytes(record.array(2)?),
+            accepted_by: record.text(3)?,
         })
     }
 }

@@ -27,6 +27,7 @@ pub mod index;
 pub mod key;
 pub mod limits;
 pub mod links;
+pub mod log;
 pub mod object;
 pub mod pack;
 pub mod packset;

@@ -18,6 +18,10 @@ pub const SMALL_OBJECT_BYTES_MAX: u64 = 64 << 10;
 pub const SNAPSHOT_BYTES_MAX: u64 = 16 << 20;
 /// Most heads of other writers in one snapshot.
 pub const SNAPSHOT_HEADS_MAX: usize = 1024;
+/// Most snapshots that one record of the log names.
+pub const LOG_SNAPSHOTS_MAX: usize = 1024;
+/// Most counts in one record of the log.
+pub const LOG_COUNTS_MAX: usize = 64;
 /// Longest stored form of an index segment, in bytes.
 pub const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// Longest stored form of a gc list (condemn, verdict, relocation), in bytes.

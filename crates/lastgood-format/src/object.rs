@@ -4,9 +4,9 @@
 //! sessions, outcomes, gc lists. *Sealed* objects are encrypted: snapshots and index segments.
 //! Spec: `docs/format/layout.md`, sections 1 and 4.
 
-use crate::encoding::{DecodeError, Reader, stored_length};
+use crate::encoding::{DecodeError, Reader, Write, stored_length};
 use crate::group::{Compression, GroupCompressor, GroupDecompressor, SUITE};
-use crate::id::{ObjectId, PackId, RepositoryId, SessionId, SnapshotId};
+use crate::id::{ObjectId, PackId, RepositoryId, SessionId, SnapshotId, WriterId};
 use crate::key::{
     Certificate, Class, ClassSecret, KeyError, RepositoryKeys, Role, Secret, Signer, Verifier,
     open_once, seal_once,
@@ -35,11 +35,15 @@ pub enum ObjectKind {
     Relocation = 8,
     /// A reader's claim on snapshots.
     ReadSession = 9,
+    /// One record of the audit log.
+    Log = 10,
+    /// A snapshot that is gone without having been retired, accepted as such.
+    Lost = 11,
 }
 
 /// Names of objects. Every name is lowercase hex and dashes under one prefix for each kind.
 pub mod name {
-    use super::{ObjectId, PackId, SessionId, SnapshotId};
+    use super::{ObjectId, PackId, SessionId, SnapshotId, WriterId};
 
     /// The config.
     pub const CONFIG: &str = "config";
@@ -65,6 +69,10 @@ pub mod name {
     pub const RELOCATIONS: &str = "relocations/";
     /// Prefix of read sessions.
     pub const READERS: &str = "readers/";
+    /// Prefix of the audit log.
+    pub const LOG: &str = "log/";
+    /// Prefix of lost snapshots.
+    pub const LOST: &str = "lost/";
 
     /// Prefix of what a repair made of damaged objects; their own names follow.
     pub const REPAIRED: &str = "repaired/";
@@ -128,6 +136,16 @@ pub mod name {
     #[must_use]
     pub fn reader(id: SessionId) -> String {
         format!("{READERS}{id}")
+    }
+    /// Name of a record of a writer's audit log.
+    #[must_use]
+    pub fn log(writer: WriterId, sequence: u64) -> String {
+        format!("{LOG}{writer}/{sequence:016x}")
+    }
+    /// Name of the record that accepts the loss of a snapshot.
+    #[must_use]
+    pub fn lost(id: SnapshotId) -> String {
+        format!("{LOST}{id}")
     }
 }
 
@@ -219,6 +237,48 @@ pub fn seal(
     out
 }
 
+/// Signs `record` in the context of `kind`, and seals it with certificate and signature.
+#[must_use]
+pub(crate) fn seal_signed(
+    kind: ObjectKind,
+    context: &str,
+    keys: &RepositoryKeys,
+    signer: &Signer,
+    secret: &ClassSecret,
+    random: &[u8; 32],
+    record: &[u8],
+) -> Vec<u8> {
+    let mut body = Vec::with_capacity(record.len().saturating_add(256));
+    body.bytes(record);
+    signer.certificate().encode(&mut body);
+    let signature = signer.sign(context, &[keys.repository().as_bytes(), &body]);
+    body.extend_from_slice(&signature);
+    seal(kind, keys.repository(), SealedUnder::Session(secret), random, &body)
+}
+
+/// Opens what [`seal_signed`] made for a writer: its record and who signed it.
+///
+/// # Errors
+/// As [`open`], and [`KeyError::Signature`] when it was not signed by a writer.
+pub(crate) fn open_signed(
+    kind: ObjectKind,
+    context: &str,
+    keys: &RepositoryKeys,
+    body_bytes_max: usize,
+    bytes: &[u8],
+) -> Result<(Vec<u8>, WriterId), KeyError> {
+    let body = open(kind, keys, body_bytes_max, bytes)?;
+    let mut reader = Reader::new(&body, "signed record");
+    let length = reader.left();
+    let record = reader.bytes(length)?.to_vec();
+    let certificate = Certificate::decode(&mut reader, keys.verifier(), Role::Writer)?;
+    let signed = body.get(..body.len().saturating_sub(reader.left())).unwrap_or_default();
+    let signature = reader.array()?;
+    reader.finish()?;
+    certificate.public.verify(context, &[keys.repository().as_bytes(), signed], &signature)?;
+    Ok((record, certificate.public.writer_id()))
+}
+
 /// Opens a sealed envelope of at most `body_bytes_max` bytes of body.
 ///
 /// # Errors
@@ -245,7 +305,7 @@ pub fn open(
         (ObjectKind::Index, 0) if keys.index().commitment() == commitment && wrapped.is_empty() => {
             keys.index().clone()
         }
-        (ObjectKind::Snapshot, class) if class == Class::Meta as u8 => {
+        (ObjectKind::Snapshot | ObjectKind::Log, class) if class == Class::Meta as u8 => {
             ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?.secret.clone()
         }
         _ => return Err(KeyError::Forged),

@@ -4,9 +4,9 @@ use crate::chunker::RecordedChunker;
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::entry::Timestamp;
 use crate::id::{BlobId, SessionId, SnapshotId, WriterId};
-use crate::key::{Certificate, ClassSecret, KeyError, RepositoryKeys, Role, Signer};
+use crate::key::{ClassSecret, KeyError, RepositoryKeys, Signer};
 use crate::limits::SNAPSHOT_HEADS_MAX;
-use crate::object::{ObjectKind, SealedUnder, open, seal, session_of};
+use crate::object::{ObjectKind, open_signed, seal_signed, session_of};
 use crate::packset::PackRef;
 
 /// Everything a snapshot says. Its id is BLAKE3 of its stored bytes.
@@ -176,13 +176,7 @@ impl Snapshot {
         if record.len() > BODY_BYTES_MAX - 4096 {
             return Err(TooLong { bytes: record.len() });
         }
-        let mut body = Vec::with_capacity(record.len().saturating_add(256));
-        body.bytes(&record);
-        signer.certificate().encode(&mut body);
-        let signature = signer.sign(CONTEXT, &[keys.repository().as_bytes(), &body]);
-        body.extend_from_slice(&signature);
-        let under = SealedUnder::Session(secret);
-        Ok(seal(ObjectKind::Snapshot, keys.repository(), under, random, &body))
+        Ok(seal_signed(ObjectKind::Snapshot, CONTEXT, keys, signer, secret, random, &record))
     }
 
     /// Opens, verifies and parses a stored snapshot.
@@ -190,17 +184,10 @@ impl Snapshot {
     /// # Errors
     /// When it was changed, is of another repository, or its writer is not certified.
     pub fn decode(keys: &RepositoryKeys, bytes: &[u8]) -> Result<Self, KeyError> {
-        let body = open(ObjectKind::Snapshot, keys, BODY_BYTES_MAX, bytes)?;
-        let mut reader = Reader::new(&body, "snapshot");
-        let length = reader.left();
-        let record = reader.bytes(length)?;
-        let certificate = Certificate::decode(&mut reader, keys.verifier(), Role::Writer)?;
-        let signed = body.get(..body.len().saturating_sub(reader.left())).unwrap_or_default();
-        let signature = reader.array()?;
-        reader.finish()?;
-        certificate.public.verify(CONTEXT, &[keys.repository().as_bytes(), signed], &signature)?;
-        let snapshot = Self::decode_record(record)?;
-        if snapshot.chain.writer != certificate.public.writer_id() {
+        let (record, writer) =
+            open_signed(ObjectKind::Snapshot, CONTEXT, keys, BODY_BYTES_MAX, bytes)?;
+        let snapshot = Self::decode_record(&record)?;
+        if snapshot.chain.writer != writer {
             return Err(KeyError::Signature);
         }
         // spec: snapshot §1. One session's snapshot must not pass for another's.
@@ -326,7 +313,7 @@ pub struct TooLong {
     pub bytes: usize,
 }
 
-fn encode_time(time: Timestamp) -> [u8; 12] {
+pub(crate) fn encode_time(time: Timestamp) -> [u8; 12] {
     let mut bytes = [0; 12];
     let (seconds, nanos) = bytes.split_at_mut(8);
     seconds.copy_from_slice(&time.seconds.to_le_bytes());
@@ -334,7 +321,7 @@ fn encode_time(time: Timestamp) -> [u8; 12] {
     bytes
 }
 
-fn decode_time(bytes: [u8; 12]) -> Result<Timestamp, DecodeError> {
+pub(crate) fn decode_time(bytes: [u8; 12]) -> Result<Timestamp, DecodeError> {
     let mut reader = Reader::new(&bytes, "time");
     let time = Timestamp { seconds: reader.u64()?.cast_signed(), nanos: reader.u32()? };
     if time.nanos >= 1_000_000_000 {
@@ -343,14 +330,14 @@ fn decode_time(bytes: [u8; 12]) -> Result<Timestamp, DecodeError> {
     Ok(time)
 }
 
-fn encode_list<T>(items: &[T], mut encode: impl FnMut(&T, &mut Vec<u8>)) -> Vec<u8> {
+pub(crate) fn encode_list<T>(items: &[T], mut encode: impl FnMut(&T, &mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
     out.varint(items.len() as u64);
     items.iter().for_each(|item| encode(item, &mut out));
     out
 }
 
-fn decode_list<T>(
+pub(crate) fn decode_list<T>(
     mut reader: Reader<'_>,
     item_bytes_min: usize,
     mut decode: impl FnMut(&mut Reader<'_>) -> Result<T, DecodeError>,

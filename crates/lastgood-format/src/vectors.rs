@@ -8,14 +8,15 @@ use crate::chunker::ChunkerParams;
 use crate::config::Config;
 use crate::encoding::{RecordWriter, Write as _};
 use crate::entry::{Content, DeviceNumber, Entry, Hint, Marks, Node, Timestamp, Xattr};
-use crate::gc::{PackLocation, ReadSession, Relocation, Retired, RoundList};
+use crate::gc::{ChainLink, Lost, PackLocation, ReadSession, Relocation, Retired, RoundList};
 use crate::group::{Compression, FrameSize, GroupSalt, open_frames, seal_frames};
 use crate::guard::{Redundancy, content as content_of, guard};
 use crate::hints::{HintItem, HintsCodec};
-use crate::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
+use crate::id::{BlobId, ObjectId, PackId, SessionId, SnapshotId, WriterId};
 use crate::index::{IndexEntry, IndexSegment};
 use crate::key::{Class, ClassSecret, RepositoryKeys, Role, Secret, Signer};
 use crate::links::{Link, LinksCodec};
+use crate::log::{Ending, LogRecord};
 use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
 use crate::pack::{
     BlobKind, GroupPayload, PackBuffer, PackBuilder, PackedBlob, open_end, verify_bytes,
@@ -564,6 +565,7 @@ fn vectors_of_commit() {
         time: 7,
         reason: "keep-daily".into(),
         replaced_by: Some(other_snapshot),
+        link: None,
     };
     chapter
         .stored("retired", "retired", retired.encode(&keys, &maintenance))
@@ -571,6 +573,32 @@ fn vectors_of_commit() {
         .number("time", 7)
         .text("reason", "keep-daily")
         .hex("replaced-by", other_snapshot.as_bytes());
+    let link = ChainLink {
+        writer: writer.writer_id(),
+        sequence: 300,
+        previous: Some(SnapshotId::new([8; 32])),
+    };
+    let linked = Retired { replaced_by: None, link: Some(link), ..retired.clone() };
+    chapter
+        .stored("retired-with-its-place", "retired", linked.encode(&keys, &maintenance))
+        .hex("writer", writer.writer_id().as_bytes())
+        .number("sequence", 300)
+        .hex("previous", [8; 32]);
+    let lost = Lost { snapshot, time: 7, accepted_by: "ada on host".into() };
+    chapter
+        .stored("lost", "lost", lost.encode(&keys, &maintenance))
+        .hex("snapshot", snapshot.as_bytes())
+        .number("time", 7)
+        .text("accepted-by", "ada on host");
+    for (name, wrong) in [
+        ("lost-by-writer", lost.encode(&keys, &writer)),
+        (
+            "lost-other-snapshot",
+            Lost { snapshot: other_snapshot, ..lost }.encode(&keys, &maintenance),
+        ),
+    ] {
+        chapter.refused(name, "lost", &wrong, |b| Lost::decode(keys.verifier(), snapshot, b));
+    }
     let forged = retired.encode(&keys, &writer);
     chapter
         .refused("retired-by-writer", "retired", &forged, |b| Retired::decode(keys.verifier(), b));
@@ -843,6 +871,56 @@ fn vectors_of_snapshot() {
         ),
     ] {
         chapter.refused(name, "snapshot", &wrong, decode);
+    }
+    chapter.check();
+}
+
+#[test]
+fn vectors_of_log() {
+    let mut chapter = Chapter::new("log");
+    let (keys, meta) = (keys(), secret(Class::Meta));
+    let writer = keys.writer(&WRITER);
+    let record = LogRecord {
+        writer: writer.writer_id(),
+        sequence: 2,
+        previous: Some(ObjectId::new([3; 32])),
+        began: Timestamp { seconds: 1_795_000_000, nanos: 5 },
+        ended: Timestamp { seconds: 1_795_000_009, nanos: 999_999_999 },
+        verb: "forget".into(),
+        ending: Ending::Done,
+        host: "h\u{f6}st".into(),
+        user: "ada".into(),
+        program: "lastgood 1".into(),
+        snapshots: vec![SnapshotId::new([4; 32]), SnapshotId::new([5; 32])],
+        counts: vec![("kept".into(), 300), ("retired".into(), 2)],
+        note: "keep-daily 7".into(),
+    };
+    let encode = |record: &LogRecord, signer: &Signer, secret: &ClassSecret| {
+        record.encode(&keys, signer, secret, &[0x77; 32])
+    };
+    let bytes = encode(&record, &writer, &meta);
+    chapter
+        .stored("log", "log", &bytes)
+        .hex("root", keys.root().expose())
+        .hex("repository", keys.repository().as_bytes())
+        .hex("writer-name", WRITER)
+        .hex("session-secret", meta.secret.expose())
+        .hex("random", [0x77; 32])
+        .hex("hash", blake3::hash(&bytes).as_bytes())
+        .text("record", &format!("{record:?}"));
+    chapter.stored("log-record", "log_record", record.encode_record());
+    let first = LogRecord { sequence: 1, previous: None, ..record.clone() };
+    chapter.stored("log-record-first", "log_record", first.encode_record());
+    let decode = |bytes: &[u8]| LogRecord::decode(&keys, writer.writer_id(), 2, bytes);
+    let other = keys.writer(b"another writer!!");
+    for (name, wrong) in [
+        ("log-changed", flip(&bytes, -20)),
+        ("log-other-sequence", encode(&first, &writer, &meta)),
+        ("log-by-another-writer", encode(&record, &other, &meta)),
+        ("log-by-maintenance", encode(&record, &keys.maintenance(), &meta)),
+        ("log-other-class", encode(&record, &writer, &secret(Class::Data))),
+    ] {
+        chapter.refused(name, "log", &wrong, decode);
     }
     chapter.check();
 }

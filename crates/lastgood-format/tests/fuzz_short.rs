@@ -90,9 +90,8 @@ fn no_damage_makes_a_decoder_panic_or_allocate_without_bound() {
 fn rounds_of(name: &str, rounds: u64) -> u64 {
     match name {
         "config" | "session" | "outcome" | "retired" | "condemn" | "verdict" | "relocation"
-        | "read_session" | "slot" | "signed_object" | "index_body" | "snapshot" | "index" => {
-            rounds / 10
-        }
+        | "read_session" | "slot" | "signed_object" | "index_body" | "snapshot" | "index"
+        | "lost" | "log" => rounds / 10,
         _ => rounds,
     }
 }

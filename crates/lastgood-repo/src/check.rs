@@ -154,6 +154,17 @@ impl Check<'_> {
     /// Snapshots, index segments, key slots, sessions.
     fn objects(&mut self) -> Result<Vec<SnapshotRecord>, RepoError> {
         let snapshots = self.repo.snapshots()?;
+        for (one, other) in snapshots.forks() {
+            self.report.remarks.push(format!(
+                "snapshots {one} and {other} have the same place in the chain of one writer: a \
+                 host was cloned, or the store showed different states to different clients"
+            ));
+        }
+        self.report.remarks.extend(snapshots.unremembered.iter().map(chain));
+        for missing in snapshots.missing {
+            let (location, missing) = (self.repo.location().to_owned(), vec![missing]);
+            self.damage(RepoError::Missing { location, missing })?;
+        }
         snapshots.damaged.into_iter().try_for_each(|error| self.damage(error))?;
         self.report.snapshots = snapshots.live.len() as u64;
         let index = self.repo.index()?;

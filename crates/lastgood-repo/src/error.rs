@@ -8,6 +8,8 @@ use lastgood_format::key::KeyError;
 use lastgood_format::pack::PackError;
 use lastgood_format::snapshot::TooLong;
 
+use crate::last_seen::Missing;
+
 /// An error of a repository, naming the object and where it is.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
@@ -66,6 +68,14 @@ pub enum RepoError {
         /// The session.
         session: SessionId,
     },
+    /// Snapshots that were committed are neither there nor retired.
+    #[error("{} missing from {location}: {}", counted(missing.len()), listed(missing))]
+    Missing {
+        /// Where.
+        location: String,
+        /// Which ones.
+        missing: Vec<Missing>,
+    },
     /// The session was stopped by an error that was reported elsewhere.
     #[error("the session was stopped by an earlier error")]
     Stopped,
@@ -78,7 +88,7 @@ pub enum RepoError {
     /// The snapshot would be longer than a reader takes.
     #[error("the snapshot cannot be committed")]
     SnapshotTooLong(#[from] TooLong),
-    /// The local copy of the index cannot be kept.
+    /// A file that this host keeps of the repository: the copy of the index, what it saw last.
     #[error("cannot {action} {path}")]
     Cache {
         /// The verb.
@@ -137,6 +147,8 @@ pub enum RepoErrorKind {
     Transient,
     /// Gc ended the session.
     Fenced,
+    /// What was there is gone.
+    Missing,
     /// Anything else.
     Failed,
 }
@@ -158,6 +170,7 @@ impl RepoError {
             Self::Damaged { .. } | Self::MissingBlob { .. } => RepoErrorKind::Damaged,
             Self::Backend(error) => error.kind.into(),
             Self::Fenced { .. } => RepoErrorKind::Fenced,
+            Self::Missing { .. } => RepoErrorKind::Missing,
             Self::Cache { source, .. } => match ErrorKind::from(source) {
                 // What the cache lacks is not missing from the repository.
                 ErrorKind::NotFound | ErrorKind::OutOfRange => RepoErrorKind::Failed,
@@ -184,6 +197,23 @@ impl RepoError {
         matches!(self.kind(), RepoErrorKind::Damaged | RepoErrorKind::TooNew)
     }
 }
+
+fn counted(count: usize) -> String {
+    match count {
+        1 => "a snapshot is".to_owned(),
+        count => format!("{count} snapshots are"),
+    }
+}
+
+/// The first few.
+fn listed(missing: &[Missing]) -> String {
+    let shown = missing.iter().take(MISSING_SHOWN).map(ToString::to_string);
+    let more = missing.len().saturating_sub(MISSING_SHOWN);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    shown.chain(more).collect::<Vec<_>>().join("; ")
+}
+
+const MISSING_SHOWN: usize = 5;
 
 impl From<ErrorKind> for RepoErrorKind {
     fn from(kind: ErrorKind) -> Self {

@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod index;
+mod last_seen;
 mod objects;
 mod packer;
 mod reader;
@@ -18,6 +19,7 @@ mod world;
 pub use check::{CheckObserver, CheckPlan, CheckReport, ReadData, check};
 pub use error::{Damage, RepoError, RepoErrorKind};
 pub use index::{BlobSet, Index, IndexLocation, IndexOptions};
+pub use last_seen::{LastSeen, Missing, SeenBy};
 pub use packer::{BlobWriter, Settings, Tally};
 pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
 pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};

@@ -1,6 +1,7 @@
 //! Making and opening a repository, and its key slots.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use lastgood_backend::{Backend, BackendError, ErrorKind, PutOutcome};
 use lastgood_format::chunker::{Chunker, ChunkerParams, CutKey};
@@ -13,6 +14,7 @@ use lastgood_format::slot::{Credential, KeySlot, SlotKind, WorkFactors};
 
 use crate::error::{Damage, RepoError, RepoErrorKind};
 use crate::index::{Index, IndexOptions, LocalCopy};
+use crate::last_seen::{LastSeenFile, Missing};
 use crate::objects::{self, Mended, object_name};
 use crate::world::World;
 
@@ -28,6 +30,9 @@ pub struct Repository {
     index: std::sync::OnceLock<Arc<Index>>,
     /// What was damaged and could be read nevertheless.
     pub(crate) mended: Mended,
+    last_seen: Option<LastSeenFile>,
+    /// What the last listing of the snapshots lacked.
+    missing: Mutex<Vec<Missing>>,
 }
 
 /// What `init` needs to know.
@@ -48,6 +53,9 @@ pub struct InitOptions {
 pub struct OpenOptions {
     /// Where the index is kept.
     pub index: IndexOptions,
+    /// File in which this host remembers what it saw of the repository; without one it notices
+    /// only what other snapshots prove.
+    pub last_seen: Option<PathBuf>,
 }
 
 /// A key slot as `key list` shows it.
@@ -104,6 +112,8 @@ impl Repository {
             index_options: options.index,
             index: std::sync::OnceLock::new(),
             mended: Mended::default(),
+            last_seen: options.last_seen.map(LastSeenFile::new),
+            missing: Mutex::default(),
         };
         this.add_key(&init.credential, init.work, &init.label)?;
         let config = this.config.encode(&this.keys);
@@ -143,6 +153,8 @@ impl Repository {
             index_options: options.index,
             index: std::sync::OnceLock::new(),
             mended,
+            last_seen: options.last_seen.map(LastSeenFile::new),
+            missing: Mutex::default(),
         })
     }
 
@@ -224,6 +236,14 @@ impl Repository {
         }
         let loaded = Arc::new(Index::load(self, &self.index_options)?);
         Ok(self.index.get_or_init(|| loaded).clone())
+    }
+
+    pub(crate) const fn last_seen_file(&self) -> Option<&LastSeenFile> {
+        self.last_seen.as_ref()
+    }
+
+    pub(crate) const fn missing(&self) -> &Mutex<Vec<Missing>> {
+        &self.missing
     }
 
     /// An empty index for what no segment covers.

@@ -24,6 +24,7 @@ use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
+use crate::last_seen::LastSeen;
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
 use crate::reader::{BlobReader, PackReader};
 use crate::repository::Repository;
@@ -66,13 +67,14 @@ impl WriteSession {
     /// used.
     ///
     /// # Errors
-    /// Whatever the backend says; nothing but the announcement was written then, and the session
-    /// is fenced, so that nobody waits for it.
+    /// [`RepoError::Missing`]; whatever the backend says. Nothing but the announcement was written
+    /// then, and the session is fenced, so that nobody waits for it.
     pub fn begin(
         repo: &Arc<Repository>,
         settings: Settings,
         writer_name: &[u8; 16],
     ) -> Result<Self, RepoError> {
+        repo.refuse_if_missing()?;
         let signer = Arc::new(repo.keys().writer(writer_name));
         Self::begin_as(repo, settings, signer, Arc::default())
     }
@@ -243,6 +245,8 @@ impl WriteSession {
             },
         }
         self.announced.is_ended = true;
+        // Where this fails, the next listing says why, and remembers it.
+        drop(repo.remember(&LastSeen::of(&snapshot.chain, id)));
         Ok(SnapshotRecord { id, snapshot })
     }
 

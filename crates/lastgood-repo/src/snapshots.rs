@@ -1,8 +1,8 @@
 //! Which snapshots there are: committed, and not retired.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use lastgood_format::gc::Retired;
+use lastgood_format::gc::{ChainLink, Retired};
 use lastgood_format::id::{PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::limits::{SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_HEADS_MAX};
 use lastgood_format::object::name;
@@ -10,6 +10,7 @@ use lastgood_format::session::Outcome;
 use lastgood_format::snapshot::{Chain, Head, Snapshot};
 
 use crate::error::{Damage, RepoError};
+use crate::last_seen::Missing;
 use crate::repository::Repository;
 
 /// A committed snapshot and its id.
@@ -30,10 +31,17 @@ pub struct Snapshots {
     pub retired: Vec<SnapshotRecord>,
     /// Objects that could not be read, each with what is wrong with it.
     pub damaged: Vec<RepoError>,
+    /// Snapshots that were committed and are gone without a reason.
+    pub missing: Vec<Missing>,
+    /// Why this host cannot remember what it saw, when it cannot.
+    pub unremembered: Option<RepoError>,
+    /// Sequence and id of the newest snapshot of each writer that anything tells of.
+    pub(crate) newest: BTreeMap<WriterId, (u64, SnapshotId)>,
 }
 
 impl Repository {
-    /// Loads every committed snapshot. Two requests a snapshot.
+    /// Loads every committed snapshot, and compares them with what is known of their chains: see
+    /// [`Snapshots::missing`]. Two requests a snapshot.
     ///
     /// # Errors
     /// When they cannot be listed, or one may be readable later. A damaged one is in [`Snapshots::damaged`] and hides no other.
@@ -44,7 +52,7 @@ impl Repository {
         let mut snapshots = Snapshots::default();
         for id in ids {
             match self.load_snapshot(id) {
-                Ok(Some(record)) if retired.contains(&id) => snapshots.retired.push(record),
+                Ok(Some(record)) if retired.contains_key(&id) => snapshots.retired.push(record),
                 Ok(Some(record)) => snapshots.live.push(record),
                 Ok(None) => {}
                 // What may be there in a moment is not left out of a choice of the latest.
@@ -57,6 +65,7 @@ impl Repository {
                 (record.snapshot.started, record.snapshot.chain.generation, record.id)
             });
         }
+        self.compare_with_last_seen(&mut snapshots, &retired)?;
         Ok(snapshots)
     }
 
@@ -104,37 +113,53 @@ impl Repository {
             .transpose()
     }
 
-    fn retired(&self) -> Result<HashSet<SnapshotId>, RepoError> {
+    /// The snapshots that are retired, and their places in their chains where these are told.
+    fn retired(&self) -> Result<HashMap<SnapshotId, Option<ChainLink>>, RepoError> {
         let mut ids = Vec::new();
         self.list(name::RETIRED, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
-        // Only the maintenance key can retire; whatever else lies there changes nothing.
-        let mut retired = HashSet::new();
+        let mut retired = HashMap::new();
         for id in ids {
-            let bytes = match self.find(&name::retired(id), SMALL_OBJECT_BYTES_MAX) {
-                Err(error) if error.is_damage() => None,
-                found => found?,
-            };
-            let record =
-                bytes.and_then(|bytes| Retired::decode(self.keys().verifier(), &bytes).ok());
-            retired.extend(record.filter(|record| record.snapshot == id).map(|_| id));
+            retired.extend(self.retired_record(id)?.map(|record| (id, record.link)));
         }
         Ok(retired)
+    }
+
+    /// The record that retires a snapshot. Only the maintenance key can retire; whatever else lies
+    /// there changes nothing.
+    pub(crate) fn retired_record(&self, id: SnapshotId) -> Result<Option<Retired>, RepoError> {
+        let bytes = match self.find(&name::retired(id), SMALL_OBJECT_BYTES_MAX) {
+            Err(error) if error.is_damage() => None,
+            found => found?,
+        };
+        let record = bytes.and_then(|bytes| Retired::decode(self.keys().verifier(), &bytes).ok());
+        Ok(record.filter(|record| record.snapshot == id))
     }
 
     /// Retires a snapshot; nothing is removed.
     ///
     /// # Errors
-    /// Whatever the backend says.
+    /// [`RepoError::Missing`] while others are missing; whatever the backend says.
     pub fn retire(
         &self,
-        snapshot: SnapshotId,
+        record: &SnapshotRecord,
         reason: &str,
         replaced_by: Option<SnapshotId>,
     ) -> Result<(), RepoError> {
-        let time = self.world().clock.now().seconds;
-        let retired = Retired { snapshot, time, reason: reason.to_owned(), replaced_by };
+        self.refuse_if_missing()?;
+        let chain = &record.snapshot.chain;
+        let retired = Retired {
+            snapshot: record.id,
+            time: self.world().clock.now().seconds,
+            reason: reason.to_owned(),
+            replaced_by,
+            link: Some(ChainLink {
+                writer: chain.writer,
+                sequence: chain.sequence,
+                previous: chain.previous,
+            }),
+        };
         let bytes = retired.encode(self.keys(), &self.keys().maintenance());
-        self.put(&name::retired(snapshot), &bytes)?;
+        self.put(&name::retired(record.id), &bytes)?;
         Ok(())
     }
 
@@ -154,6 +179,22 @@ impl Repository {
 }
 
 impl Snapshots {
+    /// Pairs of snapshots at the same place of one chain: of a host that was cloned, or a store
+    /// that shows different clients different states.
+    #[must_use]
+    pub fn forks(&self) -> Vec<(SnapshotId, SnapshotId)> {
+        let mut places = BTreeMap::new();
+        let mut forks = Vec::new();
+        for record in self.live.iter().chain(&self.retired) {
+            let chain = &record.snapshot.chain;
+            let first = *places.entry((chain.writer, chain.sequence)).or_insert(record.id);
+            if first != record.id {
+                forks.push((first, record.id));
+            }
+        }
+        forks
+    }
+
     /// The place in the chain of a snapshot that `writer` is about to write.
     #[must_use]
     pub fn next_in_chain(&self, writer: WriterId, parents: &[SnapshotId]) -> Chain {
@@ -164,7 +205,9 @@ impl Snapshots {
                 *head = record;
             }
         }
-        let own = heads.remove(&writer);
+        heads.remove(&writer);
+        // Its newest one may be retired and removed by now; its number is not given again.
+        let own = self.newest.get(&writer);
         let mut newest: Vec<(WriterId, &SnapshotRecord)> = heads.into_iter().collect();
         newest.sort_by_key(|(_, record)| {
             let snapshot = &record.snapshot;
@@ -181,8 +224,8 @@ impl Snapshots {
             .unwrap_or(0);
         Chain {
             writer,
-            sequence: own.map_or(0, |record| record.snapshot.chain.sequence) + 1,
-            previous: own.map(|record| record.id),
+            sequence: own.map_or(0, |(sequence, _)| *sequence) + 1,
+            previous: own.map(|(_, id)| *id),
             parents: parents.to_vec(),
             generation: generation + 1,
             heads: newest

@@ -216,12 +216,11 @@ fn run(
     // Before the listing: who held the name until now may have committed to its chain.
     let writer = WriterState::claim(&options.state, repo)?;
     let snapshots = repo.snapshots()?;
-    for error in &snapshots.damaged {
-        control.note(format!("ignoring a damaged snapshot: {error}"));
-    }
+    tell_of(&snapshots, control);
     warn_of_the_clock(begun, &options, &snapshots, control);
     let parent = choose_parent(&options, &snapshots, &sources.snapshot_paths())?;
     let session = if options.dry_run {
+        repo.refuse_if_missing().unwrap_or_else(|error| control.note(error.to_string()));
         None
     } else {
         Some(WriteSession::begin(repo, options.settings, writer.name())?)
@@ -332,6 +331,16 @@ fn own_repository(repo: &Repository, sources: &[PathBuf]) -> Result<Option<OwnDi
         }
     }
     Ok(Some(OwnDirectory { path, file_id: stat.file_id(), holds: OwnContent::Repository }))
+}
+
+/// Says what is wrong with the listing, and not for this run.
+fn tell_of(snapshots: &Snapshots, control: &Control) {
+    for error in &snapshots.damaged {
+        control.note(format!("ignoring a damaged snapshot: {error}"));
+    }
+    if let Some(error) = &snapshots.unremembered {
+        control.note(format!("what this host saw of the repository is not remembered: {error}"));
+    }
 }
 
 /// Says that the host's clock stands before snapshots that this host has made already.

@@ -33,6 +33,9 @@ pub enum ErrorKind {
     WrongKey,
     /// Something stored is damaged: check, repair, restore the rest.
     Damaged,
+    /// Snapshots that were there are gone, without a reason: check, find the store that has them,
+    /// or accept that they are lost.
+    RolledBack,
     /// Written by a later release: upgrade.
     TooNew,
     /// The request makes no sense: fix it.
@@ -112,6 +115,7 @@ impl From<RepoError> for Error {
             RepoErrorKind::Denied => ErrorKind::Denied,
             RepoErrorKind::Transient => ErrorKind::Unavailable,
             RepoErrorKind::Fenced => ErrorKind::Conflict,
+            RepoErrorKind::Missing => ErrorKind::RolledBack,
             RepoErrorKind::Failed => ErrorKind::Unavailable,
         };
         split(kind, error)

@@ -80,6 +80,7 @@ pub fn open(
     let repository = Repository::id_of(backend.as_ref())?;
     let options = OpenOptions {
         index: IndexOptions { cache: Some(home.cache.join(repository.to_string())) },
+        last_seen: Some(home.state.join(repository.to_string()).join("last-seen")),
     };
     Ok(Arc::new(Repository::open(backend, world, credential, options)?))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
 use lastgood_repo::format::snapshot::Snapshot;
-use lastgood_repo::{BlobReader, Repository, Settings, SnapshotRecord, WriteSession};
+use lastgood_repo::{BlobReader, RepoError, Repository, Settings, SnapshotRecord, WriteSession};
+pub use lastgood_repo::{Missing, SeenBy};
 
 use crate::error::{Error, ErrorKind};
 use crate::writer_state::WriterState;
@@ -47,7 +48,8 @@ pub struct Named {
 /// A moment that a name may refer to, as the front end parsed it.
 pub type ParseTime<'a> = &'a dyn Fn(&str) -> Option<Timestamp>;
 
-/// Lists the live snapshots that `filter` accepts, oldest first, and notes on damaged ones.
+/// Lists the live snapshots that `filter` accepts, oldest first, and notes on damaged and missing
+/// ones.
 ///
 /// # Errors
 /// When they cannot be listed.
@@ -57,7 +59,36 @@ pub fn list(
 ) -> Result<(Vec<SnapshotRecord>, Vec<Error>), Error> {
     let snapshots = repo.snapshots()?;
     let live = snapshots.live.into_iter().filter(|record| filter.accepts(&record.snapshot));
-    Ok((live.collect(), snapshots.damaged.into_iter().map(Error::from).collect()))
+    let missing = snapshots.missing.into_iter().map(|missing| RepoError::Missing {
+        location: repo.location().to_owned(),
+        missing: vec![missing],
+    });
+    let problems = snapshots.damaged.into_iter().chain(missing).map(Error::from);
+    Ok((live.collect(), problems.collect()))
+}
+
+/// What the last listing lacked, as the error that a backup would end with.
+#[must_use]
+pub fn missing(repo: &Repository) -> Option<Error> {
+    repo.refuse_if_missing().err().map(Error::from)
+}
+
+/// What the last listing lacked.
+#[must_use]
+pub fn what_is_missing(repo: &Repository) -> Vec<Missing> {
+    match repo.refuse_if_missing() {
+        Err(RepoError::Missing { missing, .. }) => missing,
+        _ => Vec::new(),
+    }
+}
+
+/// Accepts that snapshots which were there are lost, so that the repository can be written to
+/// again. Returns them.
+///
+/// # Errors
+/// Whatever the repository says; some may be accepted then.
+pub fn accept_missing(repo: &Repository, accepted_by: &str) -> Result<Vec<Missing>, Error> {
+    Ok(repo.accept_missing(accepted_by)?)
 }
 
 /// Finds the snapshot that `text` names, with the path after its first `:`.
@@ -154,7 +185,7 @@ pub fn tag(
         original: Some(old.original.unwrap_or(record.id)),
         ..old.clone()
     })?;
-    repo.retire(record.id, "its tags were changed", Some(copy.id))?;
+    repo.retire(record, "its tags were changed", Some(copy.id))?;
     Ok(Some(copy))
 }
 

@@ -105,7 +105,7 @@ impl Args {
         let (sources, stream) = self.sources(app)?;
         let (repo, repo_path) = app.open_for_backup(self.dry_run)?;
         let parent = match &self.parent {
-            Some(name) => Parent::Id(pick::one(&repo, name)?.id),
+            Some(name) => Parent::Id(pick::one(app, &repo, name)?.id),
             None if self.no_parent => Parent::None,
             None => Parent::Auto,
         };

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let repo = app.open()?;
-        let named = pick::resolve(&repo, &self.snapshot, &self.filter)?;
+        let named = pick::resolve(app, &repo, &self.snapshot, &self.filter)?;
         let given = self.path.as_ref().map(|path| path.as_bytes().to_vec());
         let path = match (named.path, given) {
             (Some(path), None) | (None, Some(path)) => path,

@@ -66,7 +66,7 @@ impl Args {
             return Err(Failure::usage("--content goes with live only"));
         }
         let repo = app.open()?;
-        let before = pick::resolve(&repo, &self.before, &self.filter)?;
+        let before = pick::resolve(app, &repo, &self.before, &self.filter)?;
         if self.content {
             return self.by_content(app, repo, before);
         }
@@ -101,7 +101,7 @@ impl Args {
         counts: &mut Counts,
         lost: &mut Lost,
     ) -> Result<Named, Failure> {
-        let after = pick::resolve(repo, &self.after, &self.filter)?;
+        let after = pick::resolve(app, repo, &self.after, &self.filter)?;
         let paths = (
             before.path.as_deref().or(after.path.as_deref()),
             after.path.as_deref().or(before.path.as_deref()),

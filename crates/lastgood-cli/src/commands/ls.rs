@@ -34,7 +34,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let repo = app.open()?;
-        let named = pick::resolve(&repo, &self.snapshot, &self.filter)?;
+        let named = pick::resolve(app, &repo, &self.snapshot, &self.filter)?;
         let record = &named.record;
         app.out.json("snapshot", pick::json(record).into());
         let mut paths: Vec<Vec<u8>> = named.path.clone().into_iter().collect();

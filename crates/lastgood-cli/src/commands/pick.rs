@@ -22,23 +22,29 @@ pub(super) fn filter(args: &FilterArgs) -> Result<Filter, Failure> {
 }
 
 /// One snapshot, without a path behind it.
-pub(super) fn one(repo: &Repository, name: &str) -> Result<SnapshotRecord, Failure> {
-    let named = resolve(repo, name, &FilterArgs::default())?;
+pub(super) fn one(app: &App<'_>, repo: &Repository, name: &str) -> Result<SnapshotRecord, Failure> {
+    let named = resolve(app, repo, name, &FilterArgs::default())?;
     match named.path {
         None => Ok(named.record),
         Some(_) => Err(Failure::usage(format!("a snapshot is meant, without a path: {name}"))),
     }
 }
 
-/// `SNAPSHOT[:PATH]`: an id or the start of one, `latest`, `latest~N` or `@TIME`.
+/// `SNAPSHOT[:PATH]`: an id or the start of one, `latest`, `latest~N` or `@TIME`. Missing ones are
+/// warned of: the one that is meant may be among them.
 pub(super) fn resolve(
+    app: &App<'_>,
     repo: &Repository,
     name: &str,
     filter_args: &FilterArgs,
 ) -> Result<Named, Failure> {
     let now = system::world().clock.now();
     let parse_time = |text: &str| text::parse_moment(text, now);
-    Ok(snapshots::resolve(repo, name, &filter(filter_args)?, &parse_time)?)
+    let named = snapshots::resolve(repo, name, &filter(filter_args)?, &parse_time);
+    if let Some(missing) = snapshots::missing(repo) {
+        app.out.warn(Failure::from(missing).text());
+    }
+    Ok(named?)
 }
 
 /// The named snapshots, or all that the filter lets through; oldest first. Damaged ones are warned
@@ -50,7 +56,7 @@ pub(super) fn many(
     filter_args: &FilterArgs,
 ) -> Result<(Vec<SnapshotRecord>, usize), Failure> {
     if !names.is_empty() {
-        let one = |name: &String| Ok(resolve(repo, name, filter_args)?.record);
+        let one = |name: &String| Ok(resolve(app, repo, name, filter_args)?.record);
         return Ok((names.iter().map(one).collect::<Result<_, Failure>>()?, 0));
     }
     let (records, damaged) = snapshots::list(repo, &filter(filter_args)?)?;

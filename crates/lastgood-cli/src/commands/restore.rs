@@ -73,7 +73,7 @@ enum When {
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let repo = app.open()?;
-        let named = pick::resolve(&repo, &self.snapshot, &self.filter)?;
+        let named = pick::resolve(app, &repo, &self.snapshot, &self.filter)?;
         let snapshot = named.record;
         let subpath = named.path.unwrap_or_default();
         if !app.out.style.quiet {

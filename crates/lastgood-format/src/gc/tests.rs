@@ -21,14 +21,30 @@ proptest! {
         time in any::<i64>(),
         reason in ".{0,40}",
         replaced_by in prop::option::of(snapshot_id()),
+        link in prop::option::of((any::<[u8; 16]>(), any::<u64>(), prop::option::of(snapshot_id()))),
     ) {
         let keys = keys();
-        let retired = Retired { snapshot, time, reason, replaced_by };
+        let link = link.map(|(writer, sequence, previous)| {
+            ChainLink { writer: WriterId::new(writer), sequence, previous }
+        });
+        let retired = Retired { snapshot, time, reason, replaced_by, link };
         let bytes = retired.encode(&keys, &keys.maintenance());
         prop_assert_eq!(Retired::decode(keys.verifier(), &bytes), Ok(retired.clone()));
         let forged = retired.encode(&keys, &keys.writer(&WRITER));
         prop_assert_eq!(Retired::decode(keys.verifier(), &forged), Err(KeyError::Signature));
         prop_assert!(Retired::decode(other_keys().verifier(), &bytes).is_err());
+    }
+
+    #[test]
+    fn lost_snapshots_read_back(snapshot in snapshot_id(), time in any::<i64>(), accepted_by in ".{0,40}") {
+        let keys = keys();
+        let lost = Lost { snapshot, time, accepted_by };
+        let bytes = lost.encode(&keys, &keys.maintenance());
+        let decode = |snapshot, bytes: &[u8]| Lost::decode(keys.verifier(), snapshot, bytes);
+        prop_assert_eq!(decode(snapshot, &bytes), Ok(lost.clone()));
+        prop_assert!(decode(SnapshotId::new([0; 32]), &bytes).is_err());
+        prop_assert!(decode(snapshot, &lost.encode(&keys, &keys.writer(&WRITER))).is_err());
+        prop_assert!(Lost::decode(other_keys().verifier(), snapshot, &bytes).is_err());
     }
 
     #[test]
@@ -97,9 +113,18 @@ fn damaged_gc_objects_are_refused() {
         time: 7,
         reason: "policy".into(),
         replaced_by: Some(SnapshotId::new([3; 32])),
+        link: Some(ChainLink {
+            writer: WriterId::new([5; 16]),
+            sequence: 4,
+            previous: Some(SnapshotId::new([6; 32])),
+        }),
     };
     let bytes = retired.encode(&keys, &maintenance);
     refuses_damage(&bytes, |bytes| Retired::decode(keys.verifier(), bytes).is_ok());
+
+    let snapshot = SnapshotId::new([1; 32]);
+    let bytes = Lost { snapshot, time: 7, accepted_by: "ada".into() }.encode(&keys, &maintenance);
+    refuses_damage(&bytes, |bytes| Lost::decode(keys.verifier(), snapshot, bytes).is_ok());
 
     let kind = ObjectKind::Verdict;
     let bytes = RoundList { round: 1, packs: vec![pack] }.encode(kind, &keys, &maintenance);

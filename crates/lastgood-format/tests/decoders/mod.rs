@@ -4,14 +4,15 @@
 //! Used by `tests/fuzz_short.rs` and, by path, by the targets in `fuzz/`.
 
 use lastgood_format::config::Config;
-use lastgood_format::gc::{ReadSession, Relocation, Retired, RoundList};
+use lastgood_format::gc::{Lost, ReadSession, Relocation, Retired, RoundList};
 use lastgood_format::group::{FrameSize, GroupDecompressor, open_frames};
 use lastgood_format::guard::{Redundancy, content, guard};
 use lastgood_format::hints::HintsCodec;
-use lastgood_format::id::{PackId, RepositoryId, SessionId};
+use lastgood_format::id::{PackId, RepositoryId, SessionId, SnapshotId};
 use lastgood_format::index::IndexSegment;
 use lastgood_format::key::{Class, ClassSecret, RepositoryKeys, Role, Secret, Signer};
 use lastgood_format::links::LinksCodec;
+use lastgood_format::log::LogRecord;
 use lastgood_format::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
 use lastgood_format::pack::{
     Directory, FOOTER_BYTES, PackFooter, PackHeader, mend, open_end, verify_bytes,
@@ -39,6 +40,9 @@ pub const DECODERS: &[(&str, Check)] = &[
     ("verdict", verdict),
     ("relocation", relocation),
     ("read_session", read_session),
+    ("lost", lost),
+    ("log", log),
+    ("log_record", log_record),
     ("signed_object", signed_object),
     ("sealed_object", sealed_object),
     ("snapshot", snapshot),
@@ -207,6 +211,39 @@ fn read_session(world: &World, bytes: &[u8]) -> bool {
             assert_eq!(ReadSession::decode(world.keys.verifier(), SESSION, &again), Ok(session));
             true
         })
+    })
+}
+
+fn lost(world: &World, bytes: &[u8]) -> bool {
+    let verifier = world.keys.verifier();
+    // Found under whatever name it says.
+    let named = |bytes: &[u8]| {
+        let (body, _) = verify(ObjectKind::Lost, verifier, Role::Maintenance, bytes).ok()?;
+        Some(SnapshotId::new(*body.get(2..)?.first_chunk()?))
+    };
+    world.signed(ObjectKind::Lost, Role::Maintenance, bytes, &|bytes| {
+        let Some(id) = named(bytes) else { return false };
+        Lost::decode(verifier, id, bytes).is_ok_and(|lost| {
+            let again = lost.encode(&world.keys, &world.maintenance);
+            assert_eq!(Lost::decode(verifier, id, &again), Ok(lost));
+            true
+        })
+    })
+}
+
+fn log(world: &World, bytes: &[u8]) -> bool {
+    let writer = world.writer.writer_id();
+    LogRecord::decode(&world.keys, writer, 2, bytes).is_ok_and(|record| {
+        let again = record.encode(&world.keys, &world.writer, &world.meta, &[1; 32]);
+        assert_eq!(LogRecord::decode(&world.keys, writer, 2, &again), Ok(record));
+        true
+    })
+}
+
+fn log_record(_: &World, bytes: &[u8]) -> bool {
+    LogRecord::decode_record(bytes).is_ok_and(|record| {
+        assert_eq!(LogRecord::decode_record(&record.encode_record()), Ok(record));
+        true
     })
 }
 

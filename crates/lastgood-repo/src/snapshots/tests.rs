@@ -46,8 +46,9 @@ fn the_newest_heads_are_named_and_no_more_than_a_reader_takes() {
     let count = SNAPSHOT_HEADS_MAX as u64 + 10;
     // Every writer has an old snapshot and a new one; later writers have newer ones.
     let records = (0..count).flat_map(|writer| [record(writer, 1), record(writer, writer + 2)]);
-    let snapshots = Snapshots { live: records.collect(), ..Snapshots::default() };
     let own = record(count - 1, 1).snapshot.chain.writer;
+    let newest = BTreeMap::from([(own, (count + 1, record(count - 1, count + 1).id))]);
+    let snapshots = Snapshots { live: records.collect(), newest, ..Snapshots::default() };
     let chain = snapshots.next_in_chain(own, &[]);
     assert_eq!((chain.sequence, chain.generation), (count + 2, count + 2));
     assert_eq!(chain.heads.len(), SNAPSHOT_HEADS_MAX);

@@ -164,7 +164,7 @@ pub(super) fn retire_partials<'a>(
 ) {
     for record in partials.filter(|record| is_partial(record)) {
         let by = complete.map(|record| record.id);
-        if let Err(error) = repo.retire(record.id, "a complete snapshot stands in for it", by) {
+        if let Err(error) = repo.retire(record, "a complete snapshot stands in for it", by) {
             control.note(format!("partial snapshot {} stays: {error}", record.id));
         }
     }

@@ -74,7 +74,11 @@ impl Faults {
     }
 
     fn open(&self, backend: Arc<dyn Backend>) -> Result<Arc<Repository>, Error> {
-        let options = OpenOptions { index: IndexOptions { cache: Some(self.path("cache")) } };
+        let options = OpenOptions {
+            index: IndexOptions { cache: Some(self.path("cache")) },
+            // What is cut off here was seen; rollback.rs is about that.
+            last_seen: None,
+        };
         Ok(Arc::new(Repository::open(backend, system::world(), &self.credential, options)?))
     }
 

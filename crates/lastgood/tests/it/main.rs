@@ -13,4 +13,5 @@ mod partial;
 mod place;
 mod poisoned;
 mod restore;
+mod rollback;
 mod torture;

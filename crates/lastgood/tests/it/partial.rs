@@ -109,7 +109,7 @@ fn what_was_not_reached_is_as_in_the_baseline() {
         assert!(found.0.iter().all(is_known), "every entry is the old or the new one");
     }
     // Its parent is gone by name: then nothing of the partial one is taken on trust.
-    place.repo.retire(first.id, "to see what the next run trusts", None).unwrap();
+    place.repo.retire(&first, "to see what the next run trusts", None).unwrap();
     let (_, snapshot) = place.backup();
     place.check_restores(&snapshot, &new);
     check_is_clean(&place);

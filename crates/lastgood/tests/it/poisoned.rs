@@ -173,6 +173,8 @@ fn a_repository_set_back_lacks_what_the_local_index_knows_and_gets_it_again() {
     fs::remove_dir_all(&repository).unwrap();
     copy_tree(&old, &repository);
     poisoned.place.reopen();
+    let accepted = lastgood::snapshots::accept_missing(&poisoned.place.repo, "test").unwrap();
+    assert_eq!(accepted.len(), 1);
     let next = backup(&poisoned.place);
     poisoned.place.check_restores(&next, &with_new);
     assert_eq!(check(&poisoned.place).damage, Vec::<String>::new());

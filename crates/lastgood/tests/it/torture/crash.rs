@@ -126,7 +126,7 @@ impl Workload {
 
     fn forget(&mut self, repo: &Arc<Repository>, record: &SnapshotRecord) -> Result<(), Error> {
         self.deed(|_| {
-            repo.retire(record.id, "a test forgets it", None)?;
+            repo.retire(record, "a test forgets it", None)?;
             Ok(((), What::Forgotten(record.id)))
         })
     }
