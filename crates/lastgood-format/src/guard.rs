@@ -26,6 +26,7 @@ impl Redundancy {
     /// What the object of this name is stored with.
     #[must_use]
     pub fn of(object: &str) -> Self {
+        let object = object.trim_start_matches(name::REPAIRED);
         if object.starts_with(name::INDEX) { Self::Light } else { Self::Full }
     }
 }

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId};
-use lastgood_format::limits::{GC_LIST_BYTES_MAX, INDEX_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
 use lastgood_format::object::name;
 use lastgood_format::pack::BlobKind;
 use lastgood_format::packset::{PackRef, PackSetCodec};
@@ -25,6 +24,7 @@ use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
 use crate::index::{BlobMarks, Fingerprint};
+use crate::objects::KINDS;
 use crate::packer::lock;
 use crate::reader::{BlobReader, GroupBuffers};
 use crate::repository::Repository;
@@ -126,6 +126,12 @@ pub fn check(
         check.trees(&snapshots, &marks)?;
     }
     check.report.mendable = repo.mended();
+    let repaired = repo.mended.repaired_count();
+    if repaired > 0 {
+        check.report.remarks.push(format!(
+            "{repaired} damaged objects are stored whole again, beside what is damaged"
+        ));
+    }
     Ok(check.report)
 }
 
@@ -198,22 +204,16 @@ impl Check<'_> {
 
     /// Objects that nothing else in a check reads: whether they can be read.
     fn other_objects(&mut self, plan: &CheckPlan) -> Result<(), RepoError> {
-        let mut kinds = vec![
-            (name::SESSIONS, SMALL_OBJECT_BYTES_MAX),
-            (name::READERS, SMALL_OBJECT_BYTES_MAX),
-            (name::RETIRED, SMALL_OBJECT_BYTES_MAX),
-            (name::CONDEMN, GC_LIST_BYTES_MAX),
-            (name::VERDICT, GC_LIST_BYTES_MAX),
-            (name::RELOCATIONS, GC_LIST_BYTES_MAX),
-        ];
-        if plan.read_data != ReadData::No {
-            kinds.push((name::INDEX, INDEX_BYTES_MAX));
-        }
-        for (prefix, bytes_max) in kinds {
+        let others = KINDS.iter().filter(|(kind, _)| match *kind {
+            name::CONFIG | name::KEYS | name::SNAPSHOTS | name::OUTCOMES => false,
+            name::INDEX => plan.read_data != ReadData::No,
+            _ => true,
+        });
+        for (prefix, bytes_max) in others {
             let mut names = Vec::new();
             self.repo.list(prefix, &mut |rest, _| names.push(format!("{prefix}{rest}")))?;
             for object in names {
-                if let Err(error) = self.repo.find(&object, bytes_max) {
+                if let Err(error) = self.repo.find(&object, *bytes_max) {
                     self.damage(error)?;
                 }
             }
@@ -365,12 +365,12 @@ impl Check<'_> {
     }
 }
 
-fn inner<T>(mutex: Mutex<T>) -> T {
+pub(crate) fn inner<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// An error with its causes, on one line, nothing said twice.
-fn chain(error: &RepoError) -> String {
+pub(crate) fn chain(error: &RepoError) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {

@@ -1,26 +1,42 @@
 //! Reading and writing all objects but packs: guarded, and mended while they are read.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use lastgood_backend::{Backend, BackendError, ErrorKind, ObjectName, PutOutcome};
 use lastgood_format::guard::{Guarded, Redundancy, content, guard, guarded_bytes_max};
+use lastgood_format::limits::{
+    GC_LIST_BYTES_MAX, INDEX_BYTES_MAX, SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX,
+};
 use lastgood_format::object::{name, object_id};
+use lastgood_format::session::Outcome;
 
 use crate::error::RepoError;
 use crate::packer::lock;
 
-/// Names of the objects that were damaged when they were read, and could be mended.
+/// Objects that were damaged when they were read, and of which nothing is lost.
 #[derive(Debug, Default)]
-pub(crate) struct Mended(Mutex<BTreeSet<String>>);
+pub(crate) struct Mended(Mutex<BTreeMap<String, bool>>);
 
 impl Mended {
-    pub(crate) fn note(&self, object: &str) {
-        lock(&self.0).insert(object.to_owned());
+    /// Notes an object, and whether it is stored whole under another name or in another place.
+    pub(crate) fn note(&self, object: &str, is_repaired: bool) {
+        lock(&self.0).insert(object.to_owned(), is_repaired);
     }
 
+    /// Names of those that are whole nowhere.
     pub(crate) fn names(&self) -> Vec<String> {
-        lock(&self.0).iter().cloned().collect()
+        let noted = lock(&self.0);
+        noted
+            .iter()
+            .filter(|(_, is_repaired)| !**is_repaired)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// How many there are that were repaired.
+    pub(crate) fn repaired_count(&self) -> usize {
+        lock(&self.0).values().filter(|&&is_repaired| is_repaired).count()
     }
 }
 
@@ -34,31 +50,96 @@ pub(crate) fn put(
 }
 
 /// Reads the content of an object, or nothing when there is none.
-///
-/// Where too much of the object is damaged, the copy that a repair made of it is read. A copy alone
-/// says nothing: what has no object of its own name is not there.
 pub(crate) fn read(
     backend: &dyn Backend,
     object: &str,
     content_bytes_max: u64,
     mended: &Mended,
 ) -> Result<Option<Vec<u8>>, RepoError> {
+    let Some(remains) = survey(backend, object, content_bytes_max)? else { return Ok(None) };
+    let content = remains.content?;
+    if remains.is_damaged {
+        mended.note(object, remains.is_whole);
+    }
+    Ok(Some(content))
+}
+
+/// What is left of an object, and of what repairs made of it.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    /// The content of the first that can be read, or why the object cannot.
+    pub(crate) content: Result<Vec<u8>, RepoError>,
+    /// Whether the object itself has any damage.
+    pub(crate) is_damaged: bool,
+    /// Whether one of them has none.
+    pub(crate) is_whole: bool,
+    /// The name under which the next repair goes.
+    pub(crate) free: Option<String>,
+}
+
+/// Looks at an object and, where it is damaged, at what repairs made of it. That alone says
+/// nothing: what has no object of its own name is not there.
+pub(crate) fn survey(
+    backend: &dyn Backend,
+    object: &str,
+    content_bytes_max: u64,
+) -> Result<Option<Remains>, RepoError> {
     let found = match inspect(backend, object, content_bytes_max) {
-        Ok(Some(found)) => found,
+        Ok(Some(found)) => Ok(found),
         Ok(None) => return Ok(None),
-        Err(error) if error.is_damage() => {
-            match inspect(backend, &name::repaired(object), content_bytes_max) {
-                Ok(Some(Guarded { content, .. })) => Guarded { content, damaged: 1 },
-                _ => return Err(error),
-            }
-        }
+        Err(error) if error.is_damage() => Err(error),
         Err(error) => return Err(error),
     };
-    if found.damaged > 0 {
-        mended.note(object);
+    let is_whole = found.as_ref().is_ok_and(|found| found.damaged == 0);
+    let content = found.map(|found| found.content);
+    let mut remains = Remains { content, is_damaged: !is_whole, is_whole, free: None };
+    let mut at = object.to_owned();
+    for _ in 1..REPAIRS_MAX {
+        if remains.is_whole {
+            break;
+        }
+        at = name::repaired(&at);
+        match inspect(backend, &at, content_bytes_max) {
+            Ok(Some(found)) => {
+                remains.is_whole = found.damaged == 0;
+                if remains.is_whole || remains.content.is_err() {
+                    remains.content = Ok(found.content);
+                }
+            }
+            Ok(None) => {
+                remains.free = Some(at);
+                break;
+            }
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(Some(found.content))
+    Ok(Some(remains))
 }
+
+/// Removes an object, and what repairs made of it before: nothing of it is left then.
+pub(crate) fn remove(backend: &dyn Backend, object: &str) -> Result<(), BackendError> {
+    let mut names = vec![object.to_owned()];
+    for number in 1..REPAIRS_MAX {
+        names.push(name::repaired(&names[number - 1]));
+    }
+    names.iter().rev().try_for_each(|name| backend.remove(&object_name(name)))
+}
+
+/// Every kind of object but packs: the name or prefix, and the most content one has.
+pub(crate) const KINDS: &[(&str, u64)] = &[
+    (name::CONFIG, SMALL_OBJECT_BYTES_MAX),
+    (name::KEYS, SMALL_OBJECT_BYTES_MAX),
+    (name::SESSIONS, SMALL_OBJECT_BYTES_MAX),
+    (name::INDEX, INDEX_BYTES_MAX),
+    (name::SNAPSHOTS, SNAPSHOT_BYTES_MAX),
+    (name::OUTCOMES, Outcome::BYTES_MAX),
+    (name::RETIRED, SMALL_OBJECT_BYTES_MAX),
+    (name::CONDEMN, GC_LIST_BYTES_MAX),
+    (name::VERDICT, GC_LIST_BYTES_MAX),
+    (name::RELOCATIONS, GC_LIST_BYTES_MAX),
+    (name::READERS, SMALL_OBJECT_BYTES_MAX),
+];
 
 /// Reads an object of its own name, and says how much of it is damaged.
 pub(crate) fn inspect(
@@ -84,7 +165,7 @@ pub(crate) fn inspect(
 /// Whether an object may have this content: where its name is a hash, that tells.
 fn is_named(object: &str, content: &[u8]) -> bool {
     let hashed = [name::KEYS, name::INDEX, name::SNAPSHOTS, name::RELOCATIONS];
-    let plain = object.rsplit(name::REPAIRED).next().unwrap_or(object);
+    let plain = object.trim_start_matches(name::REPAIRED);
     match hashed.iter().find_map(|kind| plain.strip_prefix(kind)) {
         Some(id) => object_id(content).to_string() == id,
         None => true,
@@ -139,5 +220,7 @@ pub(crate) fn object_name(text: &str) -> ObjectName {
     ObjectName::new(text).expect("names made from ids are object names")
 }
 
+/// Names that are looked at for one object: its own, and those of repairs of repairs.
+const REPAIRS_MAX: usize = 4;
 const STEP_BYTES: u64 = 64 << 10;
 const SECTOR_BYTES: u64 = 4 << 10;

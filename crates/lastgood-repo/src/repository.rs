@@ -309,8 +309,7 @@ impl Repository {
                 "this is the last key slot; add another before removing it",
             ));
         }
-        self.backend.remove(&object_name(&name::key(id)))?;
-        Ok(())
+        Ok(objects::remove(self.backend.as_ref(), &name::key(id))?)
     }
 
     /// Which slot a credential opens.
@@ -353,7 +352,8 @@ impl Repository {
         objects::read(self.backend.as_ref(), object, bytes_max, &self.mended)
     }
 
-    /// Names of objects that were damaged when they were read, and were mended in memory.
+    /// Names of objects that were damaged when they were read, and were mended in memory; not of
+    /// those that a repair has stored whole.
     #[must_use]
     pub fn mended(&self) -> Vec<String> {
         self.mended.names()

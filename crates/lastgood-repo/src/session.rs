@@ -335,10 +335,21 @@ impl Drop for WriteSession {
 /// A session that others may know of. When it goes without a commit, it is fenced: nobody need
 /// wait for it.
 #[derive(Debug)]
-struct Announced {
+pub(crate) struct Announced {
     repo: Arc<Repository>,
     session: Session,
     is_ended: bool,
+}
+
+impl Announced {
+    /// Announces a session that is to store packs and commits no snapshot.
+    pub(crate) fn begin(repo: &Arc<Repository>, writer_name: &[u8; 16]) -> Result<Self, RepoError> {
+        Ok(announce(repo, &repo.keys().writer(writer_name))?.0)
+    }
+
+    pub(crate) const fn id(&self) -> SessionId {
+        self.session.id
+    }
 }
 
 impl Drop for Announced {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use lastgood_format::id::PackId;
+use lastgood_format::id::{PackId, SessionId};
 use lastgood_format::limits::PACK_BYTES_MAX;
 use lastgood_format::object::name;
 use lastgood_format::pack::mend;
@@ -52,28 +52,48 @@ impl PackReader {
     }
 
     fn mend(&self, pack: PackRef) -> Result<Option<Healed>, RepoError> {
-        let mut best: Option<Healed> = None;
+        // Where it was repaired, it lies whole in another place.
         let others = self.places(pack.pack)?;
         let others = others.into_iter().filter(|&session| session != pack.session);
-        for session in std::iter::once(pack.session).chain(others) {
-            let at = object_name(&name::pack(session, pack.pack));
-            let bytes = match read_around(self.repo.backend().as_ref(), &at, PACK_BYTES_MAX) {
-                Ok((bytes, _)) => bytes,
-                Err(error) if error.is_transient() => return Err(error.into()),
-                Err(_) => continue,
-            };
-            match mend(&bytes, pack.pack) {
-                Ok(mended) => {
-                    self.repo.mended.note(&name::pack(pack.session, pack.pack));
-                    return Ok(Some(Healed { bytes: mended.bytes, is_whole: true }));
-                }
-                Err(partly) if !partly.bytes.is_empty() => {
-                    best.get_or_insert(Healed { bytes: partly.bytes, is_whole: false });
-                }
-                Err(_) => {}
+        let mut best: Option<Healed> = None;
+        for session in others.chain([pack.session]) {
+            let Some((healed, is_untouched)) = self.mend_at(session, pack.pack)? else { continue };
+            if best.as_ref().is_none_or(|best| !best.is_whole) {
+                best = Some(healed);
+            }
+            if is_untouched {
+                self.repo.mended.note(&name::pack(pack.session, pack.pack), true);
+                return Ok(best);
             }
         }
+        if best.as_ref().is_some_and(|best| best.is_whole) {
+            self.repo.mended.note(&name::pack(pack.session, pack.pack), false);
+        }
         Ok(best)
+    }
+
+    /// Reads a pack from one place and mends it, and says whether it was whole before.
+    fn mend_at(
+        &self,
+        session: SessionId,
+        pack: PackId,
+    ) -> Result<Option<(Healed, bool)>, RepoError> {
+        let at = object_name(&name::pack(session, pack));
+        let bytes = match read_around(self.repo.backend().as_ref(), &at, PACK_BYTES_MAX) {
+            Ok((bytes, _)) => bytes,
+            Err(error) => {
+                let error = RepoError::from(error);
+                return if error.is_damage() { Ok(None) } else { Err(error) };
+            }
+        };
+        Ok(match mend(&bytes, pack) {
+            Ok(mended) => {
+                let is_untouched = mended.bytes == bytes;
+                Some((Healed { bytes: mended.bytes, is_whole: true }, is_untouched))
+            }
+            Err(partly) if partly.bytes.is_empty() => None,
+            Err(partly) => Some((Healed { bytes: partly.bytes, is_whole: false }, false)),
+        })
     }
 }
 

@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use lastgood_backend::{Backend, ErrorKind, ObjectName};
+use lastgood_repo::format::id::BlobId;
+use lastgood_repo::format::key::Secret;
+use lastgood_repo::format::pack::BlobKind;
+use lastgood_repo::format::slot::{Credential, WorkFactors};
+use lastgood_repo::{
+    BlobReader, CheckObserver, RepairPlan, RepairReport, RepoError, Repository, Settings,
+    WriteSession, repair,
+};
+use lastgood_testkit::faulty::{Calls, Failure, Moment};
+
+use crate::place::Place;
+
+struct Silent;
+
+impl CheckObserver for Silent {
+    fn total(&self, _: u64, _: u64) {}
+
+    fn done(&self, _: u64, _: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn damaged(&self, _: &str) {}
+}
+
+fn run(repo: &Arc<Repository>, dry_run: bool) -> Result<RepairReport, RepoError> {
+    repair(repo, &RepairPlan { threads: 1, dry_run, writer_name: [2; 16] }, &Silent)
+}
+
+/// A repository with two packs of known blobs, and the objects that go with them.
+struct Stored {
+    place: Place,
+    blobs: BTreeMap<BlobId, Vec<u8>>,
+}
+
+impl Stored {
+    fn new() -> Self {
+        let place = Place::new();
+        let mut blobs = BTreeMap::new();
+        for seed in 0..2_u8 {
+            let session = WriteSession::begin(&place.repo, Settings::default(), &[1; 16]).unwrap();
+            let mut writer = session.writer();
+            for number in 0..40_u8 {
+                let mut bytes = vec![0; 3000];
+                blake3::Hasher::new().update(&[seed, number]).finalize_xof().fill(&mut bytes);
+                blobs.insert(writer.add(BlobKind::Chunk, &bytes).unwrap(), bytes);
+            }
+            writer.finish().unwrap();
+        }
+        Self { place, blobs }
+    }
+
+    /// Changes every object that is there now.
+    fn damage(&self, change: impl Fn(&mut [u8])) -> Vec<ObjectName> {
+        let objects = self.place.memory.objects();
+        for (name, bytes) in &objects {
+            let mut bytes = bytes.to_vec();
+            change(&mut bytes);
+            self.place.memory.overwrite(name, &bytes);
+        }
+        objects.into_keys().collect()
+    }
+
+    fn assert_readable(&self) -> Arc<Repository> {
+        let repo = self.place.reopened();
+        let reader = BlobReader::new(repo.clone());
+        for (id, bytes) in &self.blobs {
+            let found = reader.blob(BlobKind::Chunk, *id).unwrap();
+            assert!(*found == bytes[..], "{id} is read as other bytes");
+        }
+        repo
+    }
+}
+
+#[test]
+fn what_was_repaired_is_read_when_the_damaged_is_lost() {
+    let stored = Stored::new();
+    let before = stored.place.memory.objects();
+    let damaged = stored.damage(|bytes| {
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+    });
+    let names: Vec<String> = damaged.iter().map(|name| name.as_str().to_owned()).collect();
+    // A dry run tells and does nothing.
+    let with_damage = stored.place.memory.objects();
+    let repo = stored.place.reopened();
+    let report = run(&repo, true).unwrap();
+    assert_eq!((report.repaired, report.lost), (names.clone(), vec![]));
+    assert!(stored.place.memory.objects() == with_damage, "a dry run changed something");
+
+    let report = run(&repo, false).unwrap();
+    assert_eq!((report.repaired, report.lost), (names, vec![]));
+    let after = stored.place.memory.objects();
+    for (name, bytes) in &with_damage {
+        assert!(after.get(name) == Some(bytes), "{name} was written over");
+    }
+    // What is stored now is what was stored first, under other names.
+    for (name, bytes) in &before {
+        assert!(after.values().any(|stored| stored == bytes), "{name} is not stored again");
+    }
+    assert_eq!(stored.assert_readable().mended(), [""; 0], "it still counts as damaged");
+    let again = run(&stored.place.reopened(), false).unwrap();
+    assert_eq!((again.repaired, again.lost), (vec![], vec![]), "it is repaired twice");
+    assert!(stored.place.memory.objects() == after);
+
+    // Nothing is needed any more of what was damaged.
+    for name in &damaged {
+        let length = after[name].len();
+        stored.place.memory.overwrite(name, &vec![0xa5; length]);
+    }
+    stored.assert_readable();
+}
+
+#[test]
+fn what_cannot_be_mended_is_named_and_nothing_is_stored_for_it() {
+    let stored = Stored::new();
+    stored.damage(|bytes| {
+        let length = bytes.len();
+        // The config is needed to come as far as here.
+        if !bytes.starts_with(b"lgconf") {
+            bytes[length / 50..].fill(0);
+        }
+    });
+    let damaged = stored.place.memory.objects();
+    let repo = &stored.place.repo;
+    let report = run(repo, false).unwrap();
+    assert_eq!(report.repaired, [""; 0]);
+    assert_eq!(report.lost.len(), damaged.len() - 1, "{:?}", report.lost);
+    assert!(stored.place.memory.objects() == damaged);
+}
+
+/// However it fails, nothing is lost, and the next repair completes it.
+#[test]
+fn whatever_call_fails_a_repair_can_be_repeated() {
+    let stored = Stored::new();
+    stored.damage(|bytes| {
+        let at = bytes.len() / 3;
+        bytes[at] ^= 4;
+    });
+    let damaged = stored.place.memory.objects();
+    let calls = {
+        let repo = stored.place.reopened();
+        let before = stored.place.faulty.call_count();
+        run(&repo, false).unwrap();
+        stored.place.faulty.call_count() - before
+    };
+    let mut failures = 0;
+    for call in 0..calls {
+        for moment in [Moment::Before, Moment::After] {
+            stored.place.memory.replace(damaged.clone());
+            let repo = stored.place.reopened();
+            let first = stored.place.faulty.call_count();
+            let failing = Calls::From(first + call);
+            stored.place.faulty.fail(Failure { calls: failing, moment, kind: ErrorKind::NoSpace });
+            let result = run(&repo, false);
+            stored.place.faulty.heal();
+            // The last ends the session, which gc does as well if it must.
+            let mended = stored.assert_readable().mended();
+            assert!(result.is_err() || mended.is_empty(), "call {call} failed {moment:?}");
+            failures += u64::from(result.is_err());
+            let report = run(&stored.place.reopened(), false).unwrap();
+            assert_eq!(report.lost, [""; 0], "call {call} {moment:?}");
+            assert_eq!(stored.assert_readable().mended(), [""; 0], "call {call} {moment:?}");
+        }
+    }
+    assert!(calls > 30 && failures >= 2 * (calls - 3), "{failures} failures of {calls} calls");
+}
+
+/// A key that was removed must not open the repository from a copy.
+#[test]
+fn a_key_is_removed_with_what_was_repaired_of_it() {
+    let stored = Stored::new();
+    let repo = &stored.place.repo;
+    let second = Credential::KeyFile(Secret::new([8; 32]));
+    let id = repo.add_key(&second, WorkFactors::DEFAULT, "second").unwrap();
+    let slot = ObjectName::new(&format!("keys/{id}")).unwrap();
+    let mut bytes = stored.place.memory.get(&slot, 1 << 20).unwrap();
+    bytes[9] ^= 1;
+    stored.place.memory.overwrite(&slot, &bytes);
+    assert_eq!(run(repo, false).unwrap().repaired, [slot.as_str()]);
+    assert_eq!(stored.place.names("repaired/"), [slot.as_str()]);
+    repo.remove_key(id).unwrap();
+    assert_eq!(stored.place.names("repaired/"), [""; 0]);
+    assert!(!stored.place.names("keys/").contains(&id.to_string()));
+}
