@@ -106,10 +106,14 @@ impl<'a> App<'a> {
     pub(crate) fn warn_of_mended(&self) {
         let mended = self.opened.get().map(|repo| repo.mended()).unwrap_or_default();
         for object in mended.iter().take(PROBLEMS_SHOWN as usize) {
-            self.out.warn(format!("{object} is damaged; nothing of it is lost, it can be mended"));
+            self.out
+                .warn(format!("{object} is damaged; nothing of it is lost, see lastgood repair"));
         }
         if mended.len() > PROBLEMS_SHOWN as usize {
-            self.out.warn(format!("{} objects are damaged and can be mended", mended.len()));
+            self.out.warn(format!(
+                "{} objects are damaged; nothing is lost, see lastgood repair",
+                mended.len()
+            ));
         }
     }
 

@@ -16,6 +16,7 @@ mod ls;
 mod man;
 mod pick;
 mod refused;
+mod repair;
 mod restore;
 mod schema;
 mod select;
@@ -54,6 +55,8 @@ pub(crate) enum Verb {
     Diff(diff::Args),
     /// Check that the repository is whole
     Check(check::Args),
+    /// Store whole again what is damaged and can be mended
+    Repair(repair::Args),
     /// Count what snapshots and the repository hold
     Stats(stats::Args),
     /// Say why a path is backed up, or why not
@@ -94,6 +97,7 @@ impl Verb {
             Self::Cat(args) => args.run(app),
             Self::Diff(args) => args.run(app),
             Self::Check(args) => args.run(app),
+            Self::Repair(args) => args.run(app),
             Self::Stats(args) => args.run(app),
             Self::Explain(args) => args.run(app),
             Self::Key(args) => args.run(app),

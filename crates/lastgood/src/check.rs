@@ -24,20 +24,32 @@ pub struct CheckOptions {
 pub fn start(repo: Arc<Repository>, options: CheckOptions) -> Job<CheckReport> {
     Job::spawn(move |control| {
         control.enter(Phase::Verifying);
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let plan = CheckPlan { read_data: options.read_data, threads };
-        let observer = Observer { control, location: repo.location().into() };
+        let plan = CheckPlan { read_data: options.read_data, threads: threads(options.threads) };
+        let observer = Observer::new(control, &repo, "check");
         let report = lastgood_repo::check(&repo, &plan, &observer)?;
         if report.is_stopped { Err(Error::cancelled()) } else { Ok(report) }
     })
 }
 
-struct Observer<'a> {
+/// So many threads; 0 for one per core.
+pub(crate) fn threads(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// Tells a job's control how reading a repository goes.
+pub(crate) struct Observer<'a> {
     control: &'a Control,
     location: PathBuf,
+    during: &'static str,
+}
+
+impl<'a> Observer<'a> {
+    pub(crate) fn new(control: &'a Control, repo: &Repository, during: &'static str) -> Self {
+        Self { control, location: repo.location().into(), during }
+    }
 }
 
 impl CheckObserver for Observer<'_> {
@@ -54,7 +66,7 @@ impl CheckObserver for Observer<'_> {
     fn damaged(&self, message: &str) {
         self.control.problem(&Problem {
             path: self.location.clone(),
-            during: "check",
+            during: self.during,
             message: message.to_owned(),
             severity: Severity::Error,
         });

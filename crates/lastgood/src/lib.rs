@@ -11,6 +11,7 @@ pub mod error;
 pub mod job;
 pub mod opening;
 mod pages;
+pub mod repair;
 pub mod restore;
 pub mod select;
 pub mod snapshots;

@@ -57,7 +57,7 @@ fn mendable(report: &CheckReport) -> Result<(), Failure> {
     }
     let count = text::count(report.mendable.len() as u64, "damaged object");
     let failure = Failure::new(Code::Damaged, format!("the repository has {count}"));
-    Err(failure.hint("nothing is lost: all of it can be mended"))
+    Err(failure.hint("nothing is lost; store it whole again with: lastgood repair"))
 }
 
 fn show(app: &App<'_>, report: &CheckReport) {

@@ -168,6 +168,7 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["restore", "latest", "-t", &world.text("back"), "-v", "--verify"]);
     check(&["restore", "latest", "-t", &world.text("back"), "-n"]);
     check(&["check", "--read-data"]);
+    check(&["repair"]);
     check(&["stats"]);
     check(&["stats", "--mode", "files-by-contents"]);
     check(&["stats", "--mode", "raw-data"]);

@@ -171,6 +171,47 @@ fn a_damaged_pack_of_any_class_is_named_and_costs_only_its_own() {
     damaged.world.run(&["check", "--read-data"]).code(0);
 }
 
+/// One bit in every object: the command goes on, warns, and repairs them all.
+#[test]
+fn what_is_damaged_a_little_is_repaired_and_nothing_is_written_over() {
+    let damaged = Damaged::new();
+    let world = &damaged.world;
+    let objects = files(&world.path(REPOSITORY));
+    for object in &objects {
+        let mut bytes = fs::read(object).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::write(object, bytes).unwrap();
+    }
+    fs::remove_dir_all(world.path("home/.cache")).ok();
+    let with_damage: Vec<_> = objects.iter().map(|object| fs::read(object).unwrap()).collect();
+    let check = world.run(&["--json", "check", "--read-data"]).code(5);
+    let mendable = check.summary()["mendable"].as_array().unwrap().clone();
+    assert_eq!(mendable.len(), objects.len(), "{mendable:?}");
+    let back = world.text("new-back");
+    let restored = world.run(&["restore", "latest", "-t", &back]).code(0);
+    world.assert_same("new", "new-back");
+    assert!(restored.err.contains("is damaged; nothing of it is lost"), "{restored:?}");
+
+    let dry = world.run(&["--json", "repair", "-n"]).code(0);
+    assert_eq!(dry.summary()["repaired"].as_array().unwrap().len(), objects.len());
+    assert_eq!(files(&world.path(REPOSITORY)), objects, "a dry run stores nothing");
+    world.run(&["repair"]).code(0);
+    let check = world.run(&["check", "--read-data"]).code(0);
+    assert!(check.err.contains("stored whole again"), "{check:?}");
+    let again = world.run(&["--json", "repair"]).code(0);
+    assert_eq!(again.summary()["repaired"].as_array().unwrap().len(), 0);
+    for (object, bytes) in objects.iter().zip(with_damage) {
+        assert!(fs::read(object).unwrap() == bytes, "{} was changed", object.display());
+        // What was damaged may now be lost.
+        fs::write(object, vec![0x5a; bytes.len()]).unwrap();
+    }
+    fs::remove_dir_all(world.path("home/.cache")).ok();
+    damaged.assert_old_restores();
+    world.run(&["backup", &world.text("new")]).code(0);
+    world.run(&["check", "--read-data"]).code(0);
+}
+
 #[test]
 fn a_damaged_index_segment_or_session_is_no_loss() {
     let damaged = Damaged::new();
