@@ -164,7 +164,7 @@ impl<'a> App<'a> {
                 let message = format!("there is no repository in {} yet", path.display());
                 return Err(Failure::new(Code::NoRepository, message));
             }
-            None => opening::read_key_file(&home.default_key_file())?,
+            None => self.credential(&KeySource::KeyFile(home.default_key_file()))?,
         };
         Ok((opening::open(&path, home, world, &key)?, key))
     }
@@ -231,7 +231,8 @@ impl<'a> App<'a> {
     /// Reads what opens the repository.
     pub(crate) fn credential(&self, source: &KeySource) -> Result<Credential, Failure> {
         match source {
-            KeySource::KeyFile(path) => Ok(opening::read_key_file(path)?),
+            KeySource::KeyFile(path) => opening::read_key_file(path)
+                .map_err(|error| Failure::from(error).with_code(Code::WrongKey)),
             KeySource::RecoveryCodeFile(path) => {
                 let bytes = secret::from_file(path)?;
                 let bad = || {

@@ -94,6 +94,13 @@ pub(crate) struct FilterArgs {
     pub(crate) tags: Vec<String>,
 }
 
+impl FilterArgs {
+    /// Whether every snapshot is meant.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.paths.is_empty() && self.tags.is_empty()
+    }
+}
+
 /// Parses the command line and the environment.
 pub(crate) fn parse(
     args: impl IntoIterator<Item = OsString>,
@@ -196,6 +203,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_puts_no_flag_below_the_heading_of_others() {
+        for command in Cli::command().get_subcommands() {
+            let below = command.get_arguments().filter(|arg| {
+                arg.get_help_heading() == Some("Which snapshots")
+                    && !["hosts", "paths", "tags"].contains(&arg.get_id().as_str())
+            });
+            assert_eq!(below.count(), 0, "{}", command.get_name());
+            for arg in command.get_arguments().filter(|arg| arg.get_id() == "dry_run") {
+                assert_eq!(arg.get_help_heading(), None, "{}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -51,6 +51,11 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The same error, as that of a key that does not open what it should.
+    pub(crate) fn of_key(self) -> Self {
+        Self { kind: ErrorKind::WrongKey, ..self }
+    }
+
     /// An error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
@@ -129,6 +134,9 @@ impl From<HostError> for Error {
             () if error.is_denied() => ErrorKind::Denied,
             () if error.is_no_space() => ErrorKind::NoSpace,
             () if error.is_too_many_open() => ErrorKind::TooManyOpen,
+            // A file lies where a directory is to be: trying again would change nothing.
+            () if error.source.kind() == std::io::ErrorKind::AlreadyExists => ErrorKind::Exists,
+            () if error.source.kind() == std::io::ErrorKind::NotADirectory => ErrorKind::Exists,
             () => ErrorKind::Unavailable,
         };
         split(kind, error)

@@ -96,7 +96,7 @@ pub fn slot_kinds(path: &Path) -> Result<Vec<SlotKind>, Error> {
 /// Opens the default repository; makes it at its first use, with a key file beside it.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when the repository is there and its key file is not.
+/// [`ErrorKind::WrongKey`] when the repository is there and its key file is not, or is not one.
 pub fn open_default(home: &Home, world: World, label: &str) -> Result<Opened, Error> {
     let (path, key_file) = (home.default_repository(), home.default_key_file());
     let exists = match backend(&path, &world) {
@@ -105,7 +105,8 @@ pub fn open_default(home: &Home, world: World, label: &str) -> Result<Opened, Er
         Err(error) => return Err(error),
     };
     if exists {
-        let repo = open(&path, home, world, &read_key_file(&key_file)?)?;
+        let credential = read_key_file(&key_file).map_err(Error::of_key)?;
+        let repo = open(&path, home, world, &credential)?;
         return Ok(Opened { repo, path, recovery_code: None });
     }
     std::fs::create_dir_all(&home.data).map_err(|source| {
@@ -195,6 +196,11 @@ fn backend(path: &Path, world: &World) -> Result<Arc<dyn Backend>, Error> {
         Err(BackendError { kind: BackendErrorKind::NotFound, location, .. }) => {
             Err(RepoError::NoRepository { location }.into())
         }
+        Err(BackendError { source, location, .. })
+            if source.kind() == std::io::ErrorKind::NotADirectory =>
+        {
+            Err(RepoError::NoRepository { location }.into())
+        }
         Err(error) => Err(RepoError::from(error).into()),
     }
 }
@@ -208,7 +214,14 @@ fn retrying(backend: LocalBackend, world: &World) -> Arc<dyn Backend> {
 
 /// A directory that holds other things is not ours to fill.
 fn refuse_foreign_content(path: &Path) -> Result<(), Error> {
-    let Ok(mut entries) = std::fs::read_dir(path) else { return Ok(()) };
+    let mut entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            let message = format!("{} is no directory; name an empty or new one", path.display());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Err(_) => return Ok(()),
+    };
     let ours = ["config", "keys", "sessions", "packs", "index", "snapshots", "outcomes"];
     let foreign = entries.find_map(|entry| {
         let name = entry.ok()?.file_name();

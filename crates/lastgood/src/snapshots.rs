@@ -141,6 +141,19 @@ pub struct TagChange {
     pub remove: Vec<String>,
 }
 
+impl TagChange {
+    /// The tags that a snapshot with the tags `old` gets.
+    #[must_use]
+    pub fn apply(&self, old: &[String]) -> Vec<String> {
+        let mut tags = self.set.clone().unwrap_or_else(|| old.to_vec());
+        tags.extend(self.add.iter().cloned());
+        tags.retain(|tag| !self.remove.contains(tag));
+        tags.sort();
+        tags.dedup();
+        tags
+    }
+}
+
 /// Changes the tags of a snapshot: commits a copy with the new ones and retires the old one.
 /// Returns the new snapshot, or `None` when nothing changes.
 ///
@@ -154,11 +167,7 @@ pub fn tag(
     program: &str,
 ) -> Result<Option<SnapshotRecord>, Error> {
     let old = &record.snapshot;
-    let mut tags = change.set.clone().unwrap_or_else(|| old.tags.clone());
-    tags.extend(change.add.iter().cloned());
-    tags.retain(|tag| !change.remove.contains(tag));
-    tags.sort();
-    tags.dedup();
+    let tags = change.apply(&old.tags);
     if tags == old.tags {
         return Ok(None);
     }
@@ -238,7 +247,20 @@ fn split_path(text: &str) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::split_path;
+    use super::{TagChange, split_path};
+
+    #[test]
+    fn tags_are_set_then_added_then_removed_and_sorted() {
+        let list = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let check = |set: Option<&str>, add: &str, remove: &str, expected: &str| {
+            let change = TagChange { set: set.map(list), add: list(add), remove: list(remove) };
+            assert_eq!(change.apply(&list("b x")), list(expected));
+        };
+        check(None, "", "", "b x");
+        check(None, "a b", "x", "a b");
+        check(Some(""), "", "", "");
+        check(Some("c a c"), "", "", "a c");
+    }
 
     #[test]
     fn a_path_follows_the_first_colon_that_is_not_of_a_time() {

@@ -93,8 +93,10 @@ impl SnapshotView {
             }
         }
         let text = String::from_utf8_lossy(path);
-        let id = self.record.id;
-        Err(Error::new(ErrorKind::NotFound, format!("there is no {text:?} in snapshot {id}")))
+        let id = &self.record.id.to_string()[..8];
+        let text =
+            format!("there is no {text:?} in snapshot {id}; `lastgood ls {id}` lists its paths");
+        Err(Error::new(ErrorKind::NotFound, text))
     }
 
     fn lookup(&self, path: &[u8]) -> Result<Option<Found>, Error> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lastgood::backup::{self, BackupOptions, BackupReport, Parent, Stream, StreamFrom};
 use lastgood::select::{ListKind, SourceList};
-use lastgood::{Action, Item, Settings, Timestamp, this_host};
+use lastgood::{Action, Error, ErrorKind, Item, Settings, Timestamp, this_host};
 use serde_json::{Map, Value, json};
 
 use super::pick;
@@ -23,12 +23,6 @@ pub(crate) struct Args {
     /// Files and directories to back up; after --stdin-from-command the command and its arguments
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    #[command(flatten)]
-    select: SelectArgs,
-    #[command(flatten)]
-    lists: ListArgs,
-    #[command(flatten)]
-    stream: StreamArgs,
     /// Tag of the snapshot; may be given several times, or as TAG,TAG
     #[arg(long, value_name = "TAG[,TAG]")]
     tag: Vec<String>,
@@ -68,6 +62,12 @@ pub(crate) struct Args {
     /// Do not count the files first; progress then has no percentage
     #[arg(long)]
     no_scan: bool,
+    #[command(flatten)]
+    select: SelectArgs,
+    #[command(flatten)]
+    lists: ListArgs,
+    #[command(flatten)]
+    stream: StreamArgs,
 }
 
 /// Paths from lists.
@@ -103,6 +103,8 @@ struct StreamArgs {
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let (sources, stream) = self.sources(app)?;
+        // A slip in the first command ever makes no repository.
+        sources.iter().try_for_each(|path| there(path))?;
         let (repo, repo_path) = app.open_for_backup(self.dry_run)?;
         let parent = match &self.parent {
             Some(name) => Parent::Id(pick::one(app, &repo, name)?.id),
@@ -276,6 +278,17 @@ impl Args {
             fields["parent"] = parent.to_string().into();
         }
         fields
+    }
+}
+
+/// Refuses a path that leads to nothing.
+fn there(path: &Path) -> Result<(), Failure> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let message = format!("cannot back up {}", path.display());
+            Err(Error::caused_by(ErrorKind::NotFound, message, error).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,15 +4,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastgood::Kind;
 use lastgood::restore::{Choice, Choose};
-use lastgood::select::{Decision, Facts, SelectOptions, Selection};
+use lastgood::select::{Decision, Facts, Origin, SelectError, SelectOptions, Selection};
 
 use crate::failure::{Code, Failure};
 
 /// Patterns of a restore.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "What is restored")]
 pub(super) struct ChooseArgs {
     /// Restore only what matches this gitignore pattern; may be given several times
     #[arg(short, long, value_name = "PATTERN")]
@@ -28,27 +30,63 @@ pub(super) struct ChooseArgs {
     iexclude: Vec<String>,
 }
 
+/// What the patterns choose.
+#[derive(Default)]
+pub(super) struct Chosen {
+    /// The rule for the library; `None` when everything is restored.
+    pub(super) rule: Option<Arc<Choose>>,
+    /// Whether something was included by a pattern; `None` without such a pattern.
+    is_included: Option<Arc<AtomicBool>>,
+}
+
+impl Chosen {
+    /// Whether there are patterns to include and nothing matched: most likely a slip.
+    pub(super) fn includes_nothing(&self) -> bool {
+        self.is_included.as_ref().is_some_and(|is_included| !is_included.load(Ordering::Relaxed))
+    }
+}
+
 impl ChooseArgs {
-    /// The rule for the library, for what lies below `base`; `None` when everything is restored.
-    pub(super) fn rule(&self, base: &[u8]) -> Result<Option<Arc<Choose>>, Failure> {
-        let include = Patterns::compile(&self.include, &self.iinclude, base)?;
-        let exclude = Patterns::compile(&self.exclude, &self.iexclude, base)?;
+    /// What is chosen of that which lies below `base`.
+    pub(super) fn chosen(&self, base: &[u8]) -> Result<Chosen, Failure> {
+        let failed = |error: SelectError| Failure::caused(Code::Usage, &error);
+        let include = Patterns::compile(&self.include, &self.iinclude, base)
+            .map_err(|error| failed(named_include(error)))?;
+        let exclude = Patterns::compile(&self.exclude, &self.iexclude, base).map_err(failed)?;
         if include.is_none() && exclude.is_none() {
-            return Ok(None);
+            return Ok(Chosen::default());
         }
-        Ok(Some(Arc::new(move |path: &[u8], is_directory: bool| {
+        let is_included = include.is_some().then(Arc::<AtomicBool>::default);
+        let found = is_included.clone();
+        let rule: Arc<Choose> = Arc::new(move |path: &[u8], is_directory: bool| {
             let is_excluded =
                 exclude.as_ref().is_some_and(|rules| rules.matches(path, is_directory));
             let Some(include) = &include else {
                 return if is_excluded { Choice::Skip } else { Choice::Restore };
             };
-            match (is_excluded, include.matches_or_above(path, is_directory)) {
+            let is_included = include.matches_or_above(path, is_directory);
+            if let (true, Some(found)) = (is_included, &found) {
+                found.store(true, Ordering::Relaxed);
+            }
+            match (is_excluded, is_included) {
                 (true, _) => Choice::Skip,
                 (false, true) => Choice::Restore,
                 (false, false) if is_directory => Choice::Pass,
                 (false, false) => Choice::Skip,
             }
-        })))
+        });
+        Ok(Chosen { rule: Some(rule), is_included })
+    }
+}
+
+/// The rules of the library are named for what they exclude.
+fn named_include(error: SelectError) -> SelectError {
+    match error {
+        SelectError::Pattern { text, origin: Origin::Flag(flag), source } => {
+            let flag = if flag == "--iexclude" { "--iinclude" } else { "--include" };
+            SelectError::Pattern { text, origin: Origin::Flag(flag), source }
+        }
+        error => error,
     }
 }
 
@@ -59,7 +97,11 @@ struct Patterns {
 }
 
 impl Patterns {
-    fn compile(plain: &[String], folded: &[String], base: &[u8]) -> Result<Option<Self>, Failure> {
+    fn compile(
+        plain: &[String],
+        folded: &[String],
+        base: &[u8],
+    ) -> Result<Option<Self>, SelectError> {
         if plain.is_empty() && folded.is_empty() {
             return Ok(None);
         }
@@ -69,8 +111,7 @@ impl Patterns {
             ..SelectOptions::default()
         };
         let root: PathBuf = Path::new("/").join(OsStr::from_bytes(base));
-        let rules = Selection::compile(&options, &[root])
-            .map_err(|error| Failure::caused(Code::Usage, &error))?;
+        let rules = Selection::compile(&options, &[root])?;
         Ok(Some(Self { rules, base: base.to_vec() }))
     }
 
@@ -112,7 +153,9 @@ mod tests {
             exclude: vec!["*.tmp".to_owned()],
             ..ChooseArgs::default()
         };
-        let rule = args.rule(b"").unwrap().unwrap();
+        let chosen = args.chosen(b"").unwrap();
+        assert!(chosen.includes_nothing());
+        let rule = chosen.rule.clone().unwrap();
         let check = |path: &str, is_directory, expected| {
             assert_eq!(rule(path.as_bytes(), is_directory), expected, "{path}");
         };
@@ -122,6 +165,19 @@ mod tests {
         check("home/me/docs/a/b.tmp", false, Choice::Skip);
         check("home/me/other", false, Choice::Skip);
         check("srv/x.jpg", false, Choice::Restore);
-        assert!(ChooseArgs::default().rule(b"").unwrap().is_none());
+        assert!(!chosen.includes_nothing());
+        assert!(ChooseArgs::default().chosen(b"").unwrap().rule.is_none());
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named_with_its_flag() {
+        let bad = || vec!["[".to_owned()];
+        let check = |args: ChooseArgs, flag: &str| {
+            let failure = args.chosen(b"").err().unwrap();
+            assert!(failure.text().contains(&format!("({flag})")), "{failure:?}");
+        };
+        check(ChooseArgs { include: bad(), ..ChooseArgs::default() }, "--include");
+        check(ChooseArgs { iinclude: bad(), ..ChooseArgs::default() }, "--iinclude");
+        check(ChooseArgs { exclude: bad(), ..ChooseArgs::default() }, "--exclude");
     }
 }

@@ -24,10 +24,6 @@ pub(crate) struct Args {
     /// Directory to restore into; it is made when it is not there
     #[arg(short, long, value_name = "DIR")]
     target: PathBuf,
-    #[command(flatten)]
-    filter: FilterArgs,
-    #[command(flatten)]
-    choose: ChooseArgs,
     /// Remove what is in the target and not in the snapshot
     #[arg(long)]
     delete: bool,
@@ -55,6 +51,10 @@ pub(crate) struct Args {
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     threads: usize,
+    #[command(flatten)]
+    choose: ChooseArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// When a file that is there gives way.
@@ -89,12 +89,12 @@ impl Args {
             Some(b'/') => subpath.clone(),
             Some(_) => [&view::common_directory(&snapshot.snapshot)[..], b"/", &subpath].concat(),
         };
-        let choose = self.choose.rule(trimmed(&base))?;
+        let chosen = self.choose.chosen(trimmed(&base))?;
         let options = RestoreOptions {
             snapshot,
             subpath,
             target: self.target.clone(),
-            choose,
+            choose: chosen.rule.clone(),
             delete: self.delete,
             overwrite: match self.overwrite {
                 When::Always => Overwrite::Always,
@@ -117,6 +117,14 @@ impl Args {
         let job = restore::start(repo, options);
         let report = app.run_with(job, |item| show_item(app, &item, verbosity))?;
         self.show(app, &id.to_string(), &report);
+        if chosen.includes_nothing() {
+            app.out.warn(format!(
+                "nothing in the snapshot matches --include; a pattern with a / in front or inside \
+                 starts at {}, and `lastgood ls {}` lists the paths",
+                text::escaped(&[b"/", trimmed(&base)].concat()),
+                text::short(&id)
+            ));
+        }
         outcome(&report)
     }
 
@@ -216,7 +224,7 @@ fn outcome(report: &RestoreReport) -> Result<(), Failure> {
     if let Some(first) = report.unset.first() {
         let kinds = match report.unset.len() {
             1 => String::new(),
-            count => format!(" and {} more kinds", count - 1),
+            count => format!(" and {}", text::count(count as u64 - 1, "other thing")),
         };
         let message =
             format!("everything is restored but for what could not be set: {}{kinds}", first.what);

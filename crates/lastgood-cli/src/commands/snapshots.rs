@@ -18,8 +18,6 @@ pub(crate) struct Args {
     /// Snapshots to list [default: all]
     #[arg(value_name = "SNAPSHOT")]
     names: Vec<String>,
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Make a table for each: host, paths, tags, or several with commas
     #[arg(short, long, value_name = "BY", value_parser = group_by)]
     group_by: Option<GroupBy>,
@@ -29,6 +27,8 @@ pub(crate) struct Args {
     /// Leave out paths and counts
     #[arg(short, long)]
     compact: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// What makes a group.

@@ -62,10 +62,6 @@ impl Args {
             );
             return pick::whole(damaged);
         }
-        // Metadata is stored as well, so what is stored may be more than the chunks.
-        let stored = stats.pack_bytes.max(1) as f64;
-        let ratio = stats.chunk_bytes as f64 / stored;
-        let saving = 100.0 * (1.0 - stored / (stats.chunk_bytes.max(1) as f64));
         app.out.line(format!("Distinct blobs:   {}", stats.blobs));
         app.out.line(format!("Before compression: {}", text::size(stats.chunk_bytes)));
         app.out.line(format!(
@@ -73,19 +69,23 @@ impl Args {
             text::size(stats.pack_bytes),
             text::count(stats.packs, "pack")
         ));
-        app.out.json(
-            "summary",
-            json!({
-                "mode": "raw-data",
-                "snapshots_count": stats.snapshots,
-                "total_size": stats.pack_bytes,
-                "total_blob_count": stats.blobs,
-                "total_uncompressed_size": stats.chunk_bytes,
-                "compression_ratio": ratio,
-                "compression_space_saving": saving,
-                "objects": { "packs": { "count": stats.packs, "bytes": stats.pack_bytes } },
-            }),
-        );
+        let mut fields = json!({
+            "mode": "raw-data",
+            "snapshots_count": stats.snapshots,
+            "total_size": stats.pack_bytes,
+            "total_blob_count": stats.blobs,
+            "total_uncompressed_size": stats.chunk_bytes,
+            "objects": { "packs": { "count": stats.packs, "bytes": stats.pack_bytes } },
+        });
+        // What some of the snapshots hold says nothing beside the packs of all of them.
+        if self.names.is_empty() && self.filter.is_empty() {
+            // Metadata is stored as well, so what is stored may be more than the chunks.
+            let stored = stats.pack_bytes.max(1) as f64;
+            let held = stats.chunk_bytes.max(1) as f64;
+            fields["compression_ratio"] = (stats.chunk_bytes as f64 / stored).into();
+            fields["compression_space_saving"] = (100.0 * (1.0 - stored / held)).into();
+        }
+        app.out.json("summary", fields);
         pick::whole(damaged)
     }
 }

@@ -24,11 +24,11 @@ pub(crate) struct Args {
     /// Remove these
     #[arg(long, value_name = "TAG[,TAG]")]
     remove: Vec<String>,
-    #[command(flatten)]
-    filter: FilterArgs,
-    /// Change nothing; say which snapshots would be looked at
+    /// Change nothing; say which snapshots would be changed
     #[arg(short = 'n', long)]
     dry_run: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl Args {
@@ -48,8 +48,17 @@ impl Args {
         for record in &records {
             let old = record.id.to_string();
             if self.dry_run {
-                app.out.line(format!("would change the tags of {}", text::short(&record.id)));
-                let fields = json!({ "old_snapshot_id": old, "tags": record.snapshot.tags });
+                let tags = change.apply(&record.snapshot.tags);
+                if tags == record.snapshot.tags {
+                    continue;
+                }
+                changed += 1;
+                app.out.line(format!(
+                    "snapshot {} would have tags [{}]",
+                    text::short(&record.id),
+                    text::escaped(tags.join(", ").as_bytes())
+                ));
+                let fields = json!({ "old_snapshot_id": old, "tags": tags });
                 app.out.json("changed_snapshot", fields);
                 continue;
             }
@@ -71,7 +80,8 @@ impl Args {
             });
             app.out.json("changed_snapshot", fields);
         }
-        app.out.info(format!("changed {}", text::count(changed, "snapshot")));
+        let done = if self.dry_run { "would change" } else { "changed" };
+        app.out.info(format!("{done} {}", text::count(changed, "snapshot")));
         app.out.json("summary", json!({ "changed_snapshots": changed, "dry_run": self.dry_run }));
         pick::whole(damaged)
     }

@@ -28,6 +28,11 @@ fn exit_codes_are_as_promised() {
     check(&["restore", "latest", "-t", "x"], &[], 10, "no-repository");
     check(&["-r", "nowhere", "check"], &[], 10, "no-repository");
     check(&["ls", "latest"], &[("LASTGOOD_REPOSITORY", "nowhere")], 10, "no-repository");
+    check(&["-r", &world.text("docs/a"), "snapshots"], &[], 10, "no-repository");
+    check(&["-r", &world.text("docs/a"), "--key-file", "k", "init"], &[], 2, "invalid");
+    // A slip in the first command makes no repository.
+    check(&["backup", &world.text("nowhere")], &[], 1, "not-found");
+    check(&["snapshots"], &[], 10, "no-repository");
     // Wrong usage, wherever it comes from.
     check(&["backup", "--exlude", "x", &docs], &[], 2, "usage");
     check(&["backup"], &[], 2, "usage");
@@ -45,6 +50,9 @@ fn exit_codes_are_as_promised() {
     check(&["ls", "0123abcd"], &[], 1, "not-found");
     check(&["ls", "not-a-snapshot"], &[], 2, "invalid");
     check(&["init"], &[], 1, "exists");
+    check(&["restore", "latest", "-t", &world.text("docs/a")], &[], 1, "exists");
+    check(&["--key-file", "nowhere", "snapshots"], &[], 12, "wrong-key");
+    check(&["--key-file", &world.text("docs/a"), "snapshots"], &[], 12, "wrong-key");
     let wrong = [("LASTGOOD_PASSWORD", "wrong")];
     check(&["snapshots"], &wrong, 12, "wrong-key");
     world.run(&["--version"]).code(0);

@@ -168,7 +168,10 @@ fn common_directory(sources: &[Vec<u8>]) -> Vec<&[u8]> {
 fn not_found(path: &[&[u8]]) -> Error {
     let path = path.join(&b'/');
     let path = String::from_utf8_lossy(&path);
-    Error::new(ErrorKind::NotFound, format!("the snapshot has no /{path}"))
+    Error::new(
+        ErrorKind::NotFound,
+        format!("the snapshot has no /{path}; `lastgood ls` lists its paths"),
+    )
 }
 
 fn push(path: &mut Vec<u8>, name: &[u8]) {

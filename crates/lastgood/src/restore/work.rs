@@ -423,7 +423,9 @@ impl Use {
 
     /// It is not there, and this run only compares.
     fn differs(self, ctx: &Context<'_>) {
-        ctx.control.add_done(0, self.file_bytes());
+        let bytes = self.file_bytes();
+        ctx.control.add_done(0, bytes);
+        ctx.record.bytes(bytes, 0);
         match self.to {
             To::Whole(task) => {
                 let change = task.change();

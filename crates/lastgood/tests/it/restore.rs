@@ -496,6 +496,21 @@ fn delete_removes_what_the_snapshot_has_not() {
 }
 
 #[test]
+fn a_dry_run_counts_the_bytes_that_a_run_writes() {
+    let world = World::new();
+    world.write("source/small", "small");
+    world.write("source/same", "same");
+    world.write("source/large", noise(3, 1 << 20));
+    let snapshot = world.backup();
+    world.write("target/same", "same");
+    let dry = RestoreOptions { dry_run: true, ..world.options(&snapshot) };
+    let would = world.restore(dry).counts;
+    let does = world.restore(world.options(&snapshot)).counts;
+    assert_eq!((would.bytes_written, would.bytes_kept), ((1 << 20) + 5, 4));
+    assert_eq!((does.bytes_written, does.bytes_kept), ((1 << 20) + 5, 4));
+}
+
+#[test]
 fn delete_spares_the_neighbours_of_sources() {
     let world = World::new();
     world.write("home/one/file", "1");
