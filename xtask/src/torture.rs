@@ -24,6 +24,7 @@ const HARNESSES: &[Harness] = &[
         tests: "torture::crash::nothing_committed",
         seeds: 300,
     },
+    Harness { name: "damage", package: "lastgood", tests: "torture::damage", seeds: 1000 },
     Harness { name: "hostile", package: "lastgood", tests: "torture::hostile", seeds: 300 },
     Harness { name: "faults", package: "lastgood", tests: "faults::", seeds: 1 },
     Harness { name: "kill", package: "lastgood-cli", tests: "killed::", seeds: 500 },

@@ -135,10 +135,12 @@ pub(crate) const KINDS: &[(&str, u64)] = &[
     (name::SNAPSHOTS, SNAPSHOT_BYTES_MAX),
     (name::OUTCOMES, Outcome::BYTES_MAX),
     (name::RETIRED, SMALL_OBJECT_BYTES_MAX),
+    (name::LOST, SMALL_OBJECT_BYTES_MAX),
     (name::CONDEMN, GC_LIST_BYTES_MAX),
     (name::VERDICT, GC_LIST_BYTES_MAX),
     (name::RELOCATIONS, GC_LIST_BYTES_MAX),
     (name::READERS, SMALL_OBJECT_BYTES_MAX),
+    (name::LOG, SMALL_OBJECT_BYTES_MAX),
 ];
 
 /// Reads an object of its own name, and says how much of it is damaged.

@@ -2,6 +2,7 @@
 //! lost. A short slice runs with all tests; `cargo xtask torture` makes it as long as wished.
 
 mod crash;
+mod damage;
 mod hostile;
 mod world;
 

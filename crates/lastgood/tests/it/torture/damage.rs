@@ -1,0 +1,324 @@
+//! The disk rots: every bit of every object, and holes, cuts, losses and mix-ups by a seed.
+//!
+//! What parity makes up for is mended, told, and repaired; of everything else no wrong byte passes
+//! for a right one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lastgood::check::{CheckOptions, CheckReport, ReadData};
+use lastgood::repair::RepairOptions;
+use lastgood::restore::RestoreOptions;
+use lastgood::{Repository, SnapshotRecord};
+use lastgood_backend::memory::{MemoryBackend, Objects};
+use lastgood_backend::{Backend, ObjectName};
+use lastgood_format::gc::{Lost, ReadSession, Relocation, RoundList};
+use lastgood_format::guard::{Redundancy, content, guard};
+use lastgood_format::id::{PackId, SessionId, SnapshotId};
+use lastgood_format::object::{ObjectKind, name};
+use lastgood_format::pack::{mend, verify_bytes};
+use lastgood_testkit::chance::Chance;
+
+use super::tell;
+use super::world::{Source, create, key_file, open};
+use crate::place::Tree;
+
+/// A repository of some 100 KiB with an object of every kind.
+struct Rotting {
+    source: Source,
+    objects: Objects,
+    last: SnapshotRecord,
+    tree: Tree,
+}
+
+impl Rotting {
+    fn new() -> Self {
+        let source = Source::new(7);
+        let memory = MemoryBackend::new();
+        let repo = create(Arc::new(memory.clone()), 1).unwrap();
+        let first = source.backup(&repo).unwrap();
+        source.change();
+        let last = source.backup(&repo).unwrap();
+        repo.retire(&first, "a test forgets it", None).unwrap();
+        repo.add_key(&key_file(1), lastgood::WorkFactors::DEFAULT, "second").unwrap();
+        let tree = Tree::of(&source.path());
+        let this = Self { source, objects: Objects::new(), last, tree };
+        this.collect(&memory, &repo);
+        Self { objects: memory.objects(), ..this }
+    }
+
+    /// What gc and readers leave, which no program does yet.
+    fn collect(&self, memory: &MemoryBackend, repo: &Repository) {
+        let (keys, maintenance) = (repo.keys(), repo.keys().maintenance());
+        let round = RoundList { round: 1, packs: Vec::new() };
+        let reader = SessionId::new([9; 16]);
+        let reading = ReadSession { id: reader, started: 1, snapshots: vec![self.last.id] };
+        let relocation = Relocation { to: Vec::new(), moved: Vec::new() };
+        let relocation = relocation.encode(keys, &maintenance);
+        let lost = SnapshotId::new([9; 32]);
+        let accepted = Lost { snapshot: lost, time: 1, accepted_by: "a test".to_owned() };
+        for (object, content) in [
+            (name::condemn(1), round.encode(ObjectKind::Condemn, keys, &maintenance)),
+            (name::verdict(1), round.encode(ObjectKind::Verdict, keys, &maintenance)),
+            (name::lost(lost), accepted.encode(keys, &maintenance)),
+            (name::reader(reader), reading.encode(keys, &keys.writer(&[1; 16]))),
+            (name::relocation(lastgood_format::object::object_id(&relocation)), relocation),
+        ] {
+            let name = ObjectName::new(&object).unwrap();
+            memory.put(&name, &[&guard(&content, Redundancy::of(&object))]).unwrap();
+        }
+    }
+
+    fn kinds(&self) -> BTreeSet<&str> {
+        self.objects.keys().map(|name| name.as_str().split('/').next().unwrap()).collect()
+    }
+}
+
+/// Whether `damaged` is told from `whole`, and mended to it.
+fn mends(name: &ObjectName, whole: &[u8], damaged: &[u8]) -> Result<(), String> {
+    if let Some(id) = pack_id(name) {
+        if verify_bytes(damaged) == Ok(id) {
+            return Err(format!("{name} still verifies"));
+        }
+        return match mend(damaged, id) {
+            Ok(mended) if mended.bytes == whole => Ok(()),
+            Ok(_) => Err(format!("{name} is mended to another pack")),
+            Err(error) => Err(format!("{name}: {error}")),
+        };
+    }
+    let read = |bytes: &[u8]| content(bytes, u64::MAX, &|_| true);
+    match (read(damaged), read(whole)) {
+        (Ok(found), Ok(right)) if found.content != right.content => {
+            Err(format!("{name} is mended to other content"))
+        }
+        (Ok(found), _) if found.damaged == 0 => Err(format!("{name} counts as whole")),
+        (Ok(_), _) => Ok(()),
+        (Err(error), _) => Err(format!("{name}: {error}")),
+    }
+}
+
+fn pack_id(name: &ObjectName) -> Option<PackId> {
+    let rest = name.as_str().strip_prefix(name::PACKS)?;
+    rest.split_once('/').and_then(|(_, pack)| pack.parse().ok())
+}
+
+/// Damage at one place of an object, within what its parity makes up for.
+#[derive(Debug, Clone, Copy)]
+enum Spot {
+    Bit(u32),
+    Byte,
+    Sector,
+    End,
+}
+
+impl Spot {
+    const ALL: [Self; 11] = [
+        Self::Bit(0),
+        Self::Bit(1),
+        Self::Bit(2),
+        Self::Bit(3),
+        Self::Bit(4),
+        Self::Bit(5),
+        Self::Bit(6),
+        Self::Bit(7),
+        Self::Byte,
+        Self::Sector,
+        Self::End,
+    ];
+
+    /// Nothing when that changes nothing.
+    fn damage(self, whole: &[u8], at: usize) -> Option<Vec<u8>> {
+        let mut damaged = whole.to_vec();
+        match self {
+            Self::Bit(bit) => damaged[at] ^= 1 << bit,
+            Self::Byte => damaged[at] = 0,
+            Self::Sector => damaged[at..whole.len().min(at + SECTOR_BYTES)].fill(0),
+            Self::End if whole.len() - at <= SECTOR_BYTES => damaged.truncate(at),
+            Self::End => return None,
+        }
+        (damaged != whole).then_some(damaged)
+    }
+}
+
+/// Every bit, every byte, every sector and every end, in slices: together all there is.
+#[test]
+fn every_bit_of_every_object_is_mended() {
+    let rotting = Rotting::new();
+    let kinds = [
+        "condemn",
+        "config",
+        "index",
+        "keys",
+        "lost",
+        "outcomes",
+        "packs",
+        "readers",
+        "relocations",
+        "retired",
+        "sessions",
+        "snapshots",
+        "verdict",
+    ];
+    assert_eq!(rotting.kinds(), BTreeSet::from(kinds));
+    let slices = super::seeds(2);
+    let counts = [(); Spot::ALL.len()].map(|()| AtomicU64::new(0));
+    let broken = std::sync::Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let (objects, counts, failures, spread) = (&rotting.objects, &counts, &broken, &slices);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let mut place = 0;
+                for (name, whole) in objects {
+                    for at in 0..whole.len() {
+                        place += 1;
+                        let slice = place % SLICES;
+                        if !spread.contains(&slice) || slice % threads != thread {
+                            continue;
+                        }
+                        for (spot, count) in Spot::ALL.iter().zip(counts) {
+                            let Some(damaged) = spot.damage(whole, at) else { continue };
+                            count.fetch_add(1, Ordering::Relaxed);
+                            if let Err(why) = mends(name, whole, &damaged) {
+                                failures.lock().unwrap().push(format!("{spot:?} at {at}: {why}"));
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let broken = broken.into_inner().unwrap();
+    assert!(broken.is_empty(), "{} of them: {:#?}", broken.len(), &broken[..broken.len().min(20)]);
+    let [bits @ .., bytes, sectors, ends] = counts;
+    let bits: u64 = bits.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+    let [bytes, sectors, ends] = [bytes, sectors, ends].map(|count| count.load(Ordering::Relaxed));
+    let all: usize = rotting.objects.values().map(|bytes| bytes.len()).sum();
+    tell(&format!(
+        "damage, slices {slices:?} of {SLICES}, {} objects, {all} bytes: {bits} bits, {bytes} bytes, \
+         {sectors} sectors, {ends} ends; noticed: all, mended: all, wrong: 0",
+        rotting.objects.len()
+    ));
+}
+
+/// What becomes of a repository as a whole.
+struct Fate {
+    objects: Objects,
+    /// Objects that must be found damaged and mended; nothing where more may be lost.
+    mendable: Option<BTreeSet<String>>,
+    what: String,
+}
+
+impl Rotting {
+    fn fate(&self, seed: u64) -> Fate {
+        let mut chance = Chance::new(seed);
+        let mut objects = self.objects.clone();
+        let names: Vec<ObjectName> = objects.keys().cloned().collect();
+        let kind = seed % 6;
+        let mut hit = BTreeSet::new();
+        let count = if kind == 1 { names.len() } else { 1 + chance.below(4) };
+        for number in 0..count {
+            let name = if kind == 1 { &names[number] } else { chance.pick(&names) };
+            let whole = self.objects[name].to_vec();
+            let at = chance.below(whole.len());
+            let damaged = match kind {
+                0 | 1 => Spot::Bit(chance.below(8) as u32).damage(&whole, at),
+                2 => Spot::Sector.damage(&whole, at),
+                3 => {
+                    let end = at + chance.below(whole.len() - at);
+                    let mut damaged = whole.clone();
+                    damaged[at..=end.min(whole.len() - 1)].fill_with(|| chance.number() as u8);
+                    Some(damaged)
+                }
+                4 => Some(whole[..at].to_vec()),
+                _ if chance.one_in(3) => {
+                    objects.remove(name);
+                    hit.insert(name.as_str().to_owned());
+                    None
+                }
+                _ => Some(self.objects[chance.pick(&names)].to_vec()),
+            };
+            if let Some(damaged) = damaged.filter(|damaged| *damaged != whole) {
+                objects.insert(name.clone(), damaged.into());
+                hit.insert(name.as_str().to_owned());
+            }
+        }
+        let what = format!("seed {seed}, kind {kind}, {hit:?}");
+        Fate { objects, mendable: (kind < 3).then_some(hit), what }
+    }
+
+    /// The newest snapshot, restored; `Err` says that something is wrong with it.
+    fn restore(&self, memory: &MemoryBackend, seed: u64) -> Result<Tree, String> {
+        let repo = open(Arc::new(memory.clone()), seed, 0).map_err(|error| format!("{error:?}"))?;
+        let target = self.source.beside("target");
+        std::fs::remove_dir_all(&target).ok();
+        let record = repo.load_snapshot(self.last.id).map_err(|error| format!("{error:?}"))?;
+        let record = record.ok_or("it is not committed")?;
+        let mut options = RestoreOptions::new(record, target.clone());
+        options.host_id = [7; 16];
+        let report = lastgood::restore::start(repo, options).wait(|_| {});
+        let report = report.map_err(|error| format!("{error:?}"))?;
+        if !report.damaged.is_empty() || report.problems.errors > 0 {
+            return Err(format!("{:?}", report.problems));
+        }
+        Ok(Tree::of(&target))
+    }
+
+    fn check(memory: &MemoryBackend, seed: u64) -> Result<CheckReport, String> {
+        let repo = open(Arc::new(memory.clone()), seed, 0).map_err(|error| format!("{error:?}"))?;
+        let options = CheckOptions { read_data: ReadData::All, threads: 1 };
+        lastgood::check::start(repo, options).wait(drop).map_err(|error| format!("{error:?}"))
+    }
+
+    /// All that is promised of one fate; returns whether everything came back.
+    fn survive(&self, seed: u64) -> bool {
+        let Fate { objects, mendable, what } = self.fate(seed);
+        let memory = MemoryBackend::new();
+        memory.replace(objects.clone());
+        let restored = self.restore(&memory, seed);
+        if let Ok(tree) = &restored {
+            assert_eq!(tree, &self.tree, "{what}: a restore that claims success");
+        }
+        let Some(mendable) = mendable else { return restored.is_ok() };
+        restored.unwrap_or_else(|why| panic!("{what}: not restored: {why}"));
+        let report = Self::check(&memory, seed).unwrap();
+        assert_eq!(report.damage, Vec::<String>::new(), "{what}");
+        let told = BTreeSet::from_iter(report.mendable);
+        // Packs that no live snapshot needs are no matter of check, but of repair.
+        assert!(told.is_subset(&mendable), "{what}: {told:?}");
+        let repaired = self.repair(&memory, seed);
+        assert_eq!(BTreeSet::from_iter(repaired), mendable, "{what}");
+        for name in mendable {
+            let name = ObjectName::new(&name).unwrap();
+            memory.overwrite(&name, &vec![0xa5; objects[&name].len()]);
+        }
+        assert_eq!(self.restore(&memory, seed).as_ref(), Ok(&self.tree), "{what}: after repair");
+        true
+    }
+
+    fn repair(&self, memory: &MemoryBackend, seed: u64) -> Vec<String> {
+        let repo = open(Arc::new(memory.clone()), 1 << 20 | seed, 0).unwrap();
+        let state = self.source.beside("state");
+        let options = RepairOptions { state, threads: 1, dry_run: false };
+        let report = lastgood::repair::start(repo, options).wait(drop).unwrap();
+        assert_eq!(report.lost, Vec::<String>::new());
+        assert_eq!(report.objects_read, self.objects.len() as u64, "a kind is left out");
+        report.repaired
+    }
+}
+
+#[test]
+fn what_rots_is_mended_or_told() {
+    let rotting = Rotting::new();
+    let seeds = super::seeds(18);
+    let whole = seeds.clone().filter(|&seed| rotting.survive(seed)).count();
+    tell(&format!(
+        "damage, seeds {seeds:?}: {whole} restored whole, {} told; wrong bytes: 0",
+        seeds.end - seeds.start - whole as u64
+    ));
+}
+
+const SECTOR_BYTES: usize = 4096;
+/// Into which all places are dealt.
+const SLICES: u64 = 1000;
