@@ -11,6 +11,7 @@ use lastgood_backend::local::LocalBackend;
 use lastgood_backend::{Backend, BackendError, ErrorKind as BackendErrorKind};
 use lastgood_repo::format::chunker::ChunkerParams;
 use lastgood_repo::format::key::Secret;
+use lastgood_repo::format::object::name;
 use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, recovery_code};
 use lastgood_repo::{IndexOptions, InitOptions, OpenOptions, RepoError, Repository, World};
 use zeroize::Zeroizing;
@@ -222,25 +223,42 @@ fn refuse_foreign_content(path: &Path) -> Result<(), Error> {
         }
         Err(_) => return Ok(()),
     };
-    let ours = ["config", "keys", "sessions", "packs", "index", "snapshots", "outcomes"];
+    let ours = OURS.map(|prefix| prefix.trim_end_matches('/'));
     let foreign = entries.find_map(|entry| {
-        let name = entry.ok()?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        let is_ours = ours.contains(&name.as_str()) || name.starts_with('.');
-        (!is_ours && name != "lost+found").then_some(name)
+        let found = entry.ok()?.file_name().to_string_lossy().into_owned();
+        let is_ours = ours.contains(&found.as_str()) || found.starts_with('.');
+        (!is_ours && found != "lost+found").then_some(found)
     });
     match foreign {
         None => Ok(()),
-        Some(name) => Err(Error::new(
+        Some(found) => Err(Error::new(
             ErrorKind::Invalid,
             format!(
-                "{} is not empty: it holds {name}; name an empty or new directory",
+                "{} is not empty: it holds {found}; name an empty or new directory",
                 path.display()
             ),
         )),
     }
 }
 
+/// What a repository holds.
+const OURS: [&str; 15] = [
+    name::CONFIG,
+    name::KEYS,
+    name::SESSIONS,
+    name::OUTCOMES,
+    name::PACKS,
+    name::INDEX,
+    name::SNAPSHOTS,
+    name::RETIRED,
+    name::CONDEMN,
+    name::VERDICT,
+    name::RELOCATIONS,
+    name::READERS,
+    name::LOG,
+    name::LOST,
+    name::REPAIRED,
+];
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Chunker of repositories made without saying otherwise. See `docs/adr/0002-chunk-size.md`.
 pub const DEFAULT_CHUNKER: ChunkerParams = ChunkerParams::MinAes { target: 32 << 10 };

@@ -50,6 +50,9 @@ fn exit_codes_are_as_promised() {
     check(&["ls", "0123abcd"], &[], 1, "not-found");
     check(&["ls", "not-a-snapshot"], &[], 2, "invalid");
     check(&["init"], &[], 1, "exists");
+    // So it is with objects that a new repository has none of.
+    world.run(&["tag", "--add", "x", "latest"]).code(0);
+    check(&["init"], &[], 1, "exists");
     check(&["restore", "latest", "-t", &world.text("docs/a")], &[], 1, "exists");
     check(&["--key-file", "nowhere", "snapshots"], &[], 12, "wrong-key");
     check(&["--key-file", &world.text("docs/a"), "snapshots"], &[], 12, "wrong-key");
