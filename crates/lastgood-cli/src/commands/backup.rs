@@ -152,11 +152,14 @@ impl Args {
                 Code::Incomplete,
                 match &report.snapshot {
                     Some(record) => format!(
-                        "snapshot {} is incomplete: {} could not be read",
+                        "snapshot {} is incomplete: {} could not be read, or changed meanwhile",
                         text::short(&record.id),
                         text::count(count, "entry")
                     ),
-                    None => format!("{} could not be read", text::count(count, "entry")),
+                    None => format!(
+                        "{} could not be read, or changed meanwhile",
+                        text::count(count, "entry")
+                    ),
                 },
             )),
         }
