@@ -31,8 +31,11 @@ const HARNESSES: &[Harness] = &[
 ];
 
 /// Tests that plant a mistake each and fail when it is not seen.
-const SEEDED_BUGS: &[Harness] =
-    &[Harness { name: "crash", package: "lastgood", tests: "torture::crash::mistakes", seeds: 0 }];
+const SEEDED_BUGS: &[Harness] = &[
+    Harness { name: "crash", package: "lastgood", tests: "torture::crash::mistakes", seeds: 0 },
+    Harness { name: "faults", package: "lastgood", tests: "faults::a_put_that_is_lost", seeds: 0 },
+    Harness { name: "model", package: "lastgood-testkit", tests: "mistakes", seeds: 0 },
+];
 
 /// What was asked for.
 struct Asked {
@@ -87,7 +90,10 @@ impl Harness {
     /// Runs it, passes on the lines with its figures, and returns whether every promise was kept.
     fn run(&self, root: &Path, asked: &Asked) -> anyhow::Result<bool> {
         let seeds = asked.seeds.unwrap_or(self.seeds);
-        println!("{}: seeds {} to {}", self.name, asked.first, asked.first + seeds);
+        match asked.is_seeded {
+            true => println!("{}, with seeded bugs", self.name),
+            false => println!("{}, seeds {} to {}", self.name, asked.first, asked.first + seeds),
+        }
         let mut command = Command::new(env!("CARGO"));
         command.args(["test", "--quiet", "--locked", "--package", self.package, "--test", "it"]);
         command.args([self.tests, "--", "--nocapture"]);

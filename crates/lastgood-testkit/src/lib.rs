@@ -13,4 +13,5 @@ pub mod explore;
 pub mod faulty;
 pub mod gc_model;
 pub mod machine;
+pub mod network;
 pub mod recording;

@@ -8,6 +8,7 @@ use lastgood_backend::{Backend, ErrorKind, ObjectName};
 use lastgood_testkit::backend_contract::{check, check_retrying};
 use lastgood_testkit::disk::SimulatedDisk;
 use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
+use lastgood_testkit::network::{Network, Weather};
 use lastgood_testkit::recording::Recording;
 
 #[test]
@@ -28,6 +29,34 @@ fn a_local_directory_keeps_the_contract() {
 #[test]
 fn a_simulated_disk_keeps_the_contract() {
     check(|| Box::new(SimulatedDisk::new()));
+}
+
+#[test]
+fn a_network_without_faults_keeps_the_contract() {
+    let calm = Weather { lost: 0, late: 0, unanswered: 0, twice: 0, jump: 0 };
+    check(|| Box::new(Network::new(MemoryBackend::new(), calm, 1)));
+}
+
+/// What was asked for twice, or comes late, changes nothing that was there.
+#[test]
+fn a_bad_network_keeps_what_is_stored() {
+    let bad = Weather { lost: 100, late: 100, unanswered: 100, twice: 200, jump: 100 };
+    let memory = MemoryBackend::new();
+    let network = Network::new(memory.clone(), bad, 1);
+    let name = |number: u32| ObjectName::new(&format!("a/{number}")).unwrap();
+    for number in 0..500 {
+        // It may fail, and be there all the same, now or later.
+        network.put(&name(number), &[&number.to_le_bytes()]).ok();
+    }
+    network.settle_down();
+    let there = memory.objects();
+    assert!(there.len() > 300 && there.len() < 500, "some were lost: {}", there.len());
+    assert!(there.iter().all(|(object, bytes)| {
+        let number = u32::from_le_bytes(bytes[..].try_into().unwrap());
+        *object == name(number)
+    }));
+    let counts = network.counts();
+    assert!(counts.lost > 100 && counts.late > 100 && counts.jumps > 10, "{counts:?}");
 }
 
 #[test]

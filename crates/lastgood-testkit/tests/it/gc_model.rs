@@ -3,7 +3,11 @@ use lastgood_testkit::gc_model::cases::{CASES, Case};
 fn check(is_meant: impl Fn(&Case) -> bool) {
     let mut wrong = Vec::new();
     for case in CASES.iter().filter(|case| !case.is_long && is_meant(case)) {
-        wrong.extend(case.judge(&case.search()).err());
+        let search = case.search();
+        if let (true, Some((what, trace))) = (case.is_mutated(), &search.violation) {
+            tell(&format!("seeded bug {}: {what}, after {} steps", case.name, trace.len()));
+        }
+        wrong.extend(case.judge(&search).err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
@@ -30,4 +34,10 @@ fn the_search_knows_every_state_of_the_first_one() {
     // The figure of an independent program, in another language, for the same bounds.
     let case = CASES.iter().find(|case| case.name.starts_with("2 writers, 1 collector"));
     assert_eq!(case.unwrap().search().state_count, 901_685);
+}
+
+/// Shows a figure to whoever runs the campaign.
+#[expect(clippy::print_stdout, reason = "`cargo xtask torture` prints the figures")]
+fn tell(figure: &str) {
+    println!("{figure}");
 }

@@ -242,6 +242,7 @@ fn a_put_that_is_lost_unnoticed_would_be_seen() {
             faults.check_backup(Failure { calls, moment: Moment::Unnoticed, kind }).is_err()
         })
         .count();
+    crate::torture::tell(&format!("seeded bug PutNotDone: seen after {seen} of {count} calls"));
     assert!(seen >= 4, "packs, snapshot and outcome: {seen} of {count} calls were missed");
 }
 

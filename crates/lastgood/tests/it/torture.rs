@@ -19,6 +19,6 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
 
 /// Shows a figure to whoever runs the campaign.
 #[expect(clippy::print_stdout, reason = "`cargo xtask torture` prints the figures")]
-fn tell(figure: &str) {
+pub(crate) fn tell(figure: &str) {
     println!("{figure}");
 }
