@@ -43,7 +43,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// [`ErrorKind::Exists`] when there is one; [`ErrorKind::Invalid`] when the directory holds
-/// something else.
+/// something else; [`ErrorKind::Damaged`] when it holds a repository that lost its config.
 pub fn create(
     path: &Path,
     home: &Home,
@@ -53,6 +53,7 @@ pub fn create(
     chunker: Option<ChunkerParams>,
 ) -> Result<Created, Error> {
     refuse_foreign_content(path)?;
+    refuse_headless(path)?;
     let backend = retrying(LocalBackend::create(path).map_err(RepoError::from)?, &world);
     let init = InitOptions {
         credential,
@@ -239,6 +240,24 @@ fn refuse_foreign_content(path: &Path) -> Result<(), Error> {
             ),
         )),
     }
+}
+
+/// A repository that lost its config is not there any more, and a new one on top of it would end
+/// all hope for what it holds. Every run announces itself, so one that was used has sessions.
+fn refuse_headless(path: &Path) -> Result<(), Error> {
+    let has_sessions = std::fs::read_dir(path.join(name::SESSIONS))
+        .is_ok_and(|mut sessions| sessions.next().is_some());
+    if path.join(name::CONFIG).exists() || !has_sessions {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Damaged,
+        format!(
+            "the repository in {0} has lost its config: bring {0}/config back from a copy of the \
+             repository, or name another directory",
+            path.display()
+        ),
+    ))
 }
 
 /// What a repository holds.

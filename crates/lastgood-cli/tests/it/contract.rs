@@ -58,6 +58,14 @@ fn exit_codes_are_as_promised() {
     check(&["--key-file", &world.text("docs/a"), "snapshots"], &[], 12, "wrong-key");
     let wrong = [("LASTGOOD_PASSWORD", "wrong")];
     check(&["snapshots"], &wrong, 12, "wrong-key");
+    // Nothing new is made on top of a repository that lost its config.
+    let config = world.path("home/.local/share/lastgood/repository/config");
+    let bytes = std::fs::read(&config).unwrap();
+    std::fs::remove_file(&config).unwrap();
+    check(&["backup", &docs], &[], 5, "damaged");
+    check(&["init"], &[], 5, "damaged");
+    std::fs::write(&config, bytes).unwrap();
+    world.run(&["check", "--read-data"]).code(0);
     world.run(&["--version"]).code(0);
     world.run(&["--help"]).code(0);
     world.run(&["unlock"]).code(0);
