@@ -18,6 +18,9 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     } else {
         cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
     }
+    // With mistakes that tests plant, to see that they would be found.
+    let seeded = ["--package", "lastgood-repo", "--features", "seeded-bugs", "--test", "it"];
+    cargo(&[&["test", "--locked"][..], &seeded].concat())?;
     decoder(root)
 }
 

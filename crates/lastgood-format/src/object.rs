@@ -73,6 +73,8 @@ pub mod name {
     pub const LOG: &str = "log/";
     /// Prefix of lost snapshots.
     pub const LOST: &str = "lost/";
+    /// Prefix of what gc puts and removes again to see whether a store may be trusted.
+    pub const PROBE: &str = "probe/";
 
     /// Prefix of what a repair made of damaged objects; their own names follow.
     pub const REPAIRED: &str = "repaired/";
@@ -146,6 +148,11 @@ pub mod name {
     #[must_use]
     pub fn lost(id: SnapshotId) -> String {
         format!("{LOST}{id}")
+    }
+    /// Name of a probe.
+    #[must_use]
+    pub fn probe(random: &[u8; 16]) -> String {
+        format!("{PROBE}{}", SessionId::new(*random))
     }
 }
 

@@ -15,11 +15,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId};
+use lastgood_format::id::{PackId, SessionId, SnapshotId};
 use lastgood_format::object::name;
-use lastgood_format::pack::BlobKind;
-use lastgood_format::packset::{PackRef, PackSetCodec};
-use lastgood_format::page::{self, Page};
+use lastgood_format::packset::PackRef;
 use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
@@ -27,6 +25,7 @@ use crate::index::{BlobMarks, Fingerprint};
 use crate::objects::KINDS;
 use crate::packer::lock;
 use crate::reader::{BlobReader, GroupBuffers};
+use crate::relocations::Relocations;
 use crate::repository::Repository;
 use crate::snapshots::SnapshotRecord;
 
@@ -118,9 +117,9 @@ pub fn check(
         report: CheckReport::default(),
         needed: HashSet::new(),
     };
-    let snapshots = check.objects()?;
+    let mut snapshots = check.objects()?;
     check.other_objects(plan)?;
-    let (packs, marks) = check.packs(&snapshots)?;
+    let (packs, marks) = check.packs(&mut snapshots)?;
     check.read_packs(plan, &packs, &marks)?;
     if !check.report.is_stopped {
         check.trees(&snapshots, &marks)?;
@@ -172,7 +171,6 @@ impl Check<'_> {
             self.damage(RepoError::Missing { location, missing })?;
         }
         snapshots.damaged.into_iter().try_for_each(|error| self.damage(error))?;
-        self.report.snapshots = snapshots.live.len() as u64;
         let index = self.repo.index()?;
         for id in index.damaged() {
             self.damage(self.repo.damaged(
@@ -222,86 +220,98 @@ impl Check<'_> {
     }
 
     /// Every pack that a snapshot names is there, in its length, with a directory that opens.
-    /// Returns these packs, and marks for the blobs in them.
+    /// Returns these packs, and marks for the blobs in them. Leaves out of `snapshots` those that
+    /// gc removes meanwhile.
     fn packs(
         &mut self,
-        snapshots: &[SnapshotRecord],
+        snapshots: &mut Vec<SnapshotRecord>,
     ) -> Result<(Vec<PackRef>, BlobMarks), RepoError> {
-        let existing: HashMap<PackId, u64> =
-            self.repo.all_packs()?.into_iter().map(|(_, pack, bytes)| (pack, bytes)).collect();
+        let (existing, mut needed) = loop {
+            let existing: HashMap<PackId, u64> =
+                self.repo.all_packs()?.into_iter().map(|(_, pack, bytes)| (pack, bytes)).collect();
+            let mut needed = self.needed_packs(snapshots)?;
+            self.look_for_missing(&mut needed, &existing)?;
+            if needed.lost.is_empty() || !self.leave_out_retired(snapshots)? {
+                break (existing, needed);
+            }
+        };
+        for (id, error) in std::mem::take(&mut needed.lost) {
+            self.damage(error)?;
+            self.report.affected.extend(id.map(|id| (id, Vec::new())));
+        }
+        self.report.snapshots = snapshots.len() as u64;
         self.report.packs = existing.len() as u64;
         self.report.pack_bytes = existing.values().sum();
-        let needed = self.needed_packs(snapshots)?;
-        self.needed = needed.iter().map(|pack| pack.pack).collect();
+        self.needed = needed.packs.keys().copied().collect();
         let unneeded = existing.keys().filter(|pack| !self.needed.contains(*pack));
         self.report.packs_unneeded = unneeded.count() as u64;
+        drop(existing);
+        self.directories(needed.present)
+    }
 
-        let mut present = Vec::new();
-        for pack in needed {
+    /// Notes packs that are not there, or not of their length. Of one that was repacked, what was
+    /// live is elsewhere, as the walk of the trees shows.
+    fn look_for_missing(
+        &self,
+        needed: &mut Needed,
+        existing: &HashMap<PackId, u64>,
+    ) -> Result<(), RepoError> {
+        let relocations = match self.repo.relocations() {
+            Err(error) if error.is_damage() => {
+                needed.lost.push((None, error));
+                Relocations::default()
+            }
+            relocations => relocations?,
+        };
+        let mut packs: Vec<PackRef> = needed.packs.values().copied().collect();
+        packs.sort();
+        for pack in packs {
             let state = match existing.get(&pack.pack) {
+                None if !relocations.of(pack.pack).is_empty() => continue,
                 None => "it is missing",
                 Some(bytes) if *bytes != pack.bytes && !self.is_mendable(pack)? => {
                     "it is not of its length"
                 }
                 Some(_) => {
-                    present.push(pack);
+                    needed.present.push(pack);
                     continue;
                 }
             };
             let object = name::pack(pack.session, pack.pack);
-            self.damage(self.repo.damaged(&object, Damage::State(state)))?;
+            needed.lost.push((None, self.repo.damaged(&object, Damage::State(state))));
         }
-        drop(existing);
-        self.directories(present)
+        Ok(())
     }
 
     fn is_mendable(&self, pack: PackRef) -> Result<bool, RepoError> {
         Ok(self.reader.packs().heal(pack)?.is_some_and(|healed| healed.is_whole))
     }
 
-    /// The packs that snapshots name, each once. Pages of pack sets that several share are read
-    /// once.
-    fn needed_packs(&mut self, snapshots: &[SnapshotRecord]) -> Result<Vec<PackRef>, RepoError> {
-        let (mut needed, mut pages) = (HashMap::new(), HashSet::new());
-        for record in snapshots {
-            let packs = record.snapshot.ref_packs.iter();
-            needed.extend(packs.map(|pack| (pack.pack, *pack)));
-            if let Err(error) = self.pack_set(&record.snapshot, &mut pages, &mut needed) {
-                self.damage(error)?;
-                self.report.affected.push((record.id, Vec::new()));
-            }
-        }
-        let mut needed: Vec<PackRef> = needed.into_values().collect();
-        needed.sort();
-        Ok(needed)
+    /// Leaves out snapshots that were retired since they were loaded, and tells whether there are
+    /// any: what they needed may be gone by right.
+    fn leave_out_retired(&self, snapshots: &mut Vec<SnapshotRecord>) -> Result<bool, RepoError> {
+        let retired = self.repo.retired()?;
+        let before = snapshots.len();
+        snapshots.retain(|record| !retired.contains_key(&record.id));
+        Ok(snapshots.len() < before)
     }
 
-    fn pack_set(
-        &self,
-        snapshot: &Snapshot,
-        seen: &mut HashSet<BlobId>,
-        needed: &mut HashMap<PackId, PackRef>,
-    ) -> Result<(), RepoError> {
-        let places = self.reader.ref_places(snapshot)?;
-        let mut pages = vec![(snapshot.pack_set, None)];
-        while let Some((id, level)) = pages.pop() {
-            if seen.contains(&id) {
-                continue;
-            }
-            let bytes = self.reader.load_first(BlobKind::PackSet, id, &places)?;
-            let page = page::decode::<PackSetCodec>(&bytes, level)
-                .map_err(|error| self.repo.damaged(&format!("blob {id}"), error))?;
-            match page {
-                (_, Page::Leaf(packs)) => {
-                    needed.extend(packs.into_iter().map(|pack| (pack.pack, pack)));
-                }
-                (level, Page::Interior(children)) => {
-                    pages.extend(children.into_iter().map(|child| (child.page, Some(level - 1))));
-                }
-            }
-            seen.insert(id);
+    /// The packs that snapshots name, each once. Pages of pack sets that several share are read
+    /// once.
+    fn needed_packs(&self, snapshots: &[SnapshotRecord]) -> Result<Needed, RepoError> {
+        let (mut packs, mut lost, mut pages) = (HashMap::new(), Vec::new(), HashSet::new());
+        for record in snapshots {
+            let mut add = |pack: PackRef| {
+                packs.insert(pack.pack, pack);
+            };
+            let Snapshot { pack_set, ref_packs, .. } = &record.snapshot;
+            ref_packs.iter().copied().for_each(&mut add);
+            let read = self.reader.each_pack(*pack_set, ref_packs, &mut pages, &mut add);
+            lost.extend(read.err().map(|error| (Some(record.id), error)));
         }
-        Ok(())
+        let named: Vec<PackId> = packs.keys().copied().collect();
+        packs.extend(self.reader.relocated(named)?.into_iter().map(|pack| (pack.pack, pack)));
+        Ok(Needed { packs, present: Vec::new(), lost })
     }
 
     /// Opens the directory of each pack and compares the index with it.
@@ -363,6 +373,15 @@ impl Check<'_> {
             }
         });
     }
+}
+
+/// The packs that snapshots need.
+struct Needed {
+    packs: HashMap<PackId, PackRef>,
+    /// Those of them that are there.
+    present: Vec<PackRef>,
+    /// What cannot be had, and of which snapshot where that is known.
+    lost: Vec<(Option<SnapshotId>, RepoError)>,
 }
 
 pub(crate) fn inner<T>(mutex: Mutex<T>) -> T {

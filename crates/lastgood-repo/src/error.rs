@@ -88,6 +88,17 @@ pub enum RepoError {
     /// The snapshot would be longer than a reader takes.
     #[error("the snapshot cannot be committed")]
     SnapshotTooLong(#[from] TooLong),
+    /// The store does not do what gc rests on.
+    #[error("gc is not safe in {location}: {reason}")]
+    UnsafeStore {
+        /// Where.
+        location: String,
+        /// What the store does not do.
+        reason: &'static str,
+    },
+    /// A later release must know of what gc may remove.
+    #[error("writing to this repository requires the feature {0:?}")]
+    Feature(String),
     /// A file that this host keeps of the repository: the copy of the index, what it saw last.
     #[error("cannot {action} {path}")]
     Cache {
@@ -149,6 +160,8 @@ pub enum RepoErrorKind {
     Fenced,
     /// What was there is gone.
     Missing,
+    /// The store cannot do what was asked for.
+    Unsupported,
     /// Anything else.
     Failed,
 }
@@ -171,6 +184,8 @@ impl RepoError {
             Self::Backend(error) => error.kind.into(),
             Self::Fenced { .. } => RepoErrorKind::Fenced,
             Self::Missing { .. } => RepoErrorKind::Missing,
+            Self::UnsafeStore { .. } => RepoErrorKind::Unsupported,
+            Self::Feature(_) => RepoErrorKind::TooNew,
             Self::Cache { source, .. } => match ErrorKind::from(source) {
                 // What the cache lacks is not missing from the repository.
                 ErrorKind::NotFound | ErrorKind::OutOfRange => RepoErrorKind::Failed,

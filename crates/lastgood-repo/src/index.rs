@@ -83,11 +83,14 @@ impl Index {
         let mut missing: Vec<ObjectId> = segments.into_iter().collect();
         missing.sort();
         let (mut fresh, mut sources) = (IndexSegment::default(), Vec::new());
-        let mut left = missing.len();
+        let (mut left, mut is_merged_meanwhile) = (missing.len(), false);
         for id in missing {
             left -= 1;
             match read_segment(repo, id) {
-                Ok(None) => continue,
+                Ok(None) => {
+                    is_merged_meanwhile = true;
+                    continue;
+                }
                 Ok(Some(segment)) => {
                     fresh.append(segment);
                     sources.push(id);
@@ -111,7 +114,34 @@ impl Index {
         }
         runs.push(Arc::new(Run::sorted(fresh, sources)));
         *index.runs.get_mut().unwrap_or_else(PoisonError::into_inner) = runs;
+        if is_merged_meanwhile {
+            // Whoever removed a segment put one before that says the same.
+            index.refresh(repo)?;
+        }
         Ok(index)
+    }
+
+    /// Adds the segments that were put since the index was loaded.
+    ///
+    /// # Errors
+    /// When segments cannot be listed, or one may be readable later.
+    pub(crate) fn refresh(&self, repo: &Repository) -> Result<(), RepoError> {
+        let mut segments: HashSet<ObjectId> = HashSet::new();
+        repo.list(name::INDEX, &mut |id, _| segments.extend(id.parse::<ObjectId>().ok()))?;
+        for run in self.runs().iter() {
+            run.sources.iter().for_each(|id| {
+                segments.remove(id);
+            });
+        }
+        for id in segments.into_iter().filter(|id| !self.damaged.contains(id)) {
+            match read_segment(repo, id) {
+                Ok(Some(segment)) => self.add(segment, id),
+                Ok(None) => {}
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// An empty index for what no segment covers. Its files have no names and are gone when it is
@@ -202,7 +232,10 @@ impl Index {
 }
 
 /// Reads a segment, or nothing when it is gone by now.
-fn read_segment(repo: &Repository, id: ObjectId) -> Result<Option<IndexSegment>, RepoError> {
+pub(crate) fn read_segment(
+    repo: &Repository,
+    id: ObjectId,
+) -> Result<Option<IndexSegment>, RepoError> {
     let object = name::index(id);
     let Some(bytes) = repo.find(&object, INDEX_BYTES_MAX)? else { return Ok(None) };
     if object_id(&bytes) != id {

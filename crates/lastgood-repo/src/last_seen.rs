@@ -251,7 +251,7 @@ impl Repository {
         Ok(self.retired_record(id)?.is_none() && self.lost_record(id)?.is_none())
     }
 
-    fn lost_record(&self, id: SnapshotId) -> Result<Option<Lost>, RepoError> {
+    pub(crate) fn lost_record(&self, id: SnapshotId) -> Result<Option<Lost>, RepoError> {
         let bytes = match self.find(&name::lost(id), SMALL_OBJECT_BYTES_MAX) {
             Err(error) if error.is_damage() => None,
             found => found?,

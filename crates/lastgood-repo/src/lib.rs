@@ -6,25 +6,36 @@
 
 mod check;
 mod error;
+mod gc;
 mod index;
 mod last_seen;
 mod objects;
 mod packer;
 mod reader;
+mod relocations;
 mod repair;
 mod repository;
+mod rounds;
+#[cfg(feature = "seeded-bugs")]
+mod seeded;
 mod session;
 mod snapshots;
 mod world;
 
 pub use check::{CheckObserver, CheckPlan, CheckReport, ReadData, check};
 pub use error::{Damage, RepoError, RepoErrorKind};
+pub use gc::{
+    Gc, GcObserver, GcOptions, GcPhase, GcPlan, GcReport, MaxUnused, OpenSession, PlannedRemoval,
+    PlannedRepack, Reason,
+};
 pub use index::{BlobSet, Index, IndexLocation, IndexOptions};
 pub use last_seen::{LastSeen, Missing, SeenBy};
 pub use packer::{BlobWriter, Settings, Tally};
 pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
 pub use repair::{RepairPlan, RepairReport, repair};
 pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};
+#[cfg(feature = "seeded-bugs")]
+pub use seeded::SeededBug;
 pub use session::{Stored, WriteSession};
 pub use snapshots::{SnapshotRecord, Snapshots};
 pub use world::{Clock, Random, World};

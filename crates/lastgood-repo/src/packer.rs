@@ -192,7 +192,11 @@ impl Shared {
 
     /// Whether a pack of another session exists in its length, and no round of gc condemned it.
     pub(crate) fn may_refer_to(&self, pack: &PackRef) -> bool {
-        self.usable.contains(&(pack.pack, pack.bytes))
+        self.is_usable(pack.pack, pack.bytes)
+    }
+
+    pub(crate) fn is_usable(&self, pack: PackId, bytes: u64) -> bool {
+        self.usable.contains(&(pack, bytes))
     }
 
     /// Whether a pack's own directory says that it holds a blob where the index says so. The index

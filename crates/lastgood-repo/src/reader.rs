@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use lastgood_backend::ErrorKind;
 use lastgood_format::encoding::{DecodeError, Reader};
+use lastgood_format::gc::PackLocation;
 use lastgood_format::group::{GroupDecompressor, open_frames};
 use lastgood_format::id::{BlobId, PackId, SessionId};
 use lastgood_format::index::IndexSegment;
@@ -23,10 +24,11 @@ use lastgood_format::pack::{
     open_whole,
 };
 use lastgood_format::packset::{PackRef, PackSetCodec};
-use lastgood_format::page::{self, PageReader};
+use lastgood_format::page::{self, Page, PageReader};
 use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError, RepoErrorKind};
+use crate::gc::Places;
 use crate::index::{Index, IndexLocation};
 use crate::objects::object_name;
 use crate::packer::lock;
@@ -321,7 +323,7 @@ impl BlobReader {
         &self,
         snapshot: &Snapshot,
     ) -> Result<(Vec<PackRef>, HashMap<BlobId, PackRef>), RepoError> {
-        let places = self.ref_places(snapshot)?;
+        let places = self.ref_places(&snapshot.ref_packs)?;
         let mut packs: Vec<PackRef> = Vec::new();
         let mut pages = HashMap::new();
         let mut load = |id: BlobId| {
@@ -341,13 +343,48 @@ impl BlobReader {
         Ok((packs, pages))
     }
 
-    /// What the packs hold that `snapshot` names for the pages of its pack set.
+    /// Calls `visit` with every pack of a pack set, but for those on pages in `seen`, which grows:
+    /// pages that several snapshots share are read once.
+    ///
+    /// # Errors
+    /// When a page cannot be read.
+    pub(crate) fn each_pack(
+        &self,
+        pack_set: BlobId,
+        ref_packs: &[PackRef],
+        seen: &mut HashSet<BlobId>,
+        visit: &mut dyn FnMut(PackRef),
+    ) -> Result<(), RepoError> {
+        if seen.contains(&pack_set) {
+            return Ok(());
+        }
+        let places = self.ref_places(ref_packs)?;
+        let mut pages = vec![(pack_set, None)];
+        while let Some((id, level)) = pages.pop() {
+            if seen.contains(&id) {
+                continue;
+            }
+            let bytes = self.load_first(BlobKind::PackSet, id, &places)?;
+            let page = page::decode::<PackSetCodec>(&bytes, level)
+                .map_err(|error| self.repo.damaged(&format!("blob {id}"), error))?;
+            match page {
+                (_, Page::Leaf(packs)) => packs.into_iter().for_each(&mut *visit),
+                (level, Page::Interior(children)) => {
+                    pages.extend(children.into_iter().map(|child| (child.page, Some(level - 1))));
+                }
+            }
+            seen.insert(id);
+        }
+        Ok(())
+    }
+
+    /// What the packs hold that a snapshot names for the pages of its pack set.
     ///
     /// # Errors
     /// When one cannot be opened that may be whole.
-    pub(crate) fn ref_places(&self, snapshot: &Snapshot) -> Result<Vec<BlobPlace>, RepoError> {
+    pub(crate) fn ref_places(&self, ref_packs: &[PackRef]) -> Result<Vec<BlobPlace>, RepoError> {
         let mut places = Vec::new();
-        for &pack in &snapshot.ref_packs {
+        for &pack in ref_packs {
             let opened = match self.packs.open(pack) {
                 Ok(opened) => opened,
                 // What a damaged one held may be in another as well.
@@ -495,6 +532,9 @@ impl BlobReader {
             let found = lock(&self.searched).clone();
             let found = found.unwrap_or_else(|| Arc::new(self.repo.index_aside()));
             self.list_packs(packs.copied(), &found)?;
+            let named = sets.iter().flat_map(|set| set.iter()).map(|pack| pack.pack);
+            let moved = self.relocated(named)?;
+            self.list_packs(moved.into_iter().filter(|pack| pack.class == class), &found)?;
             *lock(&self.searched) = Some(found);
             is_searched.insert(class);
         }
@@ -526,6 +566,37 @@ impl BlobReader {
         }
         index.add_aside(segment);
         Ok(())
+    }
+
+    /// The packs that relocations put in the place of `packs`, and can be opened. Two listings.
+    ///
+    /// # Errors
+    /// When relocations or packs cannot be listed. A damaged one is passed over.
+    pub(crate) fn relocated(
+        &self,
+        packs: impl IntoIterator<Item = PackId>,
+    ) -> Result<Vec<PackRef>, RepoError> {
+        let relocations = match self.repo.relocations() {
+            Err(error) if error.is_damage() => return Ok(Vec::new()),
+            relocations => relocations?,
+        };
+        let to = relocations.closure(packs);
+        if to.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places = Places::list(&self.repo)?;
+        let mut found = Vec::new();
+        for PackLocation { pack, .. } in to {
+            let Some((at, bytes)) = places.of(pack).next() else { continue };
+            let mut pack = PackRef { session: at.session, pack, class: Class::Data, bytes };
+            match self.packs.open(pack) {
+                Ok(opened) => pack.class = opened.header.class,
+                Err(error) if error.is_transient() => return Err(error),
+                Err(_) => continue,
+            }
+            found.push(pack);
+        }
+        Ok(found)
     }
 
     fn missing(&self, blob: BlobId) -> RepoError {

@@ -33,6 +33,8 @@ pub struct Repository {
     last_seen: Option<LastSeenFile>,
     /// What the last listing of the snapshots lacked.
     missing: Mutex<Vec<Missing>>,
+    #[cfg(feature = "seeded-bugs")]
+    pub(crate) planted: crate::seeded::Planted,
 }
 
 /// What `init` needs to know.
@@ -114,6 +116,8 @@ impl Repository {
             mended: Mended::default(),
             last_seen: options.last_seen.map(LastSeenFile::new),
             missing: Mutex::default(),
+            #[cfg(feature = "seeded-bugs")]
+            planted: crate::seeded::Planted::default(),
         };
         this.add_key(&init.credential, init.work, &init.label)?;
         let config = this.config.encode(&this.keys);
@@ -155,6 +159,8 @@ impl Repository {
             mended,
             last_seen: options.last_seen.map(LastSeenFile::new),
             missing: Mutex::default(),
+            #[cfg(feature = "seeded-bugs")]
+            planted: crate::seeded::Planted::default(),
         })
     }
 

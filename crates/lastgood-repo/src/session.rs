@@ -11,12 +11,11 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 use lastgood_backend::{BackendError, PutOutcome};
-use lastgood_format::gc::{PackLocation, RoundList};
+use lastgood_format::gc::PackLocation;
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::index::IndexSegment;
 use lastgood_format::key::{Class, ClassSecret, Signer};
-use lastgood_format::limits::GC_LIST_BYTES_MAX;
-use lastgood_format::object::{ObjectKind, name};
+use lastgood_format::object::name;
 use lastgood_format::pack::{BlobKind, FinishedPack};
 use lastgood_format::packset::{PackRef, PackSetCodec};
 use lastgood_format::page;
@@ -24,10 +23,13 @@ use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
+use crate::gc::Places;
 use crate::last_seen::LastSeen;
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
 use crate::reader::{BlobReader, PackReader};
+use crate::relocations::StandIns;
 use crate::repository::Repository;
+use crate::rounds::RoundLists;
 use crate::snapshots::SnapshotRecord;
 
 /// A session that writes. Workers take a [`BlobWriter`] each.
@@ -42,6 +44,9 @@ pub struct WriteSession {
     /// The first upload that failed.
     stopped_by: Arc<Mutex<Option<BackendError>>>,
     recovered_packs: usize,
+    lists: RoundLists,
+    /// What each baseline that may be taken over needs.
+    reused: Mutex<HashMap<SnapshotId, Arc<Vec<PackRef>>>>,
 }
 
 /// What a session has stored when it is about to commit, for the snapshot to say.
@@ -76,7 +81,18 @@ impl WriteSession {
     ) -> Result<Self, RepoError> {
         repo.refuse_if_missing()?;
         let signer = Arc::new(repo.keys().writer(writer_name));
-        Self::begin_as(repo, settings, signer, Arc::default())
+        Self::begin_as(repo, settings, signer, Arc::default(), &HashSet::new())
+    }
+
+    /// As [`begin`](Self::begin), and refers to none of the packs in `avoid`.
+    pub(crate) fn begin_without(
+        repo: &Arc<Repository>,
+        settings: Settings,
+        writer_name: &[u8; 16],
+        avoid: &HashSet<PackId>,
+    ) -> Result<Self, RepoError> {
+        let signer = Arc::new(repo.keys().writer(writer_name));
+        Self::begin_as(repo, settings, signer, Arc::default(), avoid)
     }
 
     fn begin_as(
@@ -84,15 +100,19 @@ impl WriteSession {
         settings: Settings,
         signer: Arc<Signer>,
         tally: Arc<Tally>,
+        avoid: &HashSet<PackId>,
     ) -> Result<Self, RepoError> {
-        let (announced, condemned) = announce(repo, &signer)?;
+        let (announced, lists) = announce(repo, &signer)?;
         let session = announced.session.id;
         let index = repo.index()?;
         let existing = repo.all_packs()?;
+        #[cfg(feature = "seeded-bugs")]
+        let lists = repo.forget_lists(lists);
         let usable: HashSet<(PackId, u64)> = existing
             .iter()
-            .filter(|(place, pack, _)| {
-                !condemned.contains(&PackLocation { session: *place, pack: *pack })
+            .filter(|(session, pack, _)| {
+                !lists.forbid(&PackLocation { session: *session, pack: *pack })
+                    && !avoid.contains(pack)
             })
             .map(|(_, pack, bytes)| (*pack, *bytes))
             .collect();
@@ -102,7 +122,17 @@ impl WriteSession {
         let recovered_packs = recover(&shared, &existing, session)?;
         let stopped_by = Arc::default();
         let (finished, uploaders) = start_uploaders(&shared, &stopped_by);
-        Ok(Self { shared, announced, signer, finished, uploaders, stopped_by, recovered_packs })
+        Ok(Self {
+            shared,
+            announced,
+            signer,
+            finished,
+            uploaders,
+            stopped_by,
+            recovered_packs,
+            lists,
+            reused: Mutex::default(),
+        })
     }
 
     /// The session's id.
@@ -136,14 +166,75 @@ impl WriteSession {
         self.shared.tally.clone()
     }
 
-    /// Whether blobs of `snapshot` may be taken over without asking: all its packs exist and none
-    /// is condemned.
+    /// Whether blobs of a snapshot may be taken over without asking: all its packs, or what
+    /// relocations put in their place, exist and none is condemned.
     ///
     /// # Errors
     /// When its pack set cannot be read; it is then no baseline.
-    pub fn may_reuse(&self, reader: &BlobReader, snapshot: &Snapshot) -> Result<bool, RepoError> {
-        let packs = reader.pack_set(snapshot)?.0;
-        Ok(packs.iter().all(|pack| self.shared.may_refer_to(pack)))
+    pub fn may_reuse(
+        &self,
+        reader: &BlobReader,
+        record: &SnapshotRecord,
+    ) -> Result<bool, RepoError> {
+        let Some(packs) = self.packs_of(reader, record)? else { return Ok(false) };
+        lock(&self.reused).insert(record.id, Arc::new(packs));
+        Ok(true)
+    }
+
+    /// The packs to name for a baseline.
+    fn baseline_packs(
+        &self,
+        reader: &BlobReader,
+        baseline: &SnapshotRecord,
+    ) -> Result<Arc<Vec<PackRef>>, RepoError> {
+        if let Some(packs) = lock(&self.reused).get(&baseline.id) {
+            return Ok(packs.clone());
+        }
+        let packs = self.packs_of(reader, baseline)?.ok_or_else(|| {
+            let state = "its packs may not be referred to";
+            self.shared.repo.damaged(&name::snapshot(baseline.id), Damage::State(state))
+        })?;
+        Ok(Arc::new(packs))
+    }
+
+    /// The packs to name for what a snapshot needs, if all of it is there for good.
+    fn packs_of(
+        &self,
+        reader: &BlobReader,
+        record: &SnapshotRecord,
+    ) -> Result<Option<Vec<PackRef>>, RepoError> {
+        let mut packs = reader.pack_set(&record.snapshot)?.0;
+        let gone = packs.extract_if(.., |pack| !self.shared.may_refer_to(pack));
+        let gone: Vec<PackRef> = gone.collect();
+        if gone.is_empty() {
+            return Ok(Some(packs));
+        }
+        // Looked up after the lists were loaded: what a round relied on was right for snapshots
+        // that are live now.
+        let repo = &self.shared.repo;
+        if repo.retired_record(record.id)?.is_some() {
+            return Ok(None);
+        }
+        let relocations = repo.relocations()?;
+        let existing = repo.all_packs()?;
+        let existing = existing.into_iter().filter(|(session, pack, bytes)| {
+            !self.lists.forbid(&PackLocation { session: *session, pack: *pack })
+                && self.shared.is_usable(*pack, *bytes)
+        });
+        let existing: HashMap<PackId, (SessionId, u64)> =
+            existing.map(|(session, pack, bytes)| (pack, (session, bytes))).collect();
+        let is_usable = |pack| existing.contains_key(&pack);
+        let stand_ins = StandIns::new(&relocations, &self.lists, &is_usable);
+        for pack in gone {
+            let Some(others) = stand_ins.of(pack.pack) else { return Ok(None) };
+            for other in others {
+                let (session, bytes) = existing[&other];
+                let mut found = PackRef { session, pack: other, class: pack.class, bytes };
+                found.class = reader.packs().open(found)?.header.class;
+                packs.push(found);
+            }
+        }
+        Ok(Some(packs))
     }
 
     /// A writer for one worker.
@@ -199,15 +290,17 @@ impl WriteSession {
         let mut carried: HashSet<PackRef> = self.shared.used_packs();
         carried.extend(self.shared.stored_packs());
         for baseline in baselines {
-            carried.extend(reader.pack_set(&baseline.snapshot)?.0);
+            carried.extend(self.baseline_packs(&reader, baseline)?.iter());
         }
         let Shared { repo, settings, tally, .. } = &*self.shared;
-        let next = Self::begin_as(repo, *settings, self.signer.clone(), tally.clone())?;
+        let signer = self.signer.clone();
+        let mut next = Self::begin_as(repo, *settings, signer, tally.clone(), &HashSet::new())?;
         if !carried.iter().all(|pack| next.shared.may_refer_to(pack)) {
             (self.finished, self.uploaders) = start_uploaders(&self.shared, &self.stopped_by);
             return Ok((self, None));
         }
         next.shared.use_packs(carried);
+        next.reused = Mutex::new(lock(&self.reused).clone());
         match self.finish(baselines, describe) {
             Ok(record) => Ok((next, Some(record))),
             Err(RepoError::Fenced { .. }) => Ok((next, None)),
@@ -221,6 +314,28 @@ impl WriteSession {
             flush_leftovers(&self.shared, &self.finished, class)?;
         }
         self.drain()
+    }
+
+    /// Stores what is left without committing anything. All writers must have been finished, and
+    /// none can be made any more. Dropping the session then fences it.
+    pub(crate) fn store_all(&mut self) -> Result<(), RepoError> {
+        self.settle()?;
+        self.shared.flush_segment()
+    }
+
+    /// Where a blob lies that this session stored or may refer to: among `places`.
+    pub(crate) fn place_of(&self, blob: BlobId, places: &Places) -> Option<PackLocation> {
+        let own = self.id();
+        let mut found = None;
+        self.shared.index.find(blob, &mut |at| {
+            if at.pack.session != own && !self.shared.may_refer_to(&at.pack) {
+                return false;
+            }
+            let mut listed = places.of(at.pack.pack).map(|(place, _)| place);
+            found = listed.find(|place| !self.lists.forbid(place));
+            found.is_some()
+        });
+        found
     }
 
     /// Puts the snapshot, then the outcome, which is the commit.
@@ -274,9 +389,8 @@ impl WriteSession {
         packs.extend(self.shared.stored_packs());
         let mut pages: HashMap<BlobId, PackRef> = HashMap::new();
         for baseline in baselines {
-            let (set, baseline_pages) = reader.pack_set(&baseline.snapshot)?;
-            packs.extend(set);
-            pages.extend(baseline_pages);
+            packs.extend(self.baseline_packs(&reader, baseline)?.iter());
+            pages.extend(reader.pack_set(&baseline.snapshot)?.1);
         }
         if baselines.iter().any(|b| b.snapshot.ref_packs.len() >= REF_PACKS_MAX) {
             pages.clear();
@@ -389,12 +503,9 @@ fn start_uploaders(
 }
 
 /// Steps 1 to 4 of the protocol: read the round, announce, read the round again, load the lists.
-fn announce(
-    repo: &Arc<Repository>,
-    signer: &Signer,
-) -> Result<(Announced, HashSet<PackLocation>), RepoError> {
+fn announce(repo: &Arc<Repository>, signer: &Signer) -> Result<(Announced, RoundLists), RepoError> {
     loop {
-        let round = newest_round(repo)?;
+        let round = repo.newest_round()?;
         let session = Session {
             id: SessionId::new(repo.world().random()),
             round,
@@ -410,43 +521,14 @@ fn announce(
             announced.is_ended = true;
             continue;
         }
-        if newest_round(repo)? == round {
-            return Ok((announced, condemned(repo, round)?));
+        #[cfg(feature = "seeded-bugs")]
+        if repo.has_bug(crate::SeededBug::NotValidated) {
+            return Ok((announced, RoundLists::load(repo, round)?));
+        }
+        if repo.newest_round()? == round {
+            return Ok((announced, RoundLists::load(repo, round)?));
         }
     }
-}
-
-/// The last round of those that follow one another from the first: no collector leaves a gap, so
-/// a name beyond one means nothing.
-fn newest_round(repo: &Repository) -> Result<u64, RepoError> {
-    let mut lists = HashSet::new();
-    repo.list(name::CONDEMN, &mut |list, _| {
-        lists.insert(format!("{}{list}", name::CONDEMN));
-    })?;
-    let rounds = (1..).take_while(|&round| lists.contains(&name::condemn(round)));
-    Ok(rounds.last().unwrap_or(0))
-}
-
-/// Packs that this session must not refer to: verdicts, and condemn lists without one.
-fn condemned(repo: &Repository, round: u64) -> Result<HashSet<PackLocation>, RepoError> {
-    let mut packs = HashSet::new();
-    'rounds: for round in 1..=round {
-        let lists = [
-            (ObjectKind::Verdict, name::verdict(round)),
-            (ObjectKind::Condemn, name::condemn(round)),
-        ];
-        for (kind, object) in lists {
-            let Some(bytes) = repo.find(&object, GC_LIST_BYTES_MAX)? else { continue };
-            // Fail closed: a list that cannot be read may name anything.
-            let list = RoundList::decode(kind, repo.keys().verifier(), round, &bytes)
-                .map_err(|error| repo.damaged(&object, error))?;
-            packs.extend(list.packs);
-            continue 'rounds;
-        }
-        let gone = Damage::State("it was there and is gone");
-        return Err(repo.damaged(&name::condemn(round), gone));
-    }
-    Ok(packs)
 }
 
 /// Opens usable packs that no segment covers and adds them to the index, durably with this

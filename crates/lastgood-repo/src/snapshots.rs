@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use lastgood_backend::PutOutcome;
 use lastgood_format::gc::{ChainLink, Retired};
 use lastgood_format::id::{PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::limits::{SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_HEADS_MAX};
@@ -74,13 +75,7 @@ impl Repository {
     /// # Errors
     /// [`RepoError::Damaged`] when it or its outcome is not what was written.
     pub fn load_snapshot(&self, id: SnapshotId) -> Result<Option<SnapshotRecord>, RepoError> {
-        let object = name::snapshot(id);
-        let Some(bytes) = self.find(&object, SNAPSHOT_BYTES_MAX)? else { return Ok(None) };
-        if blake3::hash(&bytes).as_bytes() != id.as_bytes() {
-            return Err(self.damaged(&object, Damage::Name));
-        }
-        let snapshot =
-            Snapshot::decode(self.keys(), &bytes).map_err(|error| self.damaged(&object, error))?;
+        let Some(snapshot) = self.snapshot_object(id)? else { return Ok(None) };
         let Some((Outcome::Commit(committed), signer)) = self.signed_outcome(snapshot.session)?
         else {
             return Ok(None);
@@ -90,9 +85,20 @@ impl Repository {
         }
         if signer != snapshot.chain.writer {
             let why = Damage::State("another writer than its own signed its commit");
-            return Err(self.damaged(&object, why));
+            return Err(self.damaged(&name::snapshot(id), why));
         }
         Ok(Some(SnapshotRecord { id, snapshot }))
+    }
+
+    /// Loads a snapshot object, committed or not.
+    pub(crate) fn snapshot_object(&self, id: SnapshotId) -> Result<Option<Snapshot>, RepoError> {
+        let object = name::snapshot(id);
+        let Some(bytes) = self.find(&object, SNAPSHOT_BYTES_MAX)? else { return Ok(None) };
+        if blake3::hash(&bytes).as_bytes() != id.as_bytes() {
+            return Err(self.damaged(&object, Damage::Name));
+        }
+        let snapshot = Snapshot::decode(self.keys(), &bytes);
+        Ok(Some(snapshot.map_err(|error| self.damaged(&object, error))?))
     }
 
     /// How a session ended, if it did.
@@ -103,7 +109,11 @@ impl Repository {
         Ok(self.signed_outcome(session)?.map(|(outcome, _)| outcome))
     }
 
-    fn signed_outcome(&self, session: SessionId) -> Result<Option<(Outcome, WriterId)>, RepoError> {
+    /// How a session ended, and who said so.
+    pub(crate) fn signed_outcome(
+        &self,
+        session: SessionId,
+    ) -> Result<Option<(Outcome, WriterId)>, RepoError> {
         let object = name::outcome(session);
         self.find(&object, Outcome::BYTES_MAX)?
             .map(|bytes| {
@@ -114,7 +124,7 @@ impl Repository {
     }
 
     /// The snapshots that are retired, and their places in their chains where these are told.
-    fn retired(&self) -> Result<HashMap<SnapshotId, Option<ChainLink>>, RepoError> {
+    pub(crate) fn retired(&self) -> Result<HashMap<SnapshotId, Option<ChainLink>>, RepoError> {
         let mut ids = Vec::new();
         self.list(name::RETIRED, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
         let mut retired = HashMap::new();
@@ -135,7 +145,7 @@ impl Repository {
         Ok(record.filter(|record| record.snapshot == id))
     }
 
-    /// Retires a snapshot; nothing is removed.
+    /// Retires a snapshot; nothing is removed. Returns whether it was not retired before.
     ///
     /// # Errors
     /// [`RepoError::Missing`] while others are missing; whatever the backend says.
@@ -144,7 +154,7 @@ impl Repository {
         record: &SnapshotRecord,
         reason: &str,
         replaced_by: Option<SnapshotId>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<bool, RepoError> {
         self.refuse_if_missing()?;
         let chain = &record.snapshot.chain;
         let retired = Retired {
@@ -159,8 +169,7 @@ impl Repository {
             }),
         };
         let bytes = retired.encode(self.keys(), &self.keys().maintenance());
-        self.put(&name::retired(record.id), &bytes)?;
-        Ok(())
+        Ok(self.put(&name::retired(record.id), &bytes)? == PutOutcome::Created)
     }
 
     /// Every pack that is stored, with the session it lies under and its length.

@@ -15,3 +15,4 @@ pub mod gc_model;
 pub mod machine;
 pub mod network;
 pub mod recording;
+pub mod schedule;

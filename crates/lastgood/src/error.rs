@@ -121,6 +121,7 @@ impl From<RepoError> for Error {
             RepoErrorKind::Transient => ErrorKind::Unavailable,
             RepoErrorKind::Fenced => ErrorKind::Conflict,
             RepoErrorKind::Missing => ErrorKind::RolledBack,
+            RepoErrorKind::Unsupported => ErrorKind::Invalid,
             RepoErrorKind::Failed => ErrorKind::Unavailable,
         };
         split(kind, error)

@@ -174,7 +174,7 @@ pub fn tag(
     let writer = WriterState::claim(state, repo)?;
     let snapshots = repo.snapshots()?;
     let session = WriteSession::begin(repo, Settings::default(), writer.name())?;
-    if !session.may_reuse(&BlobReader::new(repo.clone()), old)? {
+    if !session.may_reuse(&BlobReader::new(repo.clone()), record)? {
         return Err(Error::new(
             ErrorKind::Conflict,
             format!(

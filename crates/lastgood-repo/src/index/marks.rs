@@ -11,6 +11,7 @@ use twox_hash::XxHash3_64;
 
 use super::Index;
 use super::run::Run;
+use crate::error::RepoError;
 
 /// What can be noted of a copy of a blob.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +84,76 @@ impl BlobMarks {
     ) -> Self {
         let runs = index.runs().clone();
         Self(runs.into_iter().map(|run| MarkedRun::new(run, directories, seed)).collect())
+    }
+
+    /// Believes `index` without comparing it with any directory. What is marked then says only
+    /// which blobs were met, and not where they are.
+    pub(crate) fn unchecked(index: &Index) -> Self {
+        Self(index.runs().iter().map(|run| MarkedRun::unchecked(run.clone())).collect())
+    }
+
+    /// Sets a mark of every copy of a blob. Returns whether one was not set, or nothing when the
+    /// index does not know the blob.
+    ///
+    /// # Errors
+    /// When the local copy cannot be read: there may be copies that were not marked.
+    pub(crate) fn set_all(&self, blob: BlobId, mark: Mark) -> Result<Option<bool>, RepoError> {
+        let mut is_new = None;
+        self.each_copy(blob, &mut |copy| {
+            is_new = Some(self.set(copy, mark) | is_new.unwrap_or(false));
+        })?;
+        Ok(is_new)
+    }
+
+    /// Whether some copy of a blob has a mark; nothing when the index does not know the blob.
+    ///
+    /// # Errors
+    /// As [`set_all`](Self::set_all).
+    pub(crate) fn has_any(&self, blob: BlobId, mark: Mark) -> Result<Option<bool>, RepoError> {
+        let mut has = None;
+        self.each_copy(blob, &mut |copy| {
+            has = Some(self.has(copy, mark) | has.unwrap_or(false));
+        })?;
+        Ok(has)
+    }
+
+    /// For each pack the bytes of all its blobs, and of those with a mark.
+    ///
+    /// # Errors
+    /// As [`set_all`](Self::set_all).
+    pub(crate) fn bytes_of_packs(
+        &self,
+        mark: Mark,
+    ) -> Result<HashMap<PackId, (u64, u64)>, RepoError> {
+        let mut packs: HashMap<PackId, (u64, u64)> = HashMap::new();
+        for (number, marked) in self.0.iter().enumerate() {
+            let mut bytes = vec![(0, 0); marked.run.packs().len()];
+            let mut position = 0;
+            let scanned = marked.run.scan(&mut |entry| {
+                let copy = Copy { run: number, position };
+                position += 1;
+                if let Some((all, with_mark)) = bytes.get_mut(entry.pack as usize) {
+                    *all += u64::from(entry.bytes);
+                    *with_mark += if self.has(copy, mark) { u64::from(entry.bytes) } else { 0 };
+                }
+            });
+            scanned.map_err(|error| marked.run.failed(error))?;
+            // Two segments that cover a pack say the same of it.
+            packs.extend(marked.run.packs().iter().map(|pack| pack.pack).zip(bytes));
+        }
+        Ok(packs)
+    }
+
+    fn each_copy(&self, blob: BlobId, visit: &mut dyn FnMut(Copy)) -> Result<(), RepoError> {
+        for (number, marked) in self.0.iter().enumerate() {
+            let mut accept = |position, _: &IndexEntry| {
+                visit(Copy { run: number, position });
+                false
+            };
+            let found = marked.run.find_entry(blob.into(), &mut accept);
+            found.map_err(|error| marked.run.failed(error))?;
+        }
+        Ok(())
     }
 
     /// The packs that are covered truly.
@@ -167,8 +238,12 @@ impl MarkedRun {
         let is_true = packs
             .map(|(pack, found)| scanned.is_ok() && directories.get(&pack.pack) == Some(&found))
             .collect();
+        Self { is_true, ..Self::unchecked(run) }
+    }
+
+    fn unchecked(run: Arc<Run>) -> Self {
         let words = run.entry_count().div_ceil(64);
         let marks = [(); 3].map(|()| (0..words).map(|_| AtomicU64::new(0)).collect());
-        Self { run, is_true, marks }
+        Self { is_true: vec![true; run.packs().len()], run, marks }
     }
 }

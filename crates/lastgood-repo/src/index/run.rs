@@ -122,6 +122,15 @@ impl Run {
         }
     }
 
+    /// Says that the run cannot be read.
+    pub(super) fn failed(&self, source: io::Error) -> RepoError {
+        let path = match &self.body {
+            Body::Memory(_) => PathBuf::new(),
+            Body::File(file) => file.path.clone(),
+        };
+        RepoError::Cache { action: "read", path, source }
+    }
+
     /// Calls `visit` with every entry, in order.
     pub(super) fn scan(&self, visit: &mut dyn FnMut(&IndexEntry)) -> io::Result<()> {
         match &self.body {

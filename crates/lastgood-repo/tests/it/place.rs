@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use lastgood_backend::layer::retry::Pause;
 use lastgood_backend::memory::MemoryBackend;
+use lastgood_backend::{Backend, ObjectName};
 use lastgood_format::chunker::ChunkerParams;
 use lastgood_format::entry::Timestamp;
+use lastgood_format::guard::{Redundancy, guard};
 use lastgood_format::key::Secret;
 use lastgood_format::slot::{Credential, WorkFactors};
-use lastgood_repo::{Clock, InitOptions, OpenOptions, Random, Repository, World};
+use lastgood_repo::{Clock, InitOptions, OpenOptions, Random, RepoError, Repository, World};
 use lastgood_testkit::faulty::Faulty;
 
 pub(crate) struct Place {
@@ -23,7 +25,7 @@ impl Place {
     pub(crate) fn new() -> Self {
         let memory = MemoryBackend::new();
         let faulty = Arc::new(Faulty::new(Arc::new(memory.clone())));
-        let world = world();
+        let world = world(0);
         let init = InitOptions {
             credential: credential(),
             label: "test".to_owned(),
@@ -36,9 +38,13 @@ impl Place {
 
     /// The repository as another process finds it.
     pub(crate) fn reopened(&self) -> Arc<Repository> {
-        let backend = self.faulty.clone();
-        let options = OpenOptions::default();
-        Arc::new(Repository::open(backend, world(), &credential(), options).unwrap())
+        open(self.faulty.clone(), 0).unwrap()
+    }
+
+    /// Puts an object as any client would.
+    pub(crate) fn put(&self, object: &str, content: &[u8]) {
+        let name = ObjectName::new(object).unwrap();
+        self.memory.put(&name, &[&guard(content, Redundancy::of(object))]).unwrap();
     }
 
     /// The names of objects under `prefix`, without it.
@@ -49,12 +55,19 @@ impl Place {
     }
 }
 
+/// Opens the repository on `backend`; each `process` draws other random numbers.
+pub(crate) fn open(backend: Arc<dyn Backend>, process: u64) -> Result<Arc<Repository>, RepoError> {
+    let options = OpenOptions::default();
+    Ok(Arc::new(Repository::open(backend, world(process), &credential(), options)?))
+}
+
 fn credential() -> Credential {
     Credential::KeyFile(Secret::new([7; 32]))
 }
 
-fn world() -> World {
-    World { clock: Arc::new(Noon), random: Arc::new(Counted::default()), pause: Arc::new(NoPause) }
+fn world(process: u64) -> World {
+    let random = Arc::new(Counted { process, count: AtomicU64::new(0) });
+    World { clock: Arc::new(Noon), random, pause: Arc::new(NoPause) }
 }
 
 struct Noon;
@@ -65,13 +78,16 @@ impl Clock for Noon {
     }
 }
 
-#[derive(Default)]
-struct Counted(AtomicU64);
+struct Counted {
+    process: u64,
+    count: AtomicU64,
+}
 
 impl Random for Counted {
     fn fill(&self, out: &mut [u8]) {
-        let number = self.0.fetch_add(1, Ordering::Relaxed);
-        blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(out);
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let text = [self.process.to_le_bytes(), number.to_le_bytes()].concat();
+        blake3::Hasher::new().update(&text).finalize_xof().fill(out);
     }
 }
 

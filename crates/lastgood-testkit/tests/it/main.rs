@@ -8,3 +8,4 @@ mod layers;
 mod local;
 mod power_cut;
 mod retry;
+mod schedule;

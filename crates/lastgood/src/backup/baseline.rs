@@ -163,7 +163,7 @@ pub(super) fn usable_baseline(
 ) -> Result<Option<SnapshotRecord>, Error> {
     let Some(parent) = parent else { return Ok(None) };
     let may_reuse = match session {
-        Some(session) => session.may_reuse(reader, &parent.snapshot),
+        Some(session) => session.may_reuse(reader, parent),
         None => Ok::<_, RepoError>(true),
     };
     match may_reuse {

@@ -1,0 +1,145 @@
+//! Which blobs live and held snapshots refer to: a walk of their trees, each page once.
+//!
+//! Memory: three bits a copy of a blob beside the index, and blobs that the index does not know.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use lastgood_format::encoding::DecodeError;
+use lastgood_format::entry::{Content, Node};
+use lastgood_format::hints::HintsCodec;
+use lastgood_format::id::BlobId;
+use lastgood_format::links::LinksCodec;
+use lastgood_format::pack::BlobKind;
+use lastgood_format::page::{self, LeafCodec, Page};
+use lastgood_format::recipe::{Part, RecipeCodec};
+use lastgood_format::tree::TreeCodec;
+
+use super::GcObserver;
+use super::live::Live;
+use crate::error::RepoError;
+use crate::index::{BlobMarks, Index, Mark};
+use crate::reader::BlobReader;
+
+/// The blobs that were met. It only grows, and so errs on the side of keeping.
+#[derive(Debug)]
+pub(super) struct LiveBlobs {
+    marks: BlobMarks,
+    /// Blobs that the index does not know, so that their pages are walked once.
+    unknown: HashSet<BlobId>,
+}
+
+impl LiveBlobs {
+    /// Nothing is met yet.
+    pub(super) fn new(index: &Arc<Index>) -> Self {
+        Self { marks: BlobMarks::unchecked(index), unknown: HashSet::new() }
+    }
+
+    /// Walks what `live` refers to.
+    ///
+    /// # Errors
+    /// When a page cannot be read: what is below it would count as dead.
+    pub(super) fn walk(
+        &mut self,
+        reader: &BlobReader,
+        live: &Live,
+        observer: &dyn GcObserver,
+    ) -> Result<(), RepoError> {
+        let mut open: Vec<Reference> = Vec::new();
+        for snapshot in &live.needing {
+            let root = |kind, id| Reference { kind, id, level: None };
+            open.extend([
+                root(BlobKind::Tree, snapshot.tree),
+                root(BlobKind::Links, snapshot.links),
+                root(BlobKind::Hints, snapshot.hints),
+            ]);
+            while let Some(reference) = open.pop() {
+                if !self.meet(reference.id)? || reference.kind == BlobKind::Chunk {
+                    continue;
+                }
+                observer.proceed()?;
+                let bytes = reader.blob(reference.kind, reference.id)?;
+                reference.follow(&bytes, &mut open).map_err(|error| {
+                    reader.repo().damaged(&format!("blob {}", reference.id), error)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a blob. Returns whether it was not met before.
+    fn meet(&mut self, blob: BlobId) -> Result<bool, RepoError> {
+        Ok(match self.marks.set_all(blob, Mark::Seen)? {
+            Some(is_new) => is_new,
+            None => self.unknown.insert(blob),
+        })
+    }
+
+    /// Whether a blob was met, or nothing is known of it.
+    ///
+    /// # Errors
+    /// When the local copy of the index cannot be read.
+    pub(super) fn may_need(&self, blob: BlobId) -> Result<bool, RepoError> {
+        Ok(self.marks.has_any(blob, Mark::Seen)?.unwrap_or(true))
+    }
+
+    /// The bytes of all blobs and of those that were met, for each pack of the index.
+    ///
+    /// # Errors
+    /// As [`may_need`](Self::may_need).
+    pub(super) fn used_bytes(
+        &self,
+    ) -> Result<std::collections::HashMap<lastgood_format::id::PackId, (u64, u64)>, RepoError> {
+        self.marks.bytes_of_packs(Mark::Seen)
+    }
+}
+
+/// Something that a page refers to.
+struct Reference {
+    kind: BlobKind,
+    id: BlobId,
+    /// Level of the page, where that is known.
+    level: Option<u8>,
+}
+
+impl Reference {
+    /// Adds what a page refers to.
+    fn follow(&self, bytes: &[u8], open: &mut Vec<Self>) -> Result<(), DecodeError> {
+        let root = |kind, id| Self { kind, id, level: None };
+        match self.kind {
+            BlobKind::Tree => self.page::<TreeCodec>(bytes, open, |entry| match entry.node {
+                Node::Directory { tree } => Some(root(BlobKind::Tree, tree)),
+                Node::File { content: Content::Chunk(id), .. } => Some(root(BlobKind::Chunk, id)),
+                Node::File { content: Content::Recipe(id), .. } => Some(root(BlobKind::Recipe, id)),
+                _ => None,
+            }),
+            BlobKind::Recipe => self.page::<RecipeCodec>(bytes, open, |part| match part {
+                Part::Chunk { id, .. } | Part::Repeat { id, .. } => Some(root(BlobKind::Chunk, id)),
+                Part::Hole { .. } => None,
+            }),
+            BlobKind::Hints => self.page::<HintsCodec>(bytes, open, |item| {
+                item.children.map(|children| root(BlobKind::Hints, children))
+            }),
+            _ => self.page::<LinksCodec>(bytes, open, |_| None),
+        }
+    }
+
+    fn page<C: LeafCodec>(
+        &self,
+        bytes: &[u8],
+        open: &mut Vec<Self>,
+        of_item: impl FnMut(C::Item) -> Option<Self>,
+    ) -> Result<(), DecodeError> {
+        match page::decode::<C>(bytes, self.level)? {
+            (_, Page::Leaf(items)) => open.extend(items.into_iter().filter_map(of_item)),
+            (level, Page::Interior(children)) => {
+                open.extend(children.into_iter().map(|child| Self {
+                    kind: self.kind,
+                    id: child.page,
+                    level: Some(level - 1),
+                }));
+            }
+        }
+        Ok(())
+    }
+}

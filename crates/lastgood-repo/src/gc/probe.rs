@@ -1,0 +1,81 @@
+//! Asking a store whether it does what gc rests on: of many creators of one name exactly one
+//! succeeds, and what was put is seen. Spec: `docs/format/commit.md`, before section 1.
+
+use lastgood_backend::{Backend, PutOutcome};
+use lastgood_format::object::name;
+
+use crate::error::RepoError;
+use crate::objects::object_name;
+use crate::repository::Repository;
+
+/// Probes the store with a name that nobody has used. Returns what time it is by the store.
+///
+/// # Errors
+/// [`RepoError::UnsafeStore`] says what the store does not do; whatever the backend says.
+pub(super) fn probe(repo: &Repository) -> Result<i64, RepoError> {
+    let object = name::probe(&repo.world().random());
+    let probe = Probe { repo, object: &object };
+    let result = probe.run();
+    // Whatever came of it; where this fails, a later gc removes it.
+    let removed = repo.backend().remove(&object_name(&object));
+    let now = result?;
+    removed?;
+    Ok(now)
+}
+
+struct Probe<'a> {
+    repo: &'a Repository,
+    object: &'a str,
+}
+
+impl Probe<'_> {
+    fn run(&self) -> Result<i64, RepoError> {
+        let backend = self.repo.backend().as_ref();
+        let racers: Vec<[u8; 1]> = (0..RACERS).map(|number| [number]).collect();
+        let answers = self.race(backend, &racers)?;
+        let winners: Vec<u8> = answers.into_iter().flatten().collect();
+        let [winner] = winners.as_slice() else {
+            return Err(self.refuse(
+                "of several that create one name at once, not exactly one is \
+                                    told that it did",
+            ));
+        };
+        // Other bytes, since the same ones may pass for a repeated put.
+        let name = object_name(self.object);
+        if backend.put(&name, &[&[RACERS]])? == PutOutcome::Created {
+            return Err(self.refuse("it overwrites what is there"));
+        }
+        if backend.get(&name, 1)? != [*winner] {
+            return Err(self.refuse("what it returns is not what was put"));
+        }
+        let mut found = None;
+        let listed = backend.list(name::PROBE, &mut |listed| {
+            if listed.name.as_str() == self.object {
+                found = Some(listed.modified);
+            }
+        });
+        listed?;
+        found.ok_or_else(|| self.refuse("what was put is not listed"))
+    }
+
+    /// All of `racers` put the name at once; who was told to have created it says so.
+    fn race(
+        &self,
+        backend: &dyn Backend,
+        racers: &[[u8; 1]],
+    ) -> Result<Vec<Option<u8>>, RepoError> {
+        let name = object_name(self.object);
+        let put = |racer: &[u8; 1]| match backend.put(&name, &[racer]) {
+            Ok(PutOutcome::Created) => Ok(Some(racer[0])),
+            Ok(PutOutcome::Exists) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        super::each(racers, RACERS.into(), put)
+    }
+
+    fn refuse(&self, reason: &'static str) -> RepoError {
+        RepoError::UnsafeStore { location: self.repo.location().to_owned(), reason }
+    }
+}
+
+const RACERS: u8 = 8;
