@@ -60,12 +60,15 @@ pub(super) fn absolute(paths: &[PathBuf]) -> Result<Sources, Error> {
         let full = std::path::absolute(path).map_err(failed)?;
         let has_parent = full.components().any(|part| part == Component::ParentDir);
         // A link that the user names stands for what it points to only with a slash behind it.
-        let ends_open = path.as_os_str().as_bytes().ends_with(b"/") || has_parent;
+        let bytes = path.as_os_str().as_bytes();
+        let ends_open = bytes.ends_with(b"/") || bytes.ends_with(b"/.") || has_parent;
         let found = if ends_open { full.metadata() } else { full.symlink_metadata() };
         found.map_err(failed)?;
+        let plain: PathBuf = full.components().collect();
+        let is_link = plain.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
         // What `..` leads to depends on links, so it is the file system that resolves it.
-        let full = if has_parent { full.canonicalize().map_err(failed)? } else { full };
-        absolute.push(full.components().collect::<PathBuf>());
+        let is_resolved = has_parent || ends_open && is_link;
+        absolute.push(if is_resolved { full.canonicalize().map_err(failed)? } else { plain });
     }
     absolute.sort();
     absolute.dedup();

@@ -272,3 +272,18 @@ fn a_long_directory_is_the_same_however_it_is_cut() {
     assert_eq!((third.totals.files_new, third.totals.files_changed), (1, 1));
     place.check_restores(&changed, &Tree::of(&place.source()));
 }
+
+/// A link that is named stands for itself; with a slash behind it, for what it leads to.
+#[test]
+fn a_slash_behind_a_link_means_what_it_leads_to() {
+    let place = Place::new();
+    fs::create_dir(place.source().join("directory")).unwrap();
+    fs::write(place.source().join("directory/file"), b"content").unwrap();
+    symlink("directory", place.source().join("link")).unwrap();
+    for (name, files, others) in [("link", 0, 1), ("link/", 1, 0), ("link/.", 1, 0)] {
+        let sources = vec![place.source().join(name)];
+        let options = lastgood::backup::BackupOptions { sources, ..place.options() };
+        let totals = place.backup_with(options).totals;
+        assert_eq!((totals.files, totals.others), (files, others), "{name}");
+    }
+}
