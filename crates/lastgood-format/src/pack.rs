@@ -869,6 +869,9 @@ pub enum PackError {
     /// What stands between its groups and its parity is not what stands at its end.
     #[error("the checksums or the header in its middle are damaged")]
     Middle,
+    /// Its parity is not that of its other shards: it was made so.
+    #[error("its parity is wrong, so that nothing could be mended by it")]
+    Parity,
     /// Its directory decrypts to something else than a directory.
     #[error("the directory is malformed")]
     Directory(#[source] DecodeError),

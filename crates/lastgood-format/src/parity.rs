@@ -97,11 +97,11 @@ impl ParityLayout {
     /// The stripes of so many frames, with their parity after the first `frames_before`.
     #[must_use]
     pub const fn stripes(self, frames: usize, frames_before: usize) -> Stripes {
-        let count = match self.data_shards {
-            0 => 1,
-            data => frames.div_ceil(data as usize),
+        let (count, parity) = match (self.data_shards, frames) {
+            (0, _) | (_, 0) => (1, 0),
+            (data, _) => (frames.div_ceil(data as usize), self.parity_shards as usize),
         };
-        Stripes { count, parity: self.parity_shards as usize, first_parity: frames_before }
+        Stripes { count, parity, first_parity: frames_before }
     }
 }
 
@@ -165,6 +165,50 @@ impl Stripes {
             }
         }
         lost
+    }
+}
+
+/// Compares parity with what it is made of, shard by shard, without all of them in memory.
+#[derive(Debug)]
+pub struct ParityCheck {
+    stripes: Stripes,
+    length: usize,
+    /// For each check of each stripe, its sum so far, divided by the power of the last place.
+    sums: Vec<u8>,
+    shards: usize,
+}
+
+impl ParityCheck {
+    /// Begins with the first shard. Takes as much memory as all parity.
+    #[must_use]
+    pub fn new(stripes: Stripes, length: usize) -> Self {
+        let sums = stripes.count.saturating_mul(stripes.parity).saturating_mul(length);
+        Self { stripes, length, sums: vec![0; sums], shards: 0 }
+    }
+
+    /// Takes the shards that follow those taken before.
+    pub fn add(&mut self, shards: &[u8]) {
+        for shard in shards.chunks_exact(self.length.max(1)) {
+            let stripe = self.shards.checked_rem(self.stripes.count).unwrap_or_default();
+            let first = stripe.saturating_mul(self.stripes.parity);
+            let sums = self.sums.chunks_exact_mut(self.length.max(1));
+            for (power, sum) in sums.skip(first).take(self.stripes.parity).enumerate() {
+                let columns = sum.as_chunks_mut::<COLUMN>().0.iter_mut();
+                for (sum, shard) in columns.zip(shard.as_chunks::<COLUMN>().0) {
+                    (0..power).for_each(|_| halve(sum));
+                    for (sum, byte) in sum.iter_mut().zip(shard) {
+                        *sum ^= byte;
+                    }
+                }
+            }
+            self.shards = self.shards.saturating_add(1);
+        }
+    }
+
+    /// Whether every check of every stripe is zero, now that all shards were taken.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        self.sums.iter().all(|&byte| byte == 0)
     }
 }
 
@@ -315,7 +359,17 @@ fn double<const COLUMN: usize>(bytes: &mut [u8; COLUMN]) {
     }
 }
 
+/// The reverse of [`double`].
+#[inline(always)]
+fn halve<const COLUMN: usize>(bytes: &mut [u8; COLUMN]) {
+    for byte in bytes {
+        *byte = byte.wrapping_shr(1) ^ (*byte & 1).wrapping_neg() & HALF;
+    }
+}
+
 const REDUCTION: u8 = 0x1d;
+/// `α⁻¹`.
+const HALF: u8 = 0x8e;
 /// Shards that are read side by side. They lie at multiples of their length, and a cache holds few
 /// lines of such places.
 const BATCH: usize = 8;

@@ -5,6 +5,7 @@ use twox_hash::XxHash3_64;
 use super::{FOOTER_BYTES, PackError, PackFooter, PackHasher, PackHeader, TOO_SHORT};
 use crate::encoding::DecodeError;
 use crate::id::PackId;
+use crate::parity::ParityCheck;
 
 /// Verifies a pack piece by piece, so that it need not be in memory whole: first its two ends, then
 /// the shards between them in the order in which they lie.
@@ -12,6 +13,7 @@ use crate::id::PackId;
 pub struct PackVerifier {
     header: PackHeader,
     hasher: PackHasher,
+    parity: ParityCheck,
     /// The directory's frames, the checksums.
     end: Vec<u8>,
     /// How many shards between the ends were taken.
@@ -42,7 +44,8 @@ impl PackVerifier {
             return Err(PackError::Middle);
         }
         let hasher = PackHasher::new(copy);
-        let this = Self { header, hasher, end: rest.to_vec(), shards: 0 };
+        let parity = ParityCheck::new(header.stripes(), header.frame_size.stored());
+        let this = Self { header, hasher, parity, end: rest.to_vec(), shards: 0 };
         this.check(this.shard_count(), this.directory())?;
         Ok(this)
     }
@@ -57,6 +60,7 @@ impl PackVerifier {
         let group_frames = (self.header.group_frames as usize).saturating_sub(self.shards);
         let groups = group_frames.saturating_mul(size.stored()).min(shards.len());
         self.hasher.tags(shards.get(..groups).unwrap_or_default(), size);
+        self.parity.add(shards);
         let first = self.shards;
         self.shards = self.shards.saturating_add(shards.len() >> size.log2());
         self.check(first, shards)
@@ -65,7 +69,8 @@ impl PackVerifier {
     /// The id of the pack, whose every byte is then as it was when the id was made.
     ///
     /// # Errors
-    /// [`PackError::Footer`] when shards are missing.
+    /// [`PackError::Footer`] when shards are missing; [`PackError::Parity`] when the pack is what
+    /// its id says and could not be mended.
     pub fn finish(mut self) -> Result<PackId, PackError> {
         if self.shards != self.shard_count() {
             return Err(PackError::Footer(TOO_SHORT));
@@ -73,6 +78,10 @@ impl PackVerifier {
         let (directory, checksums) =
             self.end.split_at_checked(self.header.directory_frames_bytes()).unwrap_or_default();
         self.hasher.tags(directory, self.header.frame_size);
+        self.parity.add(directory);
+        if !self.parity.is_consistent() {
+            return Err(PackError::Parity);
+        }
         Ok(self.hasher.finish(checksums))
     }
 

@@ -45,6 +45,12 @@ fn is_consistent(stripes: Stripes, shards: &[Vec<u8>]) -> bool {
     })
 }
 
+fn checks(stripes: Stripes, shards: &[Vec<u8>]) -> bool {
+    let mut check = ParityCheck::new(stripes, shards[0].len());
+    shards.iter().for_each(|shard| check.add(shard));
+    check.is_consistent()
+}
+
 fn mend(stripes: Stripes, shards: &mut [Vec<u8>], is_missing: &[bool]) -> Vec<usize> {
     let mut shards: Vec<&mut [u8]> = shards.iter_mut().map(|shard| &mut shard[..]).collect();
     stripes.mend(&mut shards, is_missing)
@@ -83,6 +89,10 @@ proptest! {
     ) {
         let (stripes, shards) = protected(data, count, parity, at, columns * 32, seed);
         prop_assert!(is_consistent(stripes, &shards));
+        prop_assert!(checks(stripes, &shards));
+        let mut wrong = shards.clone();
+        wrong[seed as usize % shards.len()][7] ^= 1;
+        prop_assert!(!checks(stripes, &wrong));
         let lots = blake3::Hasher::new().update(b"lots").update(&seed.to_le_bytes()).finalize_xof();
         let mut lots = lots;
         let is_missing: Vec<bool> = shards
@@ -153,6 +163,9 @@ fn parity_is_its_share_and_in_short_packs_enough_for_what_a_disk_loses() {
         }
     }
     assert_eq!(ParityShare::NONE.layout(100, 512), ParityLayout::NONE);
+    let nothing = ParityLayout { data_shards: 64, parity_shards: 2 };
+    assert_eq!(nothing.stripes(0, 0), Stripes { count: 1, parity: 0, first_parity: 0 });
+    assert_eq!(nothing.shard_count(0), 0);
     let impossible = [(0, 1), (4, 5), (128, 128), (1, 0)];
     assert!(impossible.into_iter().all(|(data, parity)| ParityShare::new(data, parity).is_none()));
 }
@@ -175,6 +188,7 @@ fn other_stripes_than_those_written_mend_to_other_bytes() {
         [Stripes { count: 2, parity: 4, ..stripes }, Stripes { count: 8, parity: 1, ..stripes }]
     {
         assert!(!is_consistent(wrong, &shards));
+        assert!(!checks(wrong, &shards));
         let is_missing: Vec<bool> = (0..shards.len()).map(|i| i == 3 || i == 5).collect();
         let mut damaged = shards.clone();
         mend(wrong, &mut damaged, &is_missing);

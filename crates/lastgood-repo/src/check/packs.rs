@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lastgood_format::pack::{BlobEntry, OpenedPack, PackHeader, PackVerifier};
+use lastgood_format::pack::{BlobEntry, OpenedPack, PackError, PackHeader, PackVerifier};
 use lastgood_format::packset::PackRef;
 
 use super::{Check, CheckPlan, ReadData, inner};
@@ -129,6 +129,13 @@ impl Reading<'_> {
     fn lost(self) -> Vec<RepoError> {
         let is_damaged = |error: &RepoError| error.kind() == RepoErrorKind::Damaged;
         if self.errors.is_empty() || !self.errors.iter().all(is_damaged) {
+            return self.errors;
+        }
+        // It is whole, and would not be mended if it were not.
+        let is_worthless = |error: &RepoError| {
+            matches!(error, RepoError::Damaged { source: Damage::Pack(PackError::Parity), .. })
+        };
+        if self.errors.iter().any(is_worthless) {
             return self.errors;
         }
         match self.check.is_mendable(self.pack) {

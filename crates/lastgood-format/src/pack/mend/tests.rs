@@ -149,6 +149,44 @@ fn another_pack_is_never_returned() {
     mends(&damaged, &pack, &bytes, &"a made up header");
 }
 
+/// A header may claim anything.
+#[test]
+fn headers_of_nothing_and_of_too_much_mend_to_nothing() {
+    let (pack, _) = pack(ParityShare::default());
+    for (group_frames, directory_bytes) in [(0, 0), (0, 1), (1, 0), (1 << 17, 1 << 20)] {
+        let header = PackHeader { group_frames, directory_bytes, ..pack.layout.clone() };
+        for length in [0, 1000, 100_000] {
+            let bytes = [header.encode(), vec![0; length]].concat();
+            assert!(mend(&bytes, pack.id).is_err());
+        }
+    }
+}
+
+/// A writer that divides shards into other stripes than it says makes parity that is worth nothing.
+/// Nothing is mended wrongly by it, and it is found before it is needed.
+#[test]
+fn stripes_of_another_size_than_the_header_says_are_found() {
+    let (pack, mut bytes) = pack(ParityShare::new(8, 3).unwrap());
+    let stripes = pack.layout.stripes();
+    assert!(stripes.count >= 3, "{stripes:?}");
+    let wrong =
+        crate::parity::Stripes { count: stripes.count - 1, parity: stripes.parity, ..stripes };
+    let mut parts = Parts::of(&pack.layout, &mut bytes);
+    wrong.protect(&mut parts.shards);
+    let id = parts.make_anew(&pack.layout);
+    assert_eq!(verify_bytes(&bytes), Err(crate::pack::PackError::Parity));
+    let mut refused = 0;
+    for at in (pack.layout.header_bytes()..pack.layout.middle_offset()).step_by(512) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        match mend(&damaged, id) {
+            Ok(mended) => assert!(mended.bytes == bytes, "mended wrongly"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 0, "the mistake does no harm");
+}
+
 #[test]
 fn without_parity_all_but_the_shards_is_mended() {
     let (pack, bytes) = pack(ParityShare::NONE);
