@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use lastgood::log::{Entry, Logbook};
 use lastgood::{Credential, Event, Home, Job, Problem, Repository, Severity, SlotKind, World};
 use lastgood::{opening, system};
 use serde_json::{Map, json};
@@ -267,6 +268,16 @@ impl<'a> App<'a> {
             }
         }
         Err(Failure::new(Code::WrongKey, "no password was given twice"))
+    }
+
+    /// Notes what was done in the log of the repository.
+    pub(crate) fn log(&self, repo: &Repository, entry: Entry) -> Result<(), Failure> {
+        let program = concat!("lastgood ", env!("CARGO_PKG_VERSION"));
+        if let Err(error) = Logbook::here(&self.home()?.state, program).write(repo, entry) {
+            let why = Failure::from(error).text();
+            self.out.note(format!("this is not in the log of the repository: {why}"));
+        }
+        Ok(())
     }
 
     /// Runs a job, showing its progress, problems and notes.

@@ -12,6 +12,7 @@ mod explain;
 mod find;
 mod init;
 mod key;
+mod log;
 mod ls;
 mod man;
 mod pick;
@@ -59,6 +60,8 @@ pub(crate) enum Verb {
     Repair(repair::Args),
     /// Count what snapshots and the repository hold
     Stats(stats::Args),
+    /// Show what was done to the repository, by whom and when
+    Log(log::Args),
     /// Say why a path is backed up, or why not
     Explain(explain::Args),
     /// List, add, remove and change the keys that open the repository
@@ -99,6 +102,7 @@ impl Verb {
             Self::Check(args) => args.run(app),
             Self::Repair(args) => args.run(app),
             Self::Stats(args) => args.run(app),
+            Self::Log(args) => args.run(app),
             Self::Explain(args) => args.run(app),
             Self::Key(args) => args.run(app),
             Self::Tag(args) => args.run(app),

@@ -5,6 +5,7 @@
 use std::io;
 
 use lastgood::ErrorKind;
+use lastgood::log::{Ending, Entry};
 use serde_json::json;
 
 use crate::output::Output;
@@ -80,6 +81,15 @@ impl Failure {
         self.code = code;
         self.kind = code.kind();
         self
+    }
+
+    /// What the log says of something that ended so.
+    pub(crate) fn entry(&self, entry: Entry) -> Entry {
+        let ending = match self.code {
+            Code::Interrupted => Ending::Cancelled,
+            _ => Ending::Failed,
+        };
+        Entry { ending, note: self.text(), ..entry }
     }
 
     /// What happened and why, on one line.

@@ -171,6 +171,12 @@ impl Check<'_> {
             self.damage(RepoError::Missing { location, missing })?;
         }
         snapshots.damaged.into_iter().try_for_each(|error| self.damage(error))?;
+        for problem in self.repo.log()?.problems {
+            // What this host cannot remember is a remark already.
+            if !matches!(problem, RepoError::Cache { .. }) {
+                self.damage(problem)?;
+            }
+        }
         let index = self.repo.index()?;
         for id in index.damaged() {
             self.damage(self.repo.damaged(
@@ -203,7 +209,7 @@ impl Check<'_> {
     /// Objects that nothing else in a check reads: whether they can be read.
     fn other_objects(&mut self, plan: &CheckPlan) -> Result<(), RepoError> {
         let others = KINDS.iter().filter(|(kind, _)| match *kind {
-            name::CONFIG | name::KEYS | name::SNAPSHOTS | name::OUTCOMES => false,
+            name::CONFIG | name::KEYS | name::SNAPSHOTS | name::OUTCOMES | name::LOG => false,
             name::INDEX => plan.read_data != ReadData::No,
             _ => true,
         });

@@ -9,6 +9,7 @@ mod error;
 mod gc;
 mod index;
 mod last_seen;
+mod log;
 mod objects;
 mod packer;
 mod reader;
@@ -30,6 +31,7 @@ pub use gc::{
 };
 pub use index::{BlobSet, Index, IndexLocation, IndexOptions};
 pub use last_seen::{LastSeen, Missing, SeenBy};
+pub use log::{Deed, Log};
 pub use packer::{BlobWriter, Settings, Tally};
 pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
 pub use repair::{RepairPlan, RepairReport, repair};

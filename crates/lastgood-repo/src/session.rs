@@ -25,6 +25,7 @@ use lastgood_format::snapshot::Snapshot;
 use crate::error::{Damage, RepoError};
 use crate::gc::Places;
 use crate::last_seen::LastSeen;
+use crate::log::Deed;
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
 use crate::reader::{BlobReader, PackReader};
 use crate::relocations::StandIns;
@@ -164,6 +165,14 @@ impl WriteSession {
     #[must_use]
     pub fn tally(&self) -> Arc<Tally> {
         self.shared.tally.clone()
+    }
+
+    /// Appends to the log of the writer.
+    ///
+    /// # Errors
+    /// Whatever the backend says; the session goes on.
+    pub fn append_to_log(&self, deed: &Deed) -> Result<(), RepoError> {
+        self.shared.repo.append_signed(&self.signer, deed)
     }
 
     /// Whether blobs of a snapshot may be taken over without asking: all its packs, or what

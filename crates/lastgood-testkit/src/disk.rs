@@ -75,6 +75,8 @@ struct Disk {
     failing_sync: Option<usize>,
     /// The process is killed before this step.
     killed_at: Option<usize>,
+    /// The objects and listings of the calls that failed.
+    failed: Vec<String>,
 }
 
 impl SimulatedDisk {
@@ -100,6 +102,12 @@ impl SimulatedDisk {
     #[must_use]
     pub fn sync_count(&self) -> usize {
         self.lock().sync_count
+    }
+
+    /// Names of what the calls that failed were about.
+    #[must_use]
+    pub fn failed_calls(&self) -> Vec<String> {
+        self.lock().failed.clone()
     }
 
     /// Lets the sync of this number, counted from 0, fail and drop what it was to write.
@@ -244,7 +252,12 @@ impl SimulatedDisk {
     }
 
     fn alive(&self, action: &'static str, object: &str) -> Result<(), BackendError> {
-        if self.lock().is_killed() { Err(failed(action, object, killed())) } else { Ok(()) }
+        let mut disk = self.lock();
+        if !disk.is_killed() {
+            return Ok(());
+        }
+        disk.failed.push(object.to_owned());
+        Err(failed(action, object, killed()))
     }
 }
 
@@ -423,7 +436,10 @@ impl Backend for SimulatedDisk {
     }
 
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
-        self.put_by_steps(name, parts).map_err(|error| failed("write", name.as_str(), error))
+        self.put_by_steps(name, parts).map_err(|error| {
+            self.lock().failed.push(name.as_str().to_owned());
+            failed("write", name.as_str(), error)
+        })
     }
 
     fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, BackendError> {

@@ -34,6 +34,7 @@ use lastgood_repo::{BlobReader, Repository, Settings, SnapshotRecord, Snapshots,
 
 use crate::error::{Error, ErrorKind};
 use crate::job::{Control, Job, Phase, Problems};
+use crate::log::{Ending, Entry, Logbook};
 use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
 use crate::writer_state::WriterState;
 use baseline::{choose_parent, trusted_before, usable_baseline};
@@ -188,7 +189,25 @@ pub struct BackupReport {
 /// used by the next run.
 #[must_use]
 pub fn start(repo: Arc<Repository>, options: BackupOptions) -> Job<BackupReport> {
-    Job::spawn(move |control| run(&repo, options, control))
+    Job::spawn(move |control| {
+        let log = (!options.dry_run).then(|| logbook(&options));
+        let entry = Entry::done("backup", repo.world().clock.now());
+        let result = run(&repo, options, control);
+        let entry = match &result {
+            Ok(report) => report.entry(entry),
+            Err(error) => entry.failed(error),
+        };
+        if let Some(Err(error)) = log.map(|log| log.write(&repo, entry)) {
+            control.note(format!("this run is not in the log of the repository: {error}"));
+        }
+        result
+    })
+}
+
+fn logbook(options: &BackupOptions) -> Logbook {
+    let BackupOptions { state, host, user, program, .. } = options;
+    let (host, user) = (host.clone(), user.clone());
+    Logbook { state: state.clone(), host, user, program: program.clone() }
 }
 
 fn run(
@@ -278,6 +297,25 @@ fn run(
 }
 
 impl BackupReport {
+    /// What the log says of it.
+    fn entry(&self, entry: Entry) -> Entry {
+        let ending = match self.problems.errors {
+            0 => Ending::Done,
+            _ => Ending::Incomplete,
+        };
+        let totals = &self.totals;
+        let counts = vec![
+            ("files", totals.files),
+            ("bytes", totals.bytes),
+            ("bytes-added", totals.bytes_added),
+            ("bytes-stored", totals.bytes_stored),
+            ("errors", self.problems.errors),
+            ("partials", self.partials as u64),
+        ];
+        let snapshots = self.snapshot.iter().map(|record| record.id).collect();
+        Entry { ending, counts, snapshots, ..entry }
+    }
+
     /// What was scanned, before anything of it is committed.
     fn of(scanned: &Scanned, record: &Record<'_>, parent: Option<&SnapshotRecord>) -> Self {
         Self {

@@ -9,6 +9,7 @@ pub mod check;
 pub mod diff;
 pub mod error;
 pub mod job;
+pub mod log;
 pub mod opening;
 mod pages;
 pub mod repair;
@@ -26,6 +27,7 @@ pub use job::{Action, Control, Event, Item, Job, Phase, Problem, Problems, Progr
 pub use lastgood_host::scan::Kind;
 pub use lastgood_repo::format::chunker::ChunkerParams;
 pub use lastgood_repo::format::entry::{Entry, Marks, Node, Timestamp};
+pub use lastgood_repo::format::id::ObjectId;
 pub use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, parse_recovery_code};
 pub use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags};
 pub use lastgood_repo::{KeySlotInfo, Repository, Settings, SnapshotRecord, World};

@@ -9,6 +9,7 @@ use lastgood_repo::{BlobReader, RepoError, Repository, Settings, SnapshotRecord,
 pub use lastgood_repo::{Missing, SeenBy};
 
 use crate::error::{Error, ErrorKind};
+use crate::log::{Entry, Logbook};
 use crate::writer_state::WriterState;
 
 /// Which snapshots are meant. An empty filter takes all.
@@ -171,6 +172,7 @@ pub fn tag(
     if tags == old.tags {
         return Ok(None);
     }
+    let began = repo.world().clock.now();
     let writer = WriterState::claim(state, repo)?;
     let snapshots = repo.snapshots()?;
     let session = WriteSession::begin(repo, Settings::default(), writer.name())?;
@@ -195,6 +197,9 @@ pub fn tag(
         ..old.clone()
     })?;
     repo.retire(record, "its tags were changed", Some(copy.id))?;
+    let entry = Entry { snapshots: vec![copy.id, record.id], ..Entry::done("tag", began) };
+    // It is done, whether or not this can be noted; the log lacks it then.
+    drop(repo.append_to_log(writer.name(), &Logbook::here(state, program).deed(entry)));
     Ok(Some(copy))
 }
 

@@ -1,5 +1,6 @@
 //! `lastgood accept-rollback`.
 
+use lastgood::log::Entry;
 use lastgood::snapshots::{self, Filter, Missing, SeenBy};
 use serde_json::{Map, json};
 
@@ -19,7 +20,13 @@ impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let repo = app.open()?;
         let missing = if self.yes {
-            snapshots::accept_missing(&repo, &app.key_label())?
+            let entry = Entry::done("accept-rollback", repo.world().clock.now());
+            let missing = snapshots::accept_missing(&repo, &app.key_label())?;
+            if !missing.is_empty() {
+                let snapshots = missing.iter().map(|missing| missing.head.snapshot).collect();
+                app.log(&repo, Entry { snapshots, ..entry })?;
+            }
+            missing
         } else {
             // Listing compares with what was seen.
             drop(snapshots::list(&repo, &Filter::default())?);

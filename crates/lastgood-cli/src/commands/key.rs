@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use lastgood::{Credential, KeySlotInfo, Repository, SlotKind, Timestamp, WorkFactors};
+use lastgood::log::Entry;
+use lastgood::{Credential, KeySlotInfo, ObjectId, Repository, SlotKind, Timestamp, WorkFactors};
 use lastgood::{opening, system};
 use serde_json::json;
 
@@ -81,7 +82,9 @@ impl NewKey {
         }
         let key = self.read(app)?;
         let label = self.label.clone().unwrap_or_else(|| app.key_label());
+        let entry = Entry::done("key-add", repo.world().clock.now());
         let id = repo.add_key(&key, WorkFactors::DEFAULT, &label).map_err(lastgood::Error::from)?;
+        app.log(repo, Entry { note: format!("key {id}, {label}"), ..entry })?;
         app.out.line(format!("added key {}", text::short(&id)));
         app.out.json(
             "key",
@@ -99,7 +102,7 @@ impl NewKey {
         self.add(app, repo)?;
         match old {
             Some(old) if !self.dry_run => {
-                repo.remove_key(old).map_err(lastgood::Error::from)?;
+                remove_key(app, repo, old)?;
                 app.out.line(format!("removed key {}", text::short(&old)));
                 app.out.json(
                     "key",
@@ -180,12 +183,18 @@ fn remove(app: &App<'_>, repo: &Arc<Repository>, name: &str, dry_run: bool) -> R
     if dry_run {
         app.out.line(format!("would remove key {}", text::short(&slot.id)));
     } else {
-        repo.remove_key(slot.id).map_err(lastgood::Error::from)?;
+        remove_key(app, repo, slot.id)?;
         app.out.line(format!("removed key {}", text::short(&slot.id)));
     }
     let id = slot.id.to_string();
     app.out.json("key", json!({ "action": "remove", "id": id, "dry_run": dry_run }));
     Ok(())
+}
+
+fn remove_key(app: &App<'_>, repo: &Repository, id: ObjectId) -> Result<(), Failure> {
+    let entry = Entry::done("key-remove", repo.world().clock.now());
+    repo.remove_key(id).map_err(lastgood::Error::from)?;
+    app.log(repo, Entry { note: format!("key {id}"), ..entry })
 }
 
 fn slots(repo: &Repository) -> Result<Vec<KeySlotInfo>, Failure> {

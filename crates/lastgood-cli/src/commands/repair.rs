@@ -1,6 +1,7 @@
 //! `lastgood repair`.
 
-use lastgood::repair::{self, RepairOptions};
+use lastgood::log::{Ending, Entry};
+use lastgood::repair::{self, RepairOptions, RepairReport};
 use serde_json::json;
 
 use crate::app::App;
@@ -22,7 +23,12 @@ impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let (repo, state) = (app.open()?, app.home()?.state);
         let options = RepairOptions { state, threads: self.threads, dry_run: self.dry_run };
-        let report = app.run(repair::start(repo, options))?;
+        let entry = Entry::done("repair", repo.world().clock.now());
+        let result = app.run(repair::start(repo.clone(), options));
+        if !self.dry_run {
+            app.log(&repo, entry_of(entry, &result))?;
+        }
+        let report = result?;
         let out = app.out;
         let would = if self.dry_run { "would store whole" } else { "stored whole again" };
         for object in &report.repaired {
@@ -52,4 +58,15 @@ impl Args {
         Err(Failure::new(Code::Damaged, message)
             .hint("see what is affected with: lastgood check --read-data"))
     }
+}
+
+/// What the log says of it.
+fn entry_of(entry: Entry, result: &Result<RepairReport, Failure>) -> Entry {
+    let report = match result {
+        Ok(report) => report,
+        Err(failure) => return failure.entry(entry),
+    };
+    let (repaired, lost) = (report.repaired.len() as u64, report.lost.len() as u64);
+    let ending = if lost == 0 { Ending::Done } else { Ending::Incomplete };
+    Entry { ending, counts: vec![("repaired", repaired), ("lost", lost)], ..entry }
 }

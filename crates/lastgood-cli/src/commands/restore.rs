@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use lastgood::log::{Ending, Entry};
 use lastgood::restore::{self, Damaged, NotSet, Overwrite, Owners, RestoreOptions, RestoreReport};
 use lastgood::{Action, Item, this_host, view};
 use serde_json::{Map, Value, json};
@@ -114,8 +115,14 @@ impl Args {
             host_id: this_host::id(&app.home()?, repo.world())?,
         };
         let verbosity = app.out.style.verbosity;
-        let job = restore::start(repo, options);
-        let report = app.run_with(job, |item| show_item(app, &item, verbosity))?;
+        let entry =
+            Entry { snapshots: vec![id], ..Entry::done("restore", repo.world().clock.now()) };
+        let job = restore::start(repo.clone(), options);
+        let result = app.run_with(job, |item| show_item(app, &item, verbosity));
+        if !self.dry_run {
+            app.log(&repo, self.entry(entry, &result))?;
+        }
+        let report = result?;
         self.show(app, &id.to_string(), &report);
         if chosen.includes_nothing() {
             app.out.warn(format!(
@@ -126,6 +133,26 @@ impl Args {
             ));
         }
         outcome(&report)
+    }
+
+    /// What the log says of it.
+    fn entry(&self, entry: Entry, result: &Result<RestoreReport, Failure>) -> Entry {
+        let report = match result {
+            Ok(report) => report,
+            Err(failure) => return failure.entry(entry),
+        };
+        let ending = match report.problems.errors {
+            0 => Ending::Done,
+            _ => Ending::Incomplete,
+        };
+        let counts = vec![
+            ("created", report.counts.created),
+            ("updated", report.counts.updated),
+            ("deleted", report.counts.deleted),
+            ("bytes-written", report.counts.bytes_written),
+            ("errors", report.problems.errors),
+        ];
+        Entry { ending, counts, note: format!("to {}", report.target.display()), ..entry }
     }
 
     fn show(&self, app: &App<'_>, id: &str, report: &RestoreReport) {

@@ -196,6 +196,8 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["key", "list"]);
     check(&["key", "add", "--new-key-file", &world.text("k")]);
     check(&["tag", "--add", "x", "latest"]);
+    check(&["log"]);
+    check(&["log", "--verify", "--verb", "backup,restore", "--since", "1d", "--latest", "1"]);
     check(&["accept-rollback"]);
     check(&["accept-rollback", "--yes"]);
     check(&["version"]);

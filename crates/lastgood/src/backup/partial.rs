@@ -15,6 +15,8 @@ use lastgood_repo::format::page;
 use lastgood_repo::format::snapshot::SnapshotFlags;
 use lastgood_repo::{Repository, SnapshotRecord};
 
+use crate::log::Entry;
+
 use super::baseline::BaselineDirectory;
 use super::building::Pages;
 use super::engine::{Engine, Worker, lock};
@@ -72,6 +74,16 @@ impl Engine<'_> {
         let (next, committed) = session.go_on(&baselines, |stored| {
             self.record.snapshot(&scanned, &partials, SnapshotFlags::PARTIAL, stored)
         })?;
+        if let Some(record) = &committed {
+            let snapshots = vec![record.id];
+            let entry = Entry { snapshots, ..Entry::done("partial", self.record.started()) };
+            if let Err(error) = next.append_to_log(&self.record.logbook().deed(entry)) {
+                self.control.note(format!(
+                    "snapshot {} is not in the log of the repository: {error}",
+                    record.id
+                ));
+            }
+        }
         *guard = Some(next);
         if let Some(record) = committed {
             self.control.note(format!("committed what there is so far as snapshot {}", record.id));

@@ -5,18 +5,17 @@ use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::snapshot::{Chain, OwnerNames, Snapshot, SnapshotFlags, Totals};
 use lastgood_repo::{Clock, SnapshotRecord, Stored};
 
-use super::BackupOptions;
 use super::engine::Scanned;
 use super::sources::Sources;
+use super::{BackupOptions, logbook};
+use crate::log::Logbook;
 
 /// What the snapshots of a run say of it.
 pub(super) struct Record<'a> {
     is_stream: bool,
-    host: String,
+    logbook: Logbook,
     host_id: [u8; 16],
-    user: String,
     tags: Vec<String>,
-    program: String,
     sources: Vec<Vec<u8>>,
     baseline: Option<SnapshotRecord>,
     started: Timestamp,
@@ -38,17 +37,20 @@ impl<'a> Record<'a> {
     ) -> Self {
         Self {
             is_stream: options.sources.is_empty(),
-            host: options.host.clone(),
+            logbook: logbook(options),
             host_id: options.host_id,
-            user: options.user.clone(),
             tags: sorted(options.tags.clone()),
-            program: options.program.clone(),
             sources: sources.snapshot_paths(),
             baseline,
             started: options.time.unwrap_or(begun),
             chain,
             clock,
         }
+    }
+
+    /// Who runs it.
+    pub(super) const fn logbook(&self) -> &Logbook {
+        &self.logbook
     }
 
     /// When the run began, as it says.
@@ -96,9 +98,9 @@ impl<'a> Record<'a> {
             pack_set: stored.pack_set,
             ref_packs: stored.ref_packs,
             sources: self.sources.clone(),
-            host: self.host.clone(),
+            host: self.logbook.host.clone(),
             host_id: self.host_id,
-            user: self.user.clone(),
+            user: self.logbook.user.clone(),
             tags: self.tags.clone(),
             owners: owner_names(&scanned.uids, &scanned.gids),
             chunker: scanned.chunker.into(),
@@ -115,7 +117,7 @@ impl<'a> Record<'a> {
                 ..scanned.totals
             },
             flags,
-            program: self.program.clone(),
+            program: self.logbook.program.clone(),
             original: None,
         }
     }

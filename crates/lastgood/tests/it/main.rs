@@ -8,6 +8,7 @@ mod embedding;
 mod faults;
 mod golden;
 mod interrupted;
+mod log;
 mod moving;
 mod partial;
 mod place;

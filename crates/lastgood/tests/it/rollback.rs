@@ -165,7 +165,8 @@ fn a_snapshot_in_the_place_of_another_is_told_and_a_fork_loses_nothing() {
     copy(&after, &object(&place, ""));
     backup(&place, &place.home).unwrap();
     let report = check(&open(&place.home));
-    assert_eq!(report.damage, Vec::<String>::new());
+    // Only one of the two can have noted its run under the next number of the one log.
+    assert!(report.damage.iter().all(|line| line.starts_with("log/")), "{report:?}");
     assert!(report.remarks.iter().any(|remark| remark.contains("cloned")), "{report:?}");
 }
 

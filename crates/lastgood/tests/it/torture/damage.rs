@@ -150,6 +150,7 @@ fn every_bit_of_every_object_is_mended() {
         "config",
         "index",
         "keys",
+        "log",
         "lost",
         "outcomes",
         "packs",

@@ -1,0 +1,246 @@
+//! The audit log: a chain of signed records for each writer. Spec: `docs/format/log.md`.
+
+use std::collections::BTreeMap;
+
+use lastgood_backend::PutOutcome;
+use lastgood_format::entry::Timestamp;
+use lastgood_format::id::{ObjectId, SessionId, SnapshotId, WriterId};
+use lastgood_format::key::{Class, ClassSecret, Signer};
+use lastgood_format::limits::{LOG_COUNTS_MAX, LOG_SNAPSHOTS_MAX, SMALL_OBJECT_BYTES_MAX};
+use lastgood_format::log::{Ending, LogRecord};
+use lastgood_format::object::{name, object_id};
+
+use crate::error::{Damage, RepoError};
+use crate::last_seen::LastSeen;
+use crate::repository::Repository;
+
+/// What is to be noted, but for its place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// What was done: see `docs/format/log.md`, section 2.
+    pub verb: String,
+    /// When it began.
+    pub began: Timestamp,
+    /// How it ended.
+    pub ending: Ending,
+    /// Name of the host.
+    pub host: String,
+    /// Name of the user.
+    pub user: String,
+    /// Version of the program.
+    pub program: String,
+    /// Snapshots that it made, read or retired.
+    pub snapshots: Vec<SnapshotId>,
+    /// Counts by name.
+    pub counts: Vec<(String, u64)>,
+    /// What else is to be said, for people.
+    pub note: String,
+}
+
+/// All records of a repository.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// In the order in which they began; those of one writer in the order of their numbers.
+    pub records: Vec<LogRecord>,
+    /// Records that are damaged, missing, or not those that should be there.
+    pub problems: Vec<RepoError>,
+}
+
+impl Repository {
+    /// Appends to the log of a writer, whose name nobody else may hold now. Nothing is written
+    /// while snapshots are missing: this may be an old view of the repository.
+    ///
+    /// # Errors
+    /// Whatever the backend says.
+    pub fn append_to_log(&self, writer_name: &[u8; 16], deed: &Deed) -> Result<(), RepoError> {
+        self.append_signed(&self.keys().writer(writer_name), deed)
+    }
+
+    pub(crate) fn append_signed(&self, signer: &Signer, deed: &Deed) -> Result<(), RepoError> {
+        if self.refuse_if_missing().is_err() {
+            return Ok(());
+        }
+        let writer = signer.writer_id();
+        // Where this host does not remember, or somebody was first, the listing tells.
+        let mut last = self.last_seen().ok().and_then(|seen| seen.log.get(&writer).copied());
+        if last.is_none() {
+            last = self.newest_of_log(writer)?;
+        }
+        for _ in 0..APPEND_TRIES {
+            let sequence = last.map_or(1, |(sequence, _)| sequence + 1);
+            let bytes = self.sealed(signer, sequence, last.map(|(_, hash)| hash), deed);
+            let hash = object_id(&bytes);
+            let object = name::log(writer, sequence);
+            let is_ours = match self.put(&object, &bytes)? {
+                PutOutcome::Created => true,
+                PutOutcome::Exists => {
+                    self.find(&object, SMALL_OBJECT_BYTES_MAX)?.is_some_and(|found| found == bytes)
+                }
+            };
+            if is_ours {
+                let log = BTreeMap::from([(writer, (sequence, hash))]);
+                // Where this fails, the next listing says why.
+                drop(self.remember(&LastSeen { log, ..LastSeen::default() }));
+                return Ok(());
+            }
+            last = self.newest_of_log(writer)?;
+        }
+        let why = Damage::State("others append to it all the time");
+        Err(self.damaged(&format!("{}{writer}", name::LOG), why))
+    }
+
+    fn sealed(
+        &self,
+        signer: &Signer,
+        sequence: u64,
+        previous: Option<ObjectId>,
+        deed: &Deed,
+    ) -> Vec<u8> {
+        let short = |text: &str| {
+            let end =
+                (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+            text[..end.unwrap_or(0)].to_owned()
+        };
+        let record = LogRecord {
+            writer: signer.writer_id(),
+            sequence,
+            previous,
+            began: deed.began,
+            ended: self.world().clock.now(),
+            verb: short(&deed.verb),
+            ending: deed.ending,
+            host: short(&deed.host),
+            user: short(&deed.user),
+            program: short(&deed.program),
+            snapshots: deed.snapshots.iter().take(LOG_SNAPSHOTS_MAX).copied().collect(),
+            counts: deed.counts.iter().take(LOG_COUNTS_MAX).cloned().collect(),
+            note: short(&deed.note),
+        };
+        let own = SessionId::new(self.world().random());
+        let secret = ClassSecret::create(self.keys(), Class::Meta, own, self.world().secret());
+        record.encode(self.keys(), signer, &secret, &self.world().random())
+    }
+
+    /// Number and hash of the last record of a writer, whether or not it can be read.
+    fn newest_of_log(&self, writer: WriterId) -> Result<Option<(u64, ObjectId)>, RepoError> {
+        let mut newest = None;
+        self.list(&format!("{}{writer}/", name::LOG), &mut |sequence, _| {
+            newest = newest.max(parse_sequence(sequence));
+        })?;
+        let Some(sequence) = newest else { return Ok(None) };
+        let bytes = self.find(&name::log(writer, sequence), SMALL_OBJECT_BYTES_MAX)?;
+        Ok(bytes.map(|bytes| (sequence, object_id(&bytes))))
+    }
+
+    /// Reads and verifies the whole log, and remembers how far it goes. One request a record.
+    ///
+    /// # Errors
+    /// When it cannot be listed, or a record may be readable later.
+    pub fn log(&self) -> Result<Log, RepoError> {
+        let mut places: BTreeMap<WriterId, Vec<u64>> = BTreeMap::new();
+        self.list(name::LOG, &mut |rest, _| {
+            let place = rest.split_once('/');
+            let place = place.and_then(|(w, s)| Some((w.parse().ok()?, parse_sequence(s)?)));
+            if let Some((writer, sequence)) = place {
+                places.entry(writer).or_default().push(sequence);
+            }
+        })?;
+        let mut log = Log::default();
+        let remembered = match self.last_seen() {
+            Ok(seen) => seen.log,
+            Err(error) => {
+                log.problems.push(error);
+                BTreeMap::new()
+            }
+        };
+        for writer in remembered.keys() {
+            places.entry(*writer).or_default();
+        }
+        let mut seen = LastSeen::default();
+        for (writer, mut sequences) in places {
+            sequences.sort_unstable();
+            let before = log.problems.len();
+            let last = self.chain(writer, &sequences, remembered.get(&writer), &mut log)?;
+            if log.problems.len() == before {
+                seen.log.extend(last.map(|last| (writer, last)));
+            }
+        }
+        drop(self.remember(&seen));
+        log.records.sort_by_key(|record| record.began);
+        Ok(log)
+    }
+
+    /// Verifies the log of one writer; tells number and hash of its last record.
+    fn chain(
+        &self,
+        writer: WriterId,
+        sequences: &[u64],
+        remembered: Option<&(u64, ObjectId)>,
+        log: &mut Log,
+    ) -> Result<Option<(u64, ObjectId)>, RepoError> {
+        let mut last: Option<(u64, ObjectId)> = None;
+        let mut next = 1;
+        let damaged =
+            |sequence, why| self.damaged(&name::log(writer, sequence), Damage::State(why));
+        for &sequence in sequences {
+            // A gap may be of any length: its first number stands for it.
+            if sequence != next {
+                log.problems.push(damaged(next, "it is missing"));
+                last = None;
+            }
+            let (object, is_first) = (name::log(writer, sequence), next == 1 && sequence == 1);
+            next = sequence.saturating_add(1);
+            let bytes = match self.find(&object, SMALL_OBJECT_BYTES_MAX) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => {
+                    log.problems.push(damaged(sequence, "it is missing"));
+                    last = None;
+                    continue;
+                }
+                Err(error) if error.is_damage() => {
+                    log.problems.push(error);
+                    last = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let hash = object_id(&bytes);
+            if remembered.is_some_and(|(at, seen)| *at == sequence && *seen != hash) {
+                log.problems.push(damaged(sequence, "this host has seen another in its place"));
+            }
+            match LogRecord::decode(self.keys(), writer, sequence, &bytes) {
+                Ok(record) => {
+                    // After a hole that was reported there is nothing to compare with.
+                    let follows = match last {
+                        Some((_, before)) => record.previous == Some(before),
+                        None => !is_first || record.previous.is_none(),
+                    };
+                    if !follows {
+                        log.problems
+                            .push(damaged(sequence, "it does not follow the one before it"));
+                    }
+                    log.records.push(record);
+                }
+                Err(error) => log.problems.push(self.damaged(&object, error)),
+            }
+            last = Some((sequence, hash));
+        }
+        if let Some((at, _)) = remembered
+            && *at >= next
+        {
+            log.problems.push(damaged(*at, "this host has seen it, and it is missing"));
+        }
+        Ok(last)
+    }
+}
+
+fn parse_sequence(text: &str) -> Option<u64> {
+    let is_canonical = text.len() == 16
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    is_canonical.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// Longest text of a record, in bytes; the rest is cut off.
+const TEXT_BYTES_MAX: usize = 2048;
+/// How often somebody else may be first, which only happens when a host was cloned.
+const APPEND_TRIES: usize = 16;
