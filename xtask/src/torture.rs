@@ -17,12 +17,23 @@ struct Harness {
     seeds: u64,
 }
 
+/// Tests that plant mistakes in the package that they test.
+const SEEDED_BUGS_FEATURE: &str = "seeded-bugs";
+/// Packages that have such a feature.
+const SEEDED_PACKAGES: &[&str] = &["lastgood-repo"];
+
 const HARNESSES: &[Harness] = &[
     Harness {
         name: "crash",
         package: "lastgood",
         tests: "torture::crash::nothing_committed",
         seeds: 300,
+    },
+    Harness {
+        name: "simulation",
+        package: "lastgood-repo",
+        tests: "simulated::nothing_is_lost",
+        seeds: 5000,
     },
     Harness { name: "damage", package: "lastgood", tests: "torture::damage", seeds: 1000 },
     Harness { name: "hostile", package: "lastgood", tests: "torture::hostile", seeds: 300 },
@@ -35,6 +46,13 @@ const SEEDED_BUGS: &[Harness] = &[
     Harness { name: "crash", package: "lastgood", tests: "torture::crash::mistakes", seeds: 0 },
     Harness { name: "faults", package: "lastgood", tests: "faults::a_put_that_is_lost", seeds: 0 },
     Harness { name: "model", package: "lastgood-testkit", tests: "mistakes", seeds: 0 },
+    Harness { name: "orders", package: "lastgood-repo", tests: "interleaved::mistakes", seeds: 0 },
+    Harness {
+        name: "simulation",
+        package: "lastgood-repo",
+        tests: "simulated::mistakes",
+        seeds: 0,
+    },
 ];
 
 /// What was asked for.
@@ -96,6 +114,9 @@ impl Harness {
         }
         let mut command = Command::new(env!("CARGO"));
         command.args(["test", "--quiet", "--locked", "--package", self.package, "--test", "it"]);
+        if asked.is_seeded && SEEDED_PACKAGES.contains(&self.package) {
+            command.args(["--features", SEEDED_BUGS_FEATURE]);
+        }
         command.args([self.tests, "--", "--nocapture"]);
         if !asked.is_seeded {
             command.env("LASTGOOD_TORTURE", format!("{}+{seeds}", asked.first));

@@ -9,7 +9,7 @@ mod blob_set;
 mod marks;
 mod run;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -126,7 +126,7 @@ impl Index {
     /// # Errors
     /// When segments cannot be listed, or one may be readable later.
     pub(crate) fn refresh(&self, repo: &Repository) -> Result<(), RepoError> {
-        let mut segments: HashSet<ObjectId> = HashSet::new();
+        let mut segments: BTreeSet<ObjectId> = BTreeSet::new();
         repo.list(name::INDEX, &mut |id, _| segments.extend(id.parse::<ObjectId>().ok()))?;
         for run in self.runs().iter() {
             run.sources.iter().for_each(|id| {

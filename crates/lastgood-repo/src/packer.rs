@@ -36,7 +36,8 @@ pub struct Settings {
     pub group_bytes: usize,
     /// Sealed bytes at which a pack is closed.
     pub pack_bytes: usize,
-    /// Packs that are put at once.
+    /// Packs that are put at once beside the work. None: whoever fills a pack puts it, so that with
+    /// one thread all calls come in one order.
     pub uploads: usize,
     /// Parity of packs.
     pub parity: ParityShare,
@@ -258,7 +259,7 @@ impl Shared {
         lock(&self.used).clone()
     }
 
-    /// Puts a finished pack and notes what is in it. Runs on uploader threads.
+    /// Puts a finished pack and notes what is in it. Runs on uploader threads, where there are any.
     pub(crate) fn store(&self, pack: FinishedPack) -> Result<(), RepoError> {
         let session = pack.layout.session;
         let object = object_name(&name::pack(session, pack.id));
@@ -623,6 +624,9 @@ fn send(
     let random = shared.repo.world().random();
     let parity = shared.settings.parity;
     let pack = pack.finish(parity, shared.secret(class), shared.next_counter(), &random);
+    if shared.settings.uploads == 0 {
+        return shared.store(pack);
+    }
     // Uploaders end early only after a failure, which is then the one to report.
     finished.send(pack).map_err(|_| shared.take_failure().unwrap_or(RepoError::Stopped))
 }

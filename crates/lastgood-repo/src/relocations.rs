@@ -1,6 +1,6 @@
 //! Where what was live in repacked packs is now. Spec: `docs/format/commit.md`, section 7.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lastgood_format::gc::{PackLocation, Relocation};
 use lastgood_format::id::{ObjectId, PackId};
@@ -16,7 +16,7 @@ use crate::rounds::RoundLists;
 pub(crate) struct Relocations {
     moved: HashMap<PackId, Vec<Moved>>,
     /// The old places of each relocation, by its name.
-    pub(crate) objects: HashMap<ObjectId, Vec<PackLocation>>,
+    pub(crate) objects: BTreeMap<ObjectId, Vec<PackLocation>>,
 }
 
 /// One place of a pack, and what stands in for it.
@@ -105,8 +105,8 @@ impl<'a> StandIns<'a> {
     /// its place once a verdict named it, since the round that decided so saw that nothing is
     /// missing there; nothing where a relocation leads to what is gone, since no round relied on
     /// that. None while that is undecided, or when the pack was lost otherwise.
-    pub(crate) fn of(&self, pack: PackId) -> Option<HashSet<PackId>> {
-        let (mut found, mut open, mut seen) = (HashSet::new(), vec![pack], HashSet::new());
+    pub(crate) fn of(&self, pack: PackId) -> Option<BTreeSet<PackId>> {
+        let (mut found, mut open, mut seen) = (BTreeSet::new(), vec![pack], HashSet::new());
         while let Some(pack) = open.pop() {
             if !seen.insert(pack) {
                 continue;

@@ -24,6 +24,8 @@ pub enum SeededBug {
     ListsNotLoaded,
     /// A writer refers to packs that are condemned and not decided on.
     CondemnedUsed,
+    /// A writer that was fenced takes its commit for done.
+    FenceIgnored,
 }
 
 /// The mistakes of one repository.

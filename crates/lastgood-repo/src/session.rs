@@ -365,6 +365,8 @@ impl WriteSession {
             // Ours, when the answer to a first try was lost; else gc was first.
             PutOutcome::Exists => match repo.outcome(session)? {
                 Some(Outcome::Commit(found)) if found == id => {}
+                #[cfg(feature = "seeded-bugs")]
+                Some(Outcome::Fenced) if repo.has_bug(crate::SeededBug::FenceIgnored) => {}
                 _ => return Err(RepoError::Fenced { session }),
             },
         }
@@ -411,6 +413,7 @@ impl WriteSession {
         packs.dedup_by_key(|pack| pack.pack);
         packs.sort();
 
+        let before = self.shared.stored_packs().len();
         let (sender, queue) = bounded(1024);
         let mut writer = BlobWriter::new(self.shared.clone(), sender.clone());
         let mut ref_packs: HashSet<PackRef> = HashSet::new();
@@ -427,7 +430,6 @@ impl WriteSession {
         writer.finish()?;
         flush_leftovers(&self.shared, &sender, Class::Refs)?;
         drop(sender);
-        let before = self.shared.stored_packs().len();
         for pack in queue {
             self.shared.store(pack)?;
         }
@@ -492,7 +494,7 @@ fn start_uploaders(
     stopped_by: &Arc<Mutex<Option<BackendError>>>,
 ) -> (Sender<FinishedPack>, Vec<JoinHandle<()>>) {
     let (finished, queue) = bounded::<FinishedPack>(1);
-    let uploaders = (0..shared.settings.uploads.max(1)).map(|_| {
+    let uploaders = (0..shared.settings.uploads).map(|_| {
         let (shared, queue) = (shared.clone(), queue.clone());
         let stopped_by = stopped_by.clone();
         std::thread::spawn(move || {

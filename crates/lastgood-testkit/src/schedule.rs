@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use lastgood_backend::{Backend, BackendError, ErrorKind, Listed, ObjectName, PutOutcome};
 
+use crate::chance::{Chance, mix};
+
 /// Code that works on the backend it is given.
 pub type Participant<'a> = Box<dyn FnOnce(Arc<dyn Backend>) + Send + 'a>;
 
@@ -24,6 +26,9 @@ pub struct Order {
     pub go_on: u16,
     /// Of a thousand steps, how many kill who is next: all its later calls fail.
     pub kill: u16,
+    /// Of a thousand steps, how many cut off who is next: its call is lost, and its next one is
+    /// made only when the others have made many.
+    pub cut: u16,
 }
 
 /// A part of a script: who goes on, up to the call that it is not to make yet, such as
@@ -39,13 +44,26 @@ pub fn run(
     order: Order,
     participants: Vec<Participant<'_>>,
 ) -> Vec<String> {
-    let mut chance = Chance(order.seed);
+    let mut chance = Chance::new(mix(order.seed));
     let mut last = 0;
+    let mut away_until = vec![0; participants.len()];
+    let mut step = 0;
     act(backend, participants, &mut |state, ready| {
-        if !ready.contains(&last) || chance.below(1000) >= u64::from(order.go_on) {
-            last = ready[chance.below(ready.len() as u64) as usize];
+        step += 1;
+        let back_first = *ready.iter().min_by_key(|number| away_until[**number]).unwrap_or(&0);
+        let there: Vec<usize> =
+            ready.iter().copied().filter(|number| away_until[*number] <= step).collect();
+        if there.is_empty() {
+            last = back_first;
+        } else if !there.contains(&last) || chance.below(1000) >= usize::from(order.go_on) {
+            last = *chance.pick(&there);
         }
-        state.actors[last].is_killed |= chance.below(1000) < u64::from(order.kill);
+        let mut happens = |per_mille: u16| chance.below(1000) < usize::from(per_mille);
+        state.actors[last].is_killed |= happens(order.kill);
+        if happens(order.cut) {
+            away_until[last] = step + chance.below(CUT_STEPS_MAX);
+            state.actors[last].is_cut = true;
+        }
         last
     })
 }
@@ -85,6 +103,7 @@ fn act(
             log: Vec::new(),
         }),
         changed: Condvar::new(),
+        gates: participants.iter().map(|_| Condvar::new()).collect(),
     });
     std::thread::scope(|scope| {
         for (number, participant) in participants.into_iter().enumerate() {
@@ -103,7 +122,10 @@ fn act(
 
 struct Shared {
     state: Mutex<State>,
+    /// Wakes whoever lets calls pass.
     changed: Condvar,
+    /// Wakes the participant of this number.
+    gates: Vec<Condvar>,
 }
 
 struct State {
@@ -118,6 +140,8 @@ struct Actor {
     /// Calls that wait at the gate.
     waiting: Vec<String>,
     is_killed: bool,
+    /// Its next call is lost.
+    is_cut: bool,
     has_ended: bool,
 }
 
@@ -144,19 +168,19 @@ impl Shared {
             if ready.is_empty() {
                 return;
             }
-            state.turn = Some(choose(&mut state, &ready));
-            self.changed.notify_all();
+            let next = choose(&mut state, &ready);
+            state.turn = Some(next);
+            self.gates[next].notify_all();
         }
     }
 
-    /// Waits for its turn; returns whether the call may be made, or its maker has been killed.
-    fn wait(&self, number: usize, action: &str, object: &str) -> bool {
+    /// Waits for its turn; tells why the call fails, if it does.
+    fn wait(&self, number: usize, action: &str, object: &str) -> Option<Failing> {
         let mut state = self.lock();
         let call = format!("{action} {object}");
         state.actors[number].waiting.push(call.clone());
         self.changed.notify_all();
-        state = self
-            .changed
+        state = self.gates[number]
             .wait_while(state, |state| state.turn != Some(number))
             .unwrap_or_else(PoisonError::into_inner);
         let waiting = &mut state.actors[number].waiting;
@@ -165,10 +189,20 @@ impl Shared {
         own.map(|at| waiting.remove(at));
         // Nobody else passes before this call is done: see `done`.
         state.turn = Some(usize::MAX);
-        let is_alive = !state.actors[number].is_killed;
-        let fate = if is_alive { "" } else { " (killed)" };
+        let actor = &mut state.actors[number];
+        let is_lost = std::mem::take(&mut actor.is_cut);
+        let failing = match (actor.is_killed, is_lost) {
+            (true, _) => Some(Failing::Killed),
+            (false, true) => Some(Failing::Lost),
+            (false, false) => None,
+        };
+        let fate = match failing {
+            Some(Failing::Killed) => " (killed)",
+            Some(Failing::Lost) => " (lost)",
+            None => "",
+        };
         state.log.push(format!("{number} {call}{fate}"));
-        is_alive
+        failing
     }
 
     fn done(&self) {
@@ -190,16 +224,19 @@ impl Drop for Ended {
     }
 }
 
-/// Numbers that follow from a seed.
-struct Chance(u64);
+/// Why a call fails.
+#[derive(Debug, Clone, Copy)]
+enum Failing {
+    Killed,
+    Lost,
+}
 
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+impl Failing {
+    const fn kind(self) -> ErrorKind {
+        match self {
+            Self::Killed => ErrorKind::Failed,
+            Self::Lost => ErrorKind::Transient,
+        }
     }
 }
 
@@ -217,17 +254,15 @@ impl Gate {
         object: &str,
         call: impl FnOnce() -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        let may_pass = self.shared.wait(self.number, action, object);
-        let result = if may_pass {
-            call()
-        } else {
-            Err(BackendError {
-                kind: ErrorKind::Failed,
+        let result = match self.shared.wait(self.number, action, object) {
+            None => call(),
+            Some(failing) => Err(BackendError {
+                kind: failing.kind(),
                 action,
                 object: object.to_owned(),
                 location: self.inner.location().to_owned(),
-                source: io::Error::other("the schedule killed who asks"),
-            })
+                source: io::Error::other("the schedule killed or cut off who asks"),
+            }),
         };
         self.shared.done();
         result
@@ -282,3 +317,6 @@ impl Backend for Gate {
         self.call("settle", prefix, || self.inner.settle(prefix))
     }
 }
+
+/// How long somebody is cut off at most, in calls of all.
+const CUT_STEPS_MAX: usize = 1500;

@@ -1,7 +1,7 @@
 //! What is live or held now, read in the order that the protocol demands.
 //! Spec: `docs/format/commit.md`, section 9, step 6.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use lastgood_format::gc::ReadSession;
 use lastgood_format::id::{BlobId, SessionId, SnapshotId, WriterId};
@@ -25,7 +25,7 @@ pub(super) struct Live {
     pub(super) held_count: u64,
     pub(super) retired_count: u64,
     /// How each session ended.
-    pub(super) outcomes: HashMap<SessionId, (Outcome, WriterId)>,
+    pub(super) outcomes: BTreeMap<SessionId, (Outcome, WriterId)>,
     /// Names of small objects that say nothing any more.
     pub(super) idle: Vec<String>,
     /// Read sessions without an outcome.
@@ -66,7 +66,7 @@ impl Live {
         };
         let outcomes = each(&sessions, threads, outcome)?.into_iter().collect();
         let mut live = Self { outcomes, ..Self::default() };
-        let objects: HashSet<SnapshotId> = ids(repo, name::SNAPSHOTS)?.into_iter().collect();
+        let objects: BTreeSet<SnapshotId> = ids(repo, name::SNAPSHOTS)?.into_iter().collect();
         live.read_committed(repo, threads, &retired)?;
         let held = live.read_held(repo, &retired)?;
         live.retired_count = retired.len() as u64;
@@ -74,7 +74,7 @@ impl Live {
         Ok(live)
     }
 
-    fn retired(repo: &Repository, threads: usize) -> Result<HashSet<SnapshotId>, RepoError> {
+    fn retired(repo: &Repository, threads: usize) -> Result<BTreeSet<SnapshotId>, RepoError> {
         let listed: Vec<SnapshotId> = settled_ids(repo, name::RETIRED)?;
         let is_retired = |id: &SnapshotId| Ok(repo.retired_record(*id)?.map(|_| *id));
         Ok(each(&listed, threads, is_retired)?.into_iter().flatten().collect())
@@ -85,7 +85,7 @@ impl Live {
         &mut self,
         repo: &Repository,
         threads: usize,
-        retired: &HashSet<SnapshotId>,
+        retired: &BTreeSet<SnapshotId>,
     ) -> Result<(), RepoError> {
         let commits = self.outcomes.iter().filter_map(|(session, (outcome, signer))| {
             let Outcome::Commit(id) = *outcome else { return None };
@@ -115,9 +115,9 @@ impl Live {
     fn read_held(
         &mut self,
         repo: &Repository,
-        retired: &HashSet<SnapshotId>,
-    ) -> Result<HashSet<SnapshotId>, RepoError> {
-        let mut held = HashSet::new();
+        retired: &BTreeSet<SnapshotId>,
+    ) -> Result<BTreeSet<SnapshotId>, RepoError> {
+        let mut held = BTreeSet::new();
         for reader in ids::<SessionId>(repo, name::READERS)? {
             if self.outcomes.contains_key(&reader) {
                 self.idle.push(name::reader(reader));
@@ -132,7 +132,7 @@ impl Live {
         }
         #[cfg(feature = "seeded-bugs")]
         if repo.has_bug(crate::SeededBug::HeldNotCounted) {
-            return Ok(HashSet::new());
+            return Ok(BTreeSet::new());
         }
         // Those that are not retired were loaded, unless they came later and need nothing that
         // any list names.
@@ -150,9 +150,9 @@ impl Live {
     fn find_idle(
         &mut self,
         repo: &Repository,
-        objects: &HashSet<SnapshotId>,
-        retired: &HashSet<SnapshotId>,
-        held: &HashSet<SnapshotId>,
+        objects: &BTreeSet<SnapshotId>,
+        retired: &BTreeSet<SnapshotId>,
+        held: &BTreeSet<SnapshotId>,
     ) -> Result<(), RepoError> {
         let sessions = ids::<SessionId>(repo, name::SESSIONS)?.into_iter();
         let ended = sessions.filter(|session| self.outcomes.contains_key(session));

@@ -1,6 +1,6 @@
 //! Which places may go: `docs/format/commit.md`, section 9, steps 3 and 6.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lastgood_format::gc::PackLocation;
 use lastgood_format::id::{BlobId, PackId, SessionId};
@@ -23,7 +23,7 @@ use crate::repository::Repository;
 #[derive(Debug)]
 pub(super) struct Mark {
     /// Packs that live or held snapshots name, and what relocations put in their place.
-    pub(super) needed: HashMap<PackId, PackRef>,
+    pub(super) needed: BTreeMap<PackId, PackRef>,
     /// Every place of every pack, with its length.
     pub(super) places: Places,
     pub(super) relocations: Relocations,
@@ -34,12 +34,12 @@ pub(super) struct Mark {
 /// Every place of every pack.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    by_pack: HashMap<PackId, Vec<(SessionId, u64)>>,
+    by_pack: BTreeMap<PackId, Vec<(SessionId, u64)>>,
 }
 
 impl Places {
     pub(crate) fn list(repo: &Repository) -> Result<Self, RepoError> {
-        let mut by_pack: HashMap<PackId, Vec<(SessionId, u64)>> = HashMap::new();
+        let mut by_pack: BTreeMap<PackId, Vec<(SessionId, u64)>> = BTreeMap::new();
         for (session, pack, bytes) in repo.all_packs()? {
             by_pack.entry(pack).or_default().push((session, bytes));
         }
@@ -86,7 +86,7 @@ impl Mark {
         live: &Live,
         observer: &dyn GcObserver,
     ) -> Result<Self, RepoError> {
-        let (mut needed, mut pages) = (HashMap::new(), HashSet::new());
+        let (mut needed, mut pages) = (BTreeMap::new(), HashSet::new());
         for snapshot in &live.needing {
             observer.proceed()?;
             let mut add = |pack: PackRef| {

@@ -39,7 +39,7 @@ fn check(
     let is_usable = |pack: PackId| usable.contains(&pack);
     let relocations = relocations(moved);
     let found = StandIns::new(&relocations, &lists, &is_usable).of(place(1).pack);
-    let expected: Option<HashSet<PackId>> =
+    let expected: Option<std::collections::BTreeSet<PackId>> =
         expected.map(|packs| packs.iter().map(|pack| place(*pack).pack).collect());
     assert_eq!(found, expected, "{moved:?} {usable:?} {decided:?} {pending:?}");
 }

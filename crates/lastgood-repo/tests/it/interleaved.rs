@@ -90,7 +90,7 @@ fn lost(seed: u64, kill: u16, prepare: &(dyn Fn(&Repository) + Sync)) -> Option<
         }));
     }
     let go_on = [0, 300, 700, 900, 970][(seed / 64 % 5) as usize];
-    let log = run(&backend, Order { seed, go_on, kill }, participants);
+    let log = run(&backend, Order { seed, go_on, kill, cut: 0 }, participants);
     let lost = damage(&place.memory)?;
     let log = log.join("\n  ");
     Some(format!("seed {seed}, kill {kill}: {lost}\n  {log}"))
@@ -254,6 +254,8 @@ fn mistakes_are_found() {
         (SeededBug::CondemnedUsed, BEGINS_BEFORE_THE_VERDICT),
     ] {
         let lost = story.lost(&|repo| repo.plant(bug));
+        let seen = lost.as_deref().and_then(|lost| lost.lines().next());
+        crate::simulated::tell(&format!("seeded bug {bug:?}: {}", seen.unwrap_or("MISSED")));
         assert!(lost.is_some(), "{bug:?} loses nothing");
     }
 }

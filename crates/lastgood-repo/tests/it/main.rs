@@ -7,4 +7,5 @@ mod interleaved;
 mod place;
 mod repair;
 mod session;
+mod simulated;
 mod small;

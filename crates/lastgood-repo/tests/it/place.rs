@@ -61,6 +61,16 @@ pub(crate) fn open(backend: Arc<dyn Backend>, process: u64) -> Result<Arc<Reposi
     Ok(Arc::new(Repository::open(backend, world(process), &credential(), options)?))
 }
 
+/// The same with a clock of its own.
+pub(crate) fn open_at(
+    backend: Arc<dyn Backend>,
+    process: u64,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Repository>, RepoError> {
+    let world = World { clock, ..world(process) };
+    Ok(Arc::new(Repository::open(backend, world, &credential(), OpenOptions::default())?))
+}
+
 fn credential() -> Credential {
     Credential::KeyFile(Secret::new([7; 32]))
 }
@@ -91,7 +101,7 @@ impl Random for Counted {
     }
 }
 
-struct NoPause;
+pub(crate) struct NoPause;
 
 impl Pause for NoPause {
     fn pause(&self, _: Duration) {}

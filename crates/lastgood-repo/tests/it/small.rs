@@ -27,6 +27,9 @@ pub(crate) const SETTINGS: Settings = Settings {
     parity: lastgood_repo::format::parity::ParityShare::NONE,
 };
 
+/// The same; who fills a pack puts it, so that calls come in the same order each time.
+pub(crate) const ORDERED: Settings = Settings { uploads: 0, ..SETTINGS };
+
 /// The content of the file of this number: the same number is the same chunk.
 fn content(number: u8) -> Vec<u8> {
     blake3::Hasher::new().update(&[number]).finalize_xof().fill_to(200)
@@ -50,7 +53,17 @@ pub(crate) fn store(
     writer_name: u8,
     files: &[u8],
 ) -> Result<SnapshotRecord, RepoError> {
-    let session = WriteSession::begin(repo, SETTINGS, &[writer_name; 16])?;
+    store_as(repo, SETTINGS, writer_name, files)
+}
+
+/// Commits a snapshot of a directory with these files.
+pub(crate) fn store_as(
+    repo: &Arc<Repository>,
+    settings: Settings,
+    writer_name: u8,
+    files: &[u8],
+) -> Result<SnapshotRecord, RepoError> {
+    let session = WriteSession::begin(repo, settings, &[writer_name; 16])?;
     let snapshots = repo.snapshots()?;
     let mut writer = session.writer();
     let mut entries = Vec::new();
@@ -106,7 +119,7 @@ pub(crate) fn take_over(
     writer_name: u8,
     record: &SnapshotRecord,
 ) -> Result<Option<SnapshotRecord>, RepoError> {
-    let session = WriteSession::begin(repo, SETTINGS, &[writer_name; 16])?;
+    let session = WriteSession::begin(repo, ORDERED, &[writer_name; 16])?;
     if !session.may_reuse(&BlobReader::new(repo.clone()), record)? {
         return Ok(None);
     }

@@ -21,7 +21,7 @@ fn race(seed: u64) -> (Vec<String>, Vec<u8>) {
         }) as Participant<'_>
     };
     let backend: Arc<dyn Backend> = Arc::new(memory.clone());
-    let order = Order { seed, go_on: 0, kill: 0 };
+    let order = Order { seed, go_on: 0, kill: 0, cut: 0 };
     let log = run(&backend, order, vec![racer(0), racer(1)]);
     (log, memory.objects()[&name("outcomes/a")].to_vec())
 }
@@ -57,7 +57,7 @@ fn who_is_killed_makes_no_further_call() {
                 assert_eq!(put.as_ref().unwrap_err().kind, ErrorKind::Failed);
             }
         });
-        run(&backend, Order { seed, go_on: 0, kill: 200 }, vec![writer]);
+        run(&backend, Order { seed, go_on: 0, kill: 200, cut: 0 }, vec![writer]);
         counts.insert(memory.objects().len());
     }
     assert_eq!(counts, (0..=5).collect());
