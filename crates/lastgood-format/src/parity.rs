@@ -5,6 +5,8 @@
 //! mend a stripe that misses its parity, so there is one function for both.
 //! Spec: `docs/format/parity.md`, sections 1 to 3.
 
+mod wide;
+
 /// How much parity a writer adds: so many parity shards to so many data shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParityShare {
@@ -243,11 +245,7 @@ impl Checks {
             .rev()
             .collect();
         for batch in there.chunks(BATCH) {
-            if self.zeros.len().is_multiple_of(64) {
-                add_batch::<64>(&mut self.sums, batch);
-            } else {
-                add_batch::<COLUMN>(&mut self.sums, batch);
-            }
+            wide::add_batch(&mut self.sums, batch);
         }
     }
 
@@ -271,27 +269,46 @@ impl Checks {
     }
 }
 
-/// Takes the sums of all checks through the next places, a column of each at a time.
+/// Takes the sums of all checks through the next places. Inlined into functions that may use wider
+/// registers than this one.
+#[inline(always)]
 fn add_batch<const WIDTH: usize>(sums: &mut [u8], batch: &[&[u8]]) {
     let batch: Vec<_> = batch.iter().map(|shard| shard.as_chunks::<WIDTH>().0).collect();
     let columns = batch.first().map_or(0, |shard| shard.len());
     let mut sums: Vec<_> = sums.as_chunks_mut::<WIDTH>().0.chunks_exact_mut(columns).collect();
-    for column in 0..columns {
-        for (power, sum) in sums.iter_mut().enumerate() {
-            let Some(stored) = sum.get_mut(column) else { continue };
-            // In a variable of its own the sum stays in registers.
+    let mut done = 0;
+    // The first two at once: most packs have no more, and are then read once.
+    if let [first, second, ..] = sums.as_mut_slice() {
+        for (column, sums) in first.iter_mut().zip(second.iter_mut()).enumerate() {
+            // In variables of their own the sums stay in registers.
+            let (mut first, mut second) = (*sums.0, *sums.1);
+            for shard in batch.iter().filter_map(|shard| shard.get(column)) {
+                add(&mut first, shard);
+                double(&mut second);
+                add(&mut second, shard);
+            }
+            (*sums.0, *sums.1) = (first, second);
+        }
+        done = 2;
+    }
+    for (power, sums) in sums.iter_mut().enumerate().skip(done) {
+        for (column, stored) in sums.iter_mut().enumerate() {
             let mut sum = *stored;
-            for shard in &batch {
-                let Some(shard) = shard.get(column) else { continue };
+            for shard in batch.iter().filter_map(|shard| shard.get(column)) {
                 for _ in 0..power {
                     double(&mut sum);
                 }
-                for (sum, byte) in sum.iter_mut().zip(shard) {
-                    *sum ^= byte;
-                }
+                add(&mut sum, shard);
             }
             *stored = sum;
         }
+    }
+}
+
+#[inline(always)]
+fn add<const COLUMN: usize>(sum: &mut [u8; COLUMN], bytes: &[u8; COLUMN]) {
+    for (sum, byte) in sum.iter_mut().zip(bytes) {
+        *sum ^= byte;
     }
 }
 
