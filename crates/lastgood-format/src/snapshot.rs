@@ -141,6 +141,8 @@ impl SnapshotFlags {
     pub const INCOMPLETE: Self = Self(2);
     /// The one source is a stream.
     pub const STREAM: Self = Self(4);
+    /// It is not to be forgotten.
+    pub const PINNED: Self = Self(8);
 
     /// Whether every bit of `other` is set.
     #[must_use]
@@ -152,6 +154,12 @@ impl SnapshotFlags {
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// This set but for the bits of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }
 

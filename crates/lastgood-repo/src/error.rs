@@ -199,6 +199,12 @@ impl RepoError {
 }
 
 impl RepoError {
+    /// Whether a blob is in no pack that is there.
+    #[must_use]
+    pub const fn is_missing_blob(&self) -> bool {
+        matches!(self, Self::MissingBlob { .. })
+    }
+
     /// Whether the same call may succeed later without anybody mending anything: the error tells
     /// nothing of what is stored.
     #[must_use]

@@ -18,15 +18,14 @@ mod repack;
 mod round;
 mod segments;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lastgood_format::gc::PackLocation;
 use lastgood_format::id::{ObjectId, PackId, SessionId};
 use lastgood_format::object::{ObjectKind, name};
 
 use crate::error::RepoError;
-use crate::packer::{Settings, lock};
+use crate::packer::Settings;
 use crate::reader::BlobReader;
 use crate::repository::Repository;
 use crate::rounds::RoundLists;
@@ -92,8 +91,8 @@ pub enum GcPhase {
 pub trait GcObserver: Sync {
     /// A phase began, of so many steps; 0 where that is not known.
     fn enter(&self, phase: GcPhase, steps: u64);
-    /// A step of the phase is done, or gc asks whether to go on.
-    fn step(&self, steps: u64);
+    /// So many steps of a phase are done.
+    fn step(&self, phase: GcPhase, steps: u64);
     /// Fails when gc is to stop. What it leaves, the next one goes on with.
     ///
     /// # Errors
@@ -326,46 +325,4 @@ impl Gc {
         let now = self.repo.world().clock.now().seconds;
         round::open_sessions(&self.repo, None, now, self.options.fence_after)
     }
-}
-
-/// Works on `items` with several threads; the results come in the order of the items.
-///
-/// # Errors
-/// The first error that was met.
-fn each<T: Sync, R: Send>(
-    items: &[T],
-    threads: usize,
-    work: impl Fn(&T) -> Result<R, RepoError> + Sync,
-) -> Result<Vec<R>, RepoError> {
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::with_capacity(items.len()));
-    let failed = Mutex::new(None);
-    let run = || {
-        while let Some((number, item)) = {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            items.get(number).map(|item| (number, item))
-        } {
-            match work(item) {
-                Ok(result) => lock(&found).push((number, result)),
-                Err(error) => {
-                    lock(&failed).get_or_insert(error);
-                    next.store(items.len(), Ordering::Relaxed);
-                }
-            }
-        }
-    };
-    match threads.min(items.len()) {
-        0 | 1 => run(),
-        threads => std::thread::scope(|scope| {
-            (0..threads).for_each(|_| {
-                scope.spawn(run);
-            });
-        }),
-    }
-    if let Some(error) = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-        return Err(error);
-    }
-    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    found.sort_unstable_by_key(|(number, _)| *number);
-    Ok(found.into_iter().map(|(_, result)| result).collect())
 }

@@ -5,6 +5,7 @@
 //! before anybody uses it.
 
 mod check;
+mod each;
 mod error;
 mod gc;
 mod index;

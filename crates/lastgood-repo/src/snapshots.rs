@@ -10,6 +10,7 @@ use lastgood_format::object::name;
 use lastgood_format::session::Outcome;
 use lastgood_format::snapshot::{Chain, Head, Snapshot};
 
+use crate::each::each;
 use crate::error::{Damage, RepoError};
 use crate::last_seen::Missing;
 use crate::repository::Repository;
@@ -134,6 +135,14 @@ impl Repository {
         Ok(retired)
     }
 
+    /// The snapshot that stands in the place of a retired one, if one does.
+    ///
+    /// # Errors
+    /// When the record may be readable later.
+    pub fn replaced_by(&self, id: SnapshotId) -> Result<Option<SnapshotId>, RepoError> {
+        Ok(self.retired_record(id)?.and_then(|retired| retired.replaced_by))
+    }
+
     /// The record that retires a snapshot. Only the maintenance key can retire; whatever else lies
     /// there changes nothing.
     pub(crate) fn retired_record(&self, id: SnapshotId) -> Result<Option<Retired>, RepoError> {
@@ -156,6 +165,37 @@ impl Repository {
         replaced_by: Option<SnapshotId>,
     ) -> Result<bool, RepoError> {
         self.refuse_if_missing()?;
+        self.put_retired(record, reason, replaced_by)
+    }
+
+    /// Retires many snapshots, each for its reason, with several requests at once. Returns how many
+    /// were not retired before.
+    ///
+    /// # Errors
+    /// As [`retire`](Self::retire); [`RepoError::Stopped`] when `proceed` says no. Some may be
+    /// retired then.
+    pub fn retire_all(
+        &self,
+        snapshots: &[(SnapshotRecord, String)],
+        threads: usize,
+        proceed: &(dyn Fn() -> bool + Sync),
+    ) -> Result<u64, RepoError> {
+        self.refuse_if_missing()?;
+        let outcomes = each(snapshots, threads, |(record, reason)| {
+            if !proceed() {
+                return Err(RepoError::Stopped);
+            }
+            self.put_retired(record, reason, None)
+        })?;
+        Ok(outcomes.into_iter().filter(|is_new| *is_new).count() as u64)
+    }
+
+    fn put_retired(
+        &self,
+        record: &SnapshotRecord,
+        reason: &str,
+        replaced_by: Option<SnapshotId>,
+    ) -> Result<bool, RepoError> {
         let chain = &record.snapshot.chain;
         let retired = Retired {
             snapshot: record.id,

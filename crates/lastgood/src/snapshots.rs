@@ -1,10 +1,11 @@
 //! Snapshots by name: `latest`, `latest~2`, the start of an id, `@2026-11-01`, each with a path.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
-use lastgood_repo::format::snapshot::Snapshot;
+use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags};
 use lastgood_repo::{BlobReader, RepoError, Repository, Settings, SnapshotRecord, WriteSession};
 pub use lastgood_repo::{Missing, SeenBy};
 
@@ -162,44 +163,125 @@ impl TagChange {
 /// Whatever the repository says; the old snapshot is then as it was, or both are there.
 pub fn tag(
     repo: &Arc<Repository>,
-    state: &std::path::Path,
+    state: &Path,
     record: &SnapshotRecord,
     change: &TagChange,
     program: &str,
 ) -> Result<Option<SnapshotRecord>, Error> {
-    let old = &record.snapshot;
-    let tags = change.apply(&old.tags);
-    if tags == old.tags {
+    let tags = change.apply(&record.snapshot.tags);
+    if tags == record.snapshot.tags {
         return Ok(None);
     }
+    let change =
+        Change { verb: "tag", reason: "its tags were changed", tags, ..Change::none(record) };
+    replace(repo, state, record, change, program).map(Some)
+}
+
+/// Pins a snapshot, so that `forget` never takes it, or unpins it: commits a copy that says so and
+/// retires the old one. Returns the new snapshot, or `None` when it is so already.
+///
+/// # Errors
+/// Whatever the repository says; the old snapshot is then as it was, or both are there.
+pub fn pin(
+    repo: &Arc<Repository>,
+    state: &Path,
+    record: &SnapshotRecord,
+    pinned: bool,
+    program: &str,
+) -> Result<Option<SnapshotRecord>, Error> {
+    let old = record.snapshot.flags;
+    if old.contains(SnapshotFlags::PINNED) == pinned {
+        return Ok(None);
+    }
+    let (verb, reason, flags) = match pinned {
+        true => ("pin", "it was pinned", old.with(SnapshotFlags::PINNED)),
+        false => ("unpin", "it was unpinned", old.without(SnapshotFlags::PINNED)),
+    };
+    let change = Change { verb, reason, flags, ..Change::none(record) };
+    replace(repo, state, record, change, program).map(Some)
+}
+
+/// What a copy of a snapshot says otherwise.
+pub(crate) struct Change {
+    /// The verb of the log.
+    pub(crate) verb: &'static str,
+    /// Why the old one is retired.
+    pub(crate) reason: &'static str,
+    pub(crate) tags: Vec<String>,
+    pub(crate) flags: SnapshotFlags,
+}
+
+impl Change {
+    /// Nothing is changed.
+    pub(crate) fn none(record: &SnapshotRecord) -> Self {
+        let Snapshot { tags, flags, .. } = &record.snapshot;
+        Self { verb: "", reason: "", tags: tags.clone(), flags: *flags }
+    }
+}
+
+/// Commits a changed copy of a snapshot and then retires the snapshot.
+fn replace(
+    repo: &Arc<Repository>,
+    state: &Path,
+    record: &SnapshotRecord,
+    change: Change,
+    program: &str,
+) -> Result<SnapshotRecord, Error> {
     let began = repo.world().clock.now();
+    let (verb, reason) = (change.verb, change.reason);
     let writer = WriterState::claim(state, repo)?;
+    let copy = copy(repo, &writer, record, change, program)?.ok_or_else(|| {
+        let text = format!(
+            "snapshot {} lost packs or is being removed, so it cannot be copied",
+            record.id
+        );
+        Error::new(ErrorKind::Conflict, text)
+    })?;
+    repo.retire(record, reason, Some(copy.id))?;
+    let entry = Entry { snapshots: vec![copy.id, record.id], ..Entry::done(verb, began) };
+    note(repo, &writer, state, program, entry);
+    Ok(copy)
+}
+
+/// Notes what is done in the log. It is done, whether or not that is possible; the log lacks it
+/// then.
+pub(crate) fn note(
+    repo: &Repository,
+    writer: &WriterState,
+    state: &Path,
+    program: &str,
+    entry: Entry,
+) {
+    drop(repo.append_to_log(writer.name(), &Logbook::here(state, program).deed(entry)));
+}
+
+/// Commits a snapshot with the content of another, and reads nothing of it; `None` when what the
+/// other needs is gone or going.
+pub(crate) fn copy(
+    repo: &Arc<Repository>,
+    writer: &WriterState,
+    record: &SnapshotRecord,
+    change: Change,
+    program: &str,
+) -> Result<Option<SnapshotRecord>, RepoError> {
+    let old = &record.snapshot;
     let snapshots = repo.snapshots()?;
     let session = WriteSession::begin(repo, Settings::default(), writer.name())?;
     if !session.may_reuse(&BlobReader::new(repo.clone()), record)? {
-        return Err(Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "snapshot {} lost packs or is being removed, so it cannot be copied",
-                record.id
-            ),
-        ));
+        return Ok(None);
     }
     let chain = snapshots.next_in_chain(session.writer_id(), &[record.id]);
     let copy = session.finish(std::slice::from_ref(record), |stored| Snapshot {
         session: stored.session,
         pack_set: stored.pack_set,
         ref_packs: stored.ref_packs,
-        tags,
+        tags: change.tags,
+        flags: change.flags,
         chain,
         program: program.to_owned(),
         original: Some(old.original.unwrap_or(record.id)),
         ..old.clone()
     })?;
-    repo.retire(record, "its tags were changed", Some(copy.id))?;
-    let entry = Entry { snapshots: vec![copy.id, record.id], ..Entry::done("tag", began) };
-    // It is done, whether or not this can be noted; the log lacks it then.
-    drop(repo.append_to_log(writer.name(), &Logbook::here(state, program).deed(entry)));
     Ok(Some(copy))
 }
 

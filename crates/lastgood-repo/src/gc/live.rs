@@ -11,7 +11,7 @@ use lastgood_format::packset::PackRef;
 use lastgood_format::session::Outcome;
 use lastgood_format::snapshot::Snapshot;
 
-use super::each;
+use crate::each::each;
 use crate::error::{Damage, RepoError};
 use crate::repository::Repository;
 

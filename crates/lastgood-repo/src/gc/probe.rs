@@ -4,6 +4,7 @@
 use lastgood_backend::{Backend, PutOutcome};
 use lastgood_format::object::name;
 
+use crate::each::each;
 use crate::error::RepoError;
 use crate::objects::object_name;
 use crate::repository::Repository;
@@ -70,7 +71,7 @@ impl Probe<'_> {
             Ok(PutOutcome::Exists) => Ok(None),
             Err(error) => Err(error.into()),
         };
-        super::each(racers, RACERS.into(), put)
+        each(racers, RACERS.into(), put)
     }
 
     fn refuse(&self, reason: &'static str) -> RepoError {

@@ -120,7 +120,7 @@ impl Gc {
                 Err(error) if error.is_damage() => report.problems.push(error.to_string()),
                 Err(error) => return Err(error),
             }
-            observer.step(it.bytes - it.unused_bytes);
+            observer.step(GcPhase::Repacking, it.bytes - it.unused_bytes);
         }
         writer.finish()?;
         session.store_all()?;

@@ -11,7 +11,8 @@ use lastgood_format::session::{Outcome, Session};
 
 use super::live::Live;
 use super::mark::{Mark, Places, Reason};
-use super::{Gc, GcObserver, GcPhase, GcPlan, GcReport, OpenSession, each, probe, segments};
+use super::{Gc, GcObserver, GcPhase, GcPlan, GcReport, OpenSession, probe, segments};
+use crate::each::each;
 use crate::error::{Damage, RepoError};
 use crate::objects::{self, object_name};
 use crate::repository::Repository;
@@ -214,7 +215,7 @@ impl Gc {
         each(&doomed, self.options.threads, |(place, _)| {
             observer.proceed()?;
             backend.remove(&object_name(&name::pack(place.session, place.pack)))?;
-            observer.step(1);
+            observer.step(GcPhase::Removing, 1);
             Ok(())
         })?;
         report.packs_removed = doomed.len() as u64;
@@ -222,7 +223,7 @@ impl Gc {
         each(&plan.objects, self.options.threads, |object| {
             observer.proceed()?;
             objects::remove(backend, object)?;
-            observer.step(1);
+            observer.step(GcPhase::Removing, 1);
             Ok(())
         })?;
         report.objects_removed = plan.objects.len() as u64;

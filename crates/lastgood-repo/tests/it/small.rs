@@ -174,7 +174,7 @@ pub(crate) struct Quiet;
 
 impl GcObserver for Quiet {
     fn enter(&self, _: GcPhase, _: u64) {}
-    fn step(&self, _: u64) {}
+    fn step(&self, _: GcPhase, _: u64) {}
     fn proceed(&self) -> Result<(), RepoError> {
         Ok(())
     }

@@ -1,0 +1,98 @@
+//! Gc: removing from the repository what no live snapshot needs, as a job.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lastgood_repo::{Gc, GcObserver, GcPhase, RepoError, Repository, Settings};
+pub use lastgood_repo::{
+    GcPlan, GcReport, MaxUnused, OpenSession, PlannedRemoval, PlannedRepack, Reason,
+};
+
+use crate::error::Error;
+use crate::job::{Control, Job, Phase};
+use crate::writer_state::WriterState;
+
+/// How to collect.
+#[derive(Debug, Clone)]
+pub struct GcOptions {
+    /// Folder where the writers of this machine are known.
+    pub state: PathBuf,
+    /// How much of the packs that stay may be unused before they are repacked.
+    pub max_unused: MaxUnused,
+    /// Runs that were announced this many seconds ago, by the clock of the store, and are in the
+    /// way are declared over: they fail when they want to commit, and the next ones use what they
+    /// stored. Younger ones are waited for, by the next gc.
+    pub fence_after: i64,
+    /// How repacked packs are stored.
+    pub settings: Settings,
+    /// Only tells what would be done.
+    pub dry_run: bool,
+}
+
+/// What gc meant to do, and what it did.
+#[derive(Debug, Clone)]
+pub struct GcOutcome {
+    /// The plan.
+    pub plan: GcPlan,
+    /// What was done; none in a dry run.
+    pub report: Option<GcReport>,
+}
+
+/// Starts gc. It may run beside anything, other gcs included. Progress counts objects as files.
+///
+/// Cancelled or killed at any point, it leaves what the next gc goes on with.
+#[must_use]
+pub fn start(repo: Arc<Repository>, options: GcOptions) -> Job<GcOutcome> {
+    Job::spawn(move |control| {
+        let writer = WriterState::claim(&options.state, &repo)?;
+        let mut gc = Gc::new(
+            repo,
+            lastgood_repo::GcOptions {
+                fence_after: options.fence_after,
+                max_unused: options.max_unused,
+                settings: options.settings,
+                writer_name: *writer.name(),
+                threads: THREADS,
+            },
+        );
+        let observer = Observer(control);
+        let outcome = gc.plan(&observer).and_then(|plan| {
+            let report = if options.dry_run { None } else { Some(gc.execute(&plan, &observer)?) };
+            Ok(GcOutcome { plan, report })
+        });
+        outcome.map_err(|error| match error {
+            RepoError::Stopped if control.is_cancelled() => Error::cancelled(),
+            error => error.into(),
+        })
+    })
+}
+
+struct Observer<'a>(&'a Control);
+
+impl GcObserver for Observer<'_> {
+    fn enter(&self, phase: GcPhase, steps: u64) {
+        self.0.enter(match phase {
+            GcPhase::Marking => Phase::Planning,
+            GcPhase::Repacking | GcPhase::Removing => Phase::Writing,
+            GcPhase::Deciding => Phase::Committing,
+        });
+        if phase == GcPhase::Removing {
+            self.0.add_total(steps, 0);
+            self.0.total_is_known();
+        }
+    }
+
+    fn step(&self, phase: GcPhase, steps: u64) {
+        match phase {
+            GcPhase::Repacking => self.0.add_done(0, steps),
+            _ => self.0.add_done(steps, 0),
+        }
+    }
+
+    fn proceed(&self) -> Result<(), RepoError> {
+        if self.0.is_cancelled() { Err(RepoError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Requests for small objects that are under way at once.
+const THREADS: usize = 8;

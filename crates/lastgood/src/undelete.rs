@@ -1,0 +1,50 @@
+//! Undelete: bringing back snapshots that were forgotten and that gc has not removed yet.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lastgood_repo::{Repository, SnapshotRecord};
+
+use crate::error::{Error, ErrorKind};
+use crate::snapshots::{Change, Filter, copy};
+use crate::writer_state::WriterState;
+
+/// The snapshots that were forgotten, whose records are still there, and in whose place no other
+/// stands; oldest first.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn list(repo: &Repository, filter: &Filter) -> Result<Vec<SnapshotRecord>, Error> {
+    let snapshots = repo.snapshots()?;
+    let mut found = Vec::new();
+    for record in snapshots.retired {
+        if filter.accepts(&record.snapshot) && repo.replaced_by(record.id)?.is_none() {
+            found.push(record);
+        }
+    }
+    Ok(found)
+}
+
+/// Brings a forgotten snapshot back, as a new one with the same content. What was forgotten stays
+/// forgotten: its record says so for ever.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] when gc has removed what it needs, or is about to.
+pub fn undelete(
+    repo: &Arc<Repository>,
+    state: &Path,
+    record: &SnapshotRecord,
+    program: &str,
+) -> Result<SnapshotRecord, Error> {
+    let gone = || {
+        let text = format!("gc has removed what snapshot {} needs, or is about to", record.id);
+        Error::new(ErrorKind::Conflict, text)
+    };
+    let writer = WriterState::claim(state, repo)?;
+    match copy(repo, &writer, record, Change::none(record), program) {
+        Ok(copy) => copy.ok_or_else(gone),
+        // The pages that say which packs it needs are among what is gone.
+        Err(error) if error.is_missing_blob() => Err(gone()),
+        Err(error) => Err(error.into()),
+    }
+}
