@@ -71,6 +71,20 @@ impl Repository {
         Ok(snapshots)
     }
 
+    /// When each snapshot object was put, in seconds since 1970 by the clock of the store.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn snapshot_times(&self) -> Result<Vec<(SnapshotId, i64)>, RepoError> {
+        let mut times = Vec::new();
+        self.backend().list(name::SNAPSHOTS, &mut |object| {
+            let id = object.name.as_str().strip_prefix(name::SNAPSHOTS);
+            let id = id.and_then(|id| id.parse().ok());
+            times.extend(id.map(|id| (id, object.modified)));
+        })?;
+        Ok(times)
+    }
+
     /// Loads one snapshot if it is committed, retired or not.
     ///
     /// # Errors

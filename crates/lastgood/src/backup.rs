@@ -33,6 +33,7 @@ use lastgood_repo::format::snapshot::{SnapshotFlags, Totals};
 use lastgood_repo::{BlobReader, Repository, Settings, SnapshotRecord, Snapshots, WriteSession};
 
 use crate::error::{Error, ErrorKind};
+use crate::forget::{self, Group, GroupBy};
 use crate::job::{Control, Job, Phase, Problems};
 use crate::log::{Ending, Entry, Logbook};
 use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
@@ -289,6 +290,7 @@ fn run(
             record.snapshot(&scanned, &partials, SnapshotFlags::default(), stored)
         })?;
         report.totals = committed.snapshot.totals;
+        warn_of_a_loss(parent.as_ref(), &committed, control);
         report.snapshot = Some(committed);
     }
     let superseded = partials.iter().chain(parent.as_ref().filter(|_| report.snapshot.is_some()));
@@ -395,6 +397,20 @@ fn warn_of_the_clock(
             "the clock stands before snapshot {} of this host, which stays the latest one; set the \
              clock right, or name snapshots by their ids",
             newest.id
+        ));
+    }
+}
+
+/// Tells of a source that lost much: a disk that is not mounted, or worse.
+fn warn_of_a_loss(parent: Option<&SnapshotRecord>, new: &SnapshotRecord, control: &Control) {
+    let Some(parent) = parent.filter(|parent| !is_partial(parent)) else { return };
+    let is_same = |of: fn(&SnapshotRecord) -> Group| of(parent) == of(new);
+    let (before, after) = (&parent.snapshot.totals, &new.snapshot.totals);
+    if is_same(|record| GroupBy::default().group(record)) && forget::is_loss(before, after) {
+        control.note(format!(
+            "more than half is gone since snapshot {}: {} of {} files and {} of {} bytes are left; \
+             no policy forgets that snapshot before it is said to be right",
+            parent.id, after.files, before.files, after.bytes, before.bytes
         ));
     }
 }

@@ -24,6 +24,21 @@ pub(super) fn probe(repo: &Repository) -> Result<i64, RepoError> {
     Ok(now)
 }
 
+impl Repository {
+    /// What time it is by the clock of the store, in seconds since 1970: that of an object that is
+    /// put and removed again.
+    ///
+    /// # Errors
+    /// Whatever the backend says; [`RepoError::UnsafeStore`] when what was put is not listed.
+    pub fn store_time(&self) -> Result<i64, RepoError> {
+        let object = name::probe(&self.world().random());
+        self.backend().put(&object_name(&object), &[&[0]])?;
+        let time = Probe { repo: self, object: &object }.listed();
+        self.backend().remove(&object_name(&object))?;
+        time
+    }
+}
+
 struct Probe<'a> {
     repo: &'a Repository,
     object: &'a str,
@@ -49,13 +64,17 @@ impl Probe<'_> {
         if backend.get(&name, 1)? != [*winner] {
             return Err(self.refuse("what it returns is not what was put"));
         }
+        self.listed()
+    }
+
+    /// When the probe was put, by the clock of the store.
+    fn listed(&self) -> Result<i64, RepoError> {
         let mut found = None;
-        let listed = backend.list(name::PROBE, &mut |listed| {
+        self.repo.backend().list(name::PROBE, &mut |listed| {
             if listed.name.as_str() == self.object {
                 found = Some(listed.modified);
             }
-        });
-        listed?;
+        })?;
         found.ok_or_else(|| self.refuse("what was put is not listed"))
     }
 

@@ -174,7 +174,8 @@ pub(super) fn retire_partials<'a>(
     complete: Option<&SnapshotRecord>,
     control: &Control,
 ) {
-    for record in partials.filter(|record| is_partial(record)) {
+    let is_pinned = |record: &SnapshotRecord| record.snapshot.flags.contains(SnapshotFlags::PINNED);
+    for record in partials.filter(|record| is_partial(record) && !is_pinned(record)) {
         let by = complete.map(|record| record.id);
         if let Err(error) = repo.retire(record, "a complete snapshot stands in for it", by) {
             control.note(format!("partial snapshot {} stays: {error}", record.id));

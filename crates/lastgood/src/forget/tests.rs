@@ -32,11 +32,9 @@ impl Calendar for Plain {
             + i64::from(hours) * HOUR;
         Timestamp { seconds: time.seconds - seconds, nanos: 0 }
     }
-
-    fn now(&self) -> Timestamp {
-        Timestamp { seconds: 10 * YEAR, nanos: 0 }
-    }
 }
+
+const NOW: i64 = 10 * YEAR;
 
 fn record(seconds: i64) -> SnapshotRecord {
     let blob = BlobId::new([1; 32]);
@@ -75,26 +73,58 @@ fn record(seconds: i64) -> SnapshotRecord {
     SnapshotRecord { id: SnapshotId::new(id), snapshot }
 }
 
-/// Applies `policy` to snapshots of these times and compares what is kept, oldest first, each with
-/// its reasons.
-fn check(times: &[i64], policy: KeepPolicy, expected: &[(i64, &[&str])]) {
-    let records = times.iter().map(|time| record(*time)).collect();
-    let plan = plan(records, &policy, GroupBy::default(), &Plain).unwrap();
-    let kept: Vec<(i64, Vec<&str>)> = plan
-        .kept()
-        .map(|it| {
-            let reasons = it.kept_by.iter().map(String::as_str).collect();
-            (it.record.snapshot.started.seconds, reasons)
-        })
-        .collect();
-    let expected: Vec<(i64, Vec<&str>)> =
-        expected.iter().map(|(time, reasons)| (*time, reasons.to_vec())).collect();
-    assert_eq!(kept, expected, "{policy:?}");
-    assert_eq!(plan.forgotten().count() + kept.len(), times.len());
+/// The same with another id.
+fn marked(mut record: SnapshotRecord) -> SnapshotRecord {
+    let mut id = *record.id.as_bytes();
+    id[31] = 1;
+    record.id = SnapshotId::new(id);
+    record
 }
 
-fn newest(unit: Unit, count: u32) -> KeepPolicy {
-    KeepPolicy { newest: vec![(unit, count)], ..KeepPolicy::default() }
+fn at(seconds: i64) -> Timestamp {
+    Timestamp { seconds, nanos: 0 }
+}
+
+/// What the store saw being put when it says so itself.
+fn honest(records: impl IntoIterator<Item = SnapshotRecord>) -> Candidates {
+    let put = |record: SnapshotRecord| (record.snapshot.started.seconds, record);
+    put_at(records.into_iter().map(put))
+}
+
+/// What was put at these times.
+fn put_at(records: impl IntoIterator<Item = (i64, SnapshotRecord)>) -> Candidates {
+    let all = records.into_iter().map(|(put, record)| Candidate { record, stored: at(put) });
+    Candidates { all: all.collect(), now: at(NOW), problems: Vec::new() }
+}
+
+fn planned(candidates: &Candidates, policy: &Policy) -> ForgetPlan {
+    plan(candidates, &Filter::default(), policy, &Plain).unwrap()
+}
+
+/// What is kept of some snapshots, oldest first, each with its reasons.
+fn kept(candidates: &Candidates, policy: &Policy) -> Vec<(i64, String)> {
+    let plan = planned(candidates, policy);
+    assert_eq!(plan.forgotten().count() + plan.kept().count(), candidates.all.len());
+    let kept = plan.kept();
+    kept.map(|it| (it.record.snapshot.started.seconds, it.reasons.join("; "))).collect()
+}
+
+/// Applies `policy` to snapshots of these times and compares what is kept.
+fn check(times: &[i64], policy: &Policy, expected: &[(i64, &str)]) {
+    let candidates = honest(times.iter().map(|time| record(*time)));
+    let expected: Vec<(i64, String)> =
+        expected.iter().map(|(time, reasons)| (*time, (*reasons).to_owned())).collect();
+    assert_eq!(kept(&candidates, policy), expected, "{policy:?}");
+}
+
+/// A policy as people write it.
+fn policy(rules: &str) -> Policy {
+    let mut policy = Policy::default();
+    for rule in rules.split(' ') {
+        let (key, value) = rule.split_once('=').unwrap();
+        policy.set(key, value).unwrap();
+    }
+    policy
 }
 
 #[test]
@@ -102,18 +132,11 @@ fn the_last_ones_are_kept() {
     let times = [HOUR, 2 * HOUR, 3 * HOUR];
     check(
         &times,
-        newest(Unit::Snapshot, 2),
-        &[(2 * HOUR, &["last snapshot"]), (3 * HOUR, &["last snapshot"])],
+        &policy("keep-last=2"),
+        &[(2 * HOUR, "last snapshot"), (3 * HOUR, "last snapshot")],
     );
-    check(
-        &times,
-        newest(Unit::Snapshot, u32::MAX),
-        &[
-            (HOUR, &["last snapshot"]),
-            (2 * HOUR, &["last snapshot"]),
-            (3 * HOUR, &["last snapshot"]),
-        ],
-    );
+    let all = times.map(|time| (time, "last snapshot"));
+    check(&times, &policy("keep-last=unlimited"), &all);
 }
 
 #[test]
@@ -121,11 +144,11 @@ fn the_newest_of_each_day_is_kept_and_days_without_one_do_not_count() {
     let times = [0, DAY, DAY + HOUR, 5 * DAY, 5 * DAY + 2 * HOUR, 9 * DAY];
     check(
         &times,
-        newest(Unit::Day, 3),
+        &policy("keep-daily=3"),
         &[
-            (DAY + HOUR, &["daily snapshot"]),
-            (5 * DAY + 2 * HOUR, &["daily snapshot"]),
-            (9 * DAY, &["daily snapshot"]),
+            (DAY + HOUR, "daily snapshot"),
+            (5 * DAY + 2 * HOUR, "daily snapshot"),
+            (9 * DAY, "daily snapshot"),
         ],
     );
 }
@@ -135,86 +158,79 @@ fn the_oldest_is_kept_while_a_rule_has_some_left() {
     let times = [0, HOUR, 2 * HOUR];
     check(
         &times,
-        newest(Unit::Day, 7),
-        &[(0, &["oldest daily snapshot"]), (2 * HOUR, &["daily snapshot"])],
+        &policy("keep-daily=7"),
+        &[(0, "oldest daily snapshot"), (2 * HOUR, "daily snapshot")],
     );
-    check(&times, newest(Unit::Day, 1), &[(2 * HOUR, &["daily snapshot"])]);
+    check(&times, &policy("keep-daily=1"), &[(2 * HOUR, "daily snapshot")]);
 }
 
 #[test]
 fn rules_add_up_and_each_says_why() {
-    let policy = KeepPolicy {
-        newest: vec![(Unit::Day, 1), (Unit::Month, 2), (Unit::Year, 1)],
-        ..KeepPolicy::default()
-    };
     check(
         &[0, DAY, MONTH, MONTH + DAY],
-        policy,
+        &policy("keep-daily=1 keep-monthly=2 keep-yearly=1"),
         &[
-            (DAY, &["monthly snapshot"]),
-            (MONTH + DAY, &["daily snapshot", "monthly snapshot", "yearly snapshot"]),
+            (DAY, "monthly snapshot"),
+            (MONTH + DAY, "daily snapshot; monthly snapshot; yearly snapshot"),
         ],
     );
 }
 
 #[test]
 fn time_is_counted_from_the_newest_snapshot() {
-    let policy = KeepPolicy { within: Some("1d2h".parse().unwrap()), ..KeepPolicy::default() };
     let newest = 100 * DAY;
     check(
         &[newest - DAY - 2 * HOUR, newest - DAY - HOUR, newest],
-        policy,
-        &[(newest - DAY - HOUR, &["within 1d2h"]), (newest, &["within 1d2h"])],
+        &policy("keep-within=1d2h"),
+        &[(newest - DAY - HOUR, "within 1d2h"), (newest, "within 1d2h")],
     );
-    let policy = KeepPolicy {
-        newest_within: vec![(Unit::Day, "3d".parse().unwrap())],
-        ..KeepPolicy::default()
-    };
     check(
         &[newest - 9 * DAY, newest - 2 * DAY, newest - 2 * DAY + HOUR, newest],
-        policy,
-        &[(newest - 2 * DAY + HOUR, &["daily within 3d"]), (newest, &["daily within 3d"])],
+        &policy("keep-within-daily=3d"),
+        &[(newest - 2 * DAY + HOUR, "daily within 3d"), (newest, "daily within 3d")],
     );
 }
 
 #[test]
-fn a_clock_in_the_future_takes_nobody_elses_time() {
-    let policy = KeepPolicy { within: Some("1d".parse().unwrap()), ..KeepPolicy::default() };
-    let future = Plain.now().seconds + YEAR;
-    check(
-        &[DAY, 2 * DAY, 3 * DAY, future],
-        policy,
-        &[(3 * DAY, &["within 1d"]), (future, &["within 1d"])],
-    );
-}
-
-#[test]
-fn tags_keep() {
+fn tags_and_ids_keep() {
     let mut tagged = record(DAY);
     tagged.snapshot.tags = vec!["a".to_owned(), "b".to_owned()];
-    let policy = KeepPolicy {
-        newest: vec![(Unit::Snapshot, 1)],
-        tags: vec![vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]],
-        ..KeepPolicy::default()
-    };
-    let plan =
-        plan(vec![tagged, record(2 * DAY), record(3 * DAY)], &policy, GroupBy::default(), &Plain);
-    let plan = plan.unwrap();
-    let kept: Vec<_> = plan.kept().map(|it| it.kept_by.clone()).collect();
-    assert_eq!(kept, [vec!["has the tags [a, b]".to_owned()], vec!["last snapshot".to_owned()]]);
+    let id = record(2 * DAY).id.to_string();
+    let records = [tagged, record(2 * DAY), record(3 * DAY), record(4 * DAY)];
+    let policy = policy(&format!("keep-last=1 keep-tag=a,b keep-tag=c keep-id={}", &id[..10]));
+    let expected = [
+        (DAY, "has the tags [a, b]".to_owned()),
+        (2 * DAY, "its id is to be kept".to_owned()),
+        (4 * DAY, "last snapshot".to_owned()),
+    ];
+    assert_eq!(kept(&honest(records), &policy), expected);
 }
 
 #[test]
 fn a_partial_snapshot_takes_no_place() {
-    let partial = |time| {
-        let mut record = record(time);
-        record.snapshot.flags = SnapshotFlags::PARTIAL;
-        record
-    };
-    let records = vec![partial(0), record(DAY), partial(2 * DAY)];
-    let plan = plan(records, &newest(Unit::Snapshot, 1), GroupBy::default(), &Plain).unwrap();
-    let kept: Vec<_> = plan.kept().map(|it| it.record.snapshot.started.seconds).collect();
+    let partial = |time| flagged(record(time), SnapshotFlags::PARTIAL);
+    let candidates = honest([partial(0), record(DAY), partial(2 * DAY)]);
+    let kept: Vec<i64> =
+        kept(&candidates, &policy("keep-last=1")).into_iter().map(|(time, _)| time).collect();
     assert_eq!(kept, [DAY, 2 * DAY], "the newest complete one, and what is newer");
+}
+
+fn flagged(mut record: SnapshotRecord, flags: SnapshotFlags) -> SnapshotRecord {
+    record.snapshot.flags = flags;
+    record
+}
+
+#[test]
+fn what_is_pinned_stays_named_or_not() {
+    let pinned = flagged(record(DAY), SnapshotFlags::PINNED);
+    let candidates = honest([pinned.clone(), record(2 * DAY), record(3 * DAY)]);
+    let policy = policy("keep-last=1");
+    let expected = [(DAY, "pinned".to_owned()), (3 * DAY, "last snapshot".to_owned())];
+    assert_eq!(kept(&candidates, &policy), expected);
+    let refused = named(&candidates, &[pinned.id], &policy, &Plain).unwrap_err();
+    assert!(refused.to_string().contains("lastgood unpin"), "{refused}");
+    let free = named(&candidates, &[record(2 * DAY).id], &policy, &Plain).unwrap();
+    assert_eq!(free.forgotten().count(), 1);
 }
 
 #[test]
@@ -222,19 +238,147 @@ fn each_group_has_its_own_policy_and_is_never_emptied() {
     let other = |time| {
         let mut record = record(time);
         record.snapshot.host = "other".to_owned();
+        marked(record)
+    };
+    let candidates = honest([record(1), record(2), other(1), other(2)]);
+    assert_eq!(kept(&candidates, &policy("keep-last=1")).len(), 2);
+    assert_eq!(kept(&candidates, &policy("keep-last=1 group-by=paths")).len(), 1);
+    assert_eq!(kept(&candidates, &policy("keep-last=1 group-by=")).len(), 1);
+    for policy in [Policy::default(), policy("keep-daily=0"), policy("keep-tag=none")] {
+        let refused = plan(&candidates, &Filter::default(), &policy, &Plain).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+    }
+    let only = Filter { hosts: vec!["other".to_owned()], ..Filter::default() };
+    let plan = plan(&candidates, &only, &policy("keep-last=1"), &Plain).unwrap();
+    assert_eq!((plan.kept().count(), plan.forgotten().count()), (1, 1));
+}
+
+/// Whether all of `good` stay when a writer who lies put `bad` among them: pairs of when they were
+/// put and what they say.
+fn survive(good: &[i64], bad: &[(i64, i64)], policy: &Policy) {
+    let alone: Vec<i64> = kept(&honest(good.iter().map(|time| record(*time))), policy)
+        .into_iter()
+        .map(|(time, _)| time)
+        .collect();
+    let lies = bad.iter().map(|(put, says)| (*put, marked(record(*says))));
+    let all = put_at(good.iter().map(|time| (*time, record(*time))).chain(lies));
+    let plan = planned(&all, policy);
+    let kept: Vec<i64> = plan
+        .kept()
+        .filter(|it| it.record.id.as_bytes()[31] == 0)
+        .map(|it| it.record.snapshot.started.seconds)
+        .collect();
+    assert_eq!(kept, alone, "{policy:?}");
+}
+
+#[test]
+fn snapshots_that_claim_past_days_push_no_good_one_out() {
+    let good: Vec<i64> = (0..30).map(|day| day * DAY + HOUR).collect();
+    // Today, one for the evening of each day.
+    let bad: Vec<(i64, i64)> = (0..29).map(|day| (29 * DAY + day, day * DAY + 20 * HOUR)).collect();
+    survive(&good, &bad, &policy("keep-daily=30"));
+    survive(&good, &bad, &policy("keep-weekly=5 keep-monthly=2"));
+    survive(&good, &bad, &policy("keep-within=20d"));
+}
+
+#[test]
+fn snapshots_that_claim_days_to_come_push_no_good_one_out() {
+    let good: Vec<i64> = (0..30).map(|day| NOW - day * DAY - HOUR).rev().collect();
+    let bad: Vec<(i64, i64)> = (1..40).map(|day| (NOW - 60 + day, NOW + day * YEAR)).collect();
+    for rules in ["keep-last=5", "keep-daily=7", "keep-within=7d", "keep-within-daily=7d"] {
+        survive(&good, &bad, &policy(rules));
+    }
+}
+
+#[test]
+fn clocks_that_were_years_ahead_on_both_sides_push_no_good_one_out() {
+    let good: Vec<i64> = (0..30).map(|day| NOW - day * DAY - HOUR).rev().collect();
+    let bad = [(NOW + 70 * YEAR, NOW + 70 * YEAR)];
+    for rules in ["keep-last=5", "keep-daily=7", "keep-within=7d"] {
+        survive(&good, &bad, &policy(rules));
+    }
+}
+
+/// A copy of the repository, or a store that has no times, is no reason to forget more.
+#[test]
+fn a_store_without_times_costs_space_alone() {
+    let all = put_at((0..30).map(|day| (0, record(NOW - day * DAY))));
+    assert_eq!(kept(&all, &policy("keep-daily=7")).len(), 30);
+    let copied = put_at((0..30).map(|day| (NOW, record(NOW - day * DAY))));
+    let kept = kept(&copied, &policy("keep-daily=7"));
+    let days: Vec<i64> = kept.iter().map(|(time, _)| (NOW - time) / DAY).collect();
+    assert_eq!(days, [29, 6, 5, 4, 3, 2, 1, 0], "the oldest by the store's clock, and the seven");
+}
+
+#[test]
+fn what_is_protected_is_young_by_either_clock() {
+    let policy = policy("keep-last=1 protect=14d");
+    let old = NOW - 30 * DAY;
+    let all = put_at([
+        (old, record(old)),
+        (NOW - DAY, record(old + 1)),
+        (old, record(NOW - 13 * DAY)),
+        (NOW, record(NOW)),
+    ]);
+    let forgotten: Vec<i64> =
+        planned(&all, &policy).forgotten().map(|it| it.record.snapshot.started.seconds).collect();
+    assert_eq!(forgotten, [old]);
+    let refused = named(&all, &[record(old + 1).id], &policy, &Plain).unwrap_err();
+    assert!(refused.to_string().contains("--protect 0"), "{refused}");
+}
+
+#[test]
+fn the_snapshot_before_a_loss_stays_until_it_is_named() {
+    let with = |time, files, bytes| {
+        let mut record = record(time);
+        record.snapshot.totals = Totals { files, bytes, ..Totals::default() };
         record
     };
-    let records = || vec![record(1), record(2), other(1), other(2)];
-    let kept = |group_by| {
-        let plan = plan(records(), &newest(Unit::Snapshot, 1), group_by, &Plain).unwrap();
-        plan.kept().count()
+    let (whole, lossy) = (with(DAY, 100, 1000), with(2 * DAY, 49, 900));
+    let rest = [with(3 * DAY, 50, 900), with(4 * DAY, 50, 900)];
+    let last = policy("keep-last=1");
+    let times = |candidates: &Candidates, policy: &Policy| -> Vec<i64> {
+        kept(candidates, policy).into_iter().map(|(time, _)| time).collect()
     };
-    assert_eq!(kept(GroupBy::default()), 2);
-    assert_eq!(kept(GroupBy { host: false, paths: true, tags: false }), 1);
-    let policy = KeepPolicy { tags: vec![vec!["none".to_owned()]], ..KeepPolicy::default() };
-    for policy in [KeepPolicy::default(), newest(Unit::Day, 0), policy] {
-        let refused = plan(records(), &policy, GroupBy::default(), &Plain).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Invalid);
+    let all = honest([whole.clone(), lossy.clone()].into_iter().chain(rest.clone()));
+    assert_eq!(times(&all, &last), [DAY, 4 * DAY]);
+    // Half is no loss; and when the bad one is gone, the good one is compared with what follows.
+    let without = honest([whole.clone()].into_iter().chain(rest));
+    assert_eq!(times(&without, &last), [4 * DAY]);
+    let still = honest([whole.clone(), with(3 * DAY, 100, 499), with(4 * DAY, 100, 499)]);
+    assert_eq!(times(&still, &last), [DAY, 4 * DAY]);
+    assert_eq!(times(&all, &policy("keep-last=1 accept-loss=true")), [4 * DAY]);
+    assert_eq!(named(&all, &[whole.id], &last, &Plain).unwrap().forgotten().count(), 1);
+    // What a filter hides is looked at all the same, and another source is another matter.
+    let mut other = lossy;
+    other.snapshot.sources = vec![b"/b".to_vec()];
+    let apart = honest([whole, other]);
+    assert_eq!(times(&apart, &policy("keep-last=1 group-by=host")), [2 * DAY]);
+}
+
+#[test]
+fn a_policy_is_read_from_a_file_as_from_flags() {
+    let text = "# the usual\nkeep-daily = 7\nkeep-within-weekly=2m # and a bit\n\ngroup-by = host\n\
+                keep-tag = a, b\nprotect = 2w\nkeep-last = unlimited\n";
+    let read = Policy::parse(text).unwrap();
+    let expected = Policy {
+        newest: vec![(Unit::Snapshot, u32::MAX), (Unit::Day, 7)],
+        newest_within: vec![(Unit::Week, Span { months: 2, ..Span::default() })],
+        tags: vec![vec!["a".to_owned(), "b".to_owned()]],
+        group_by: GroupBy { host: true, ..GroupBy::NOTHING },
+        protect: Some(Span { days: 14, ..Span::default() }),
+        ..Policy::default()
+    };
+    assert_eq!(read, expected);
+    for (text, wrong) in [
+        ("keep-daily", "line 1: write KEY = VALUE"),
+        ("\nkeep-dayly = 7", "line 2: no rule is called \"keep-dayly\""),
+        ("keep-daily = -1", "line 1: \"-1\" is no count"),
+        ("keep-within = 1x", "line 1: \"1x\" is no length of time"),
+        ("keep-id = xyz", "line 1: \"xyz\" is not the start of an id"),
+    ] {
+        let error = Policy::parse(text).unwrap_err();
+        assert!(error.starts_with(wrong), "{error}");
     }
 }
 
@@ -244,7 +388,8 @@ fn lengths_of_time_are_read_as_people_write_them() {
     assert_eq!(span("1y5m7d2h"), Ok(Span { years: 1, months: 5, days: 7, hours: 2 }));
     assert_eq!(span("1y5m7d2h").unwrap().to_string(), "1y5m7d2h");
     assert_eq!(span("30d"), Ok(Span { days: 30, ..Span::default() }));
-    for text in ["", "1", "d", "1w", "1d ", "-1d", "0d", "99999999999d"] {
+    assert_eq!(span("2w1d"), Ok(Span { days: 15, ..Span::default() }));
+    for text in ["", "1", "d", "1x", "1d ", "-1d", "0d", "99999999999d"] {
         assert!(span(text).is_err(), "{text:?}");
     }
 }
