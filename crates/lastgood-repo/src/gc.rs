@@ -46,8 +46,12 @@ pub struct GcOptions {
     pub max_unused: MaxUnused,
     /// How repacked packs are stored.
     pub settings: Settings,
-    /// The writer that repacks.
+    /// The writer that repacks. Nobody else goes by its name now, so open sessions of that are of
+    /// runs that were killed, and need not be waited for.
     pub writer_name: [u8; 16],
+    /// Nobody else works on the repository, which somebody has to know: the store is not probed, and
+    /// every open session is fenced.
+    pub exclusive: bool,
     /// Small objects that are read at once.
     pub threads: usize,
 }
@@ -177,7 +181,7 @@ pub struct GcReport {
     pub packs_repacked: u64,
     /// Bytes of the packs made for them.
     pub bytes_repacked: u64,
-    /// Packs that could not be repacked, and why.
+    /// Packs that could not be repacked or, where the store refuses that, removed, and why.
     pub problems: Vec<String>,
     /// Sessions that were fenced.
     pub fenced: Vec<SessionId>,
@@ -237,7 +241,13 @@ impl Gc {
         if is_partial_of_interest || has_moved {
             self.walk(&live, &mark, observer)?;
         }
-        let remove = self.removals(&live, &mut mark, &lists)?;
+        // Nothing is put only to learn what time it is by the store.
+        let sessions = self.open_sessions(None, self.repo.world().clock.now().seconds)?;
+        let is_over = |session: &SessionId| {
+            live.outcomes.contains_key(session)
+                || sessions.iter().any(|it| it.id == *session && self.is_old(it))
+        };
+        let remove = self.removals(&is_over, &mut mark, &lists)?;
         let (repack, unused_bytes) = self.repacks(&mark, &remove, &lists)?;
         let undecided = newest > 0 && !self.has_verdict(newest)?;
         let objects = live.idle.into_iter().chain(self.obsolete_relocations(&mark, &lists));
@@ -250,7 +260,7 @@ impl Gc {
             remove,
             repack,
             unused_bytes,
-            sessions: self.open_sessions()?,
+            sessions,
             objects: objects.collect(),
             segments: segments::plan(&self.repo, &mark)?,
         })
@@ -279,10 +289,15 @@ impl Gc {
         Ok(())
     }
 
+    /// Whether a session is so old that it is fenced though it is in nobody's way.
+    fn is_old(&self, session: &OpenSession) -> bool {
+        self.options.exclusive || session.age >= self.options.fence_after
+    }
+
     /// Places that verdicts name, and those of ended sessions that can be spared.
     fn removals(
         &self,
-        live: &Live,
+        is_over: &dyn Fn(&SessionId) -> bool,
         mark: &mut Mark,
         lists: &RoundLists,
     ) -> Result<Vec<PlannedRemoval>, RepoError> {
@@ -295,7 +310,7 @@ impl Gc {
                 remove.push(PlannedRemoval { place, bytes, reason: Reason::Decided });
                 continue;
             }
-            if !live.outcomes.contains_key(&place.session) {
+            if !is_over(&place.session) {
                 continue;
             }
             doomed.insert(place);
@@ -317,12 +332,5 @@ impl Gc {
         };
         let over = mark.relocations.objects.iter().filter(|(_, from)| from.iter().all(is_over));
         over.map(|(id, _)| name::relocation(*id)).collect()
-    }
-
-    /// Sessions without an outcome. Nothing is put only to learn what time it is by the store, so
-    /// their ages are by the clock of this host.
-    fn open_sessions(&self) -> Result<Vec<OpenSession>, RepoError> {
-        let now = self.repo.world().clock.now().seconds;
-        round::open_sessions(&self.repo, None, now, self.options.fence_after)
     }
 }

@@ -7,7 +7,7 @@ use lastgood_format::gc::{ChainLink, Retired};
 use lastgood_format::id::{PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::limits::{SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_HEADS_MAX};
 use lastgood_format::object::name;
-use lastgood_format::session::Outcome;
+use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::{Chain, Head, Snapshot};
 
 use crate::each::each;
@@ -133,6 +133,17 @@ impl Repository {
         self.find(&object, Outcome::BYTES_MAX)?
             .map(|bytes| {
                 Outcome::decode_signed(self.keys().verifier(), session, &bytes)
+                    .map_err(|error| self.damaged(&object, error))
+            })
+            .transpose()
+    }
+
+    /// A session that was announced, if it is still there.
+    pub(crate) fn session(&self, id: SessionId) -> Result<Option<Session>, RepoError> {
+        let object = name::session(id);
+        self.find(&object, SMALL_OBJECT_BYTES_MAX)?
+            .map(|bytes| {
+                Session::decode(self.keys().verifier(), id, &bytes)
                     .map_err(|error| self.damaged(&object, error))
             })
             .transpose()

@@ -23,6 +23,9 @@ pub struct GcOptions {
     /// way are declared over: they fail when they want to commit, and the next ones use what they
     /// stored. Younger ones are waited for, by the next gc.
     pub fence_after: i64,
+    /// Nobody else works on the repository, and whoever says so knows: a store is taken that gc
+    /// would refuse, and nothing is waited for.
+    pub exclusive: bool,
     /// How repacked packs are stored.
     pub settings: Settings,
     /// Only tells what would be done.
@@ -49,6 +52,7 @@ pub fn start(repo: Arc<Repository>, options: GcOptions) -> Job<GcOutcome> {
             repo,
             lastgood_repo::GcOptions {
                 fence_after: options.fence_after,
+                exclusive: options.exclusive,
                 max_unused: options.max_unused,
                 settings: options.settings,
                 writer_name: *writer.name(),

@@ -183,7 +183,10 @@ impl Live {
 
 /// The ids that are listed below a prefix, for relying on: what was put by somebody who died then
 /// survives a power cut from here on.
-fn settled_ids<T: std::str::FromStr>(repo: &Repository, prefix: &str) -> Result<Vec<T>, RepoError> {
+pub(super) fn settled_ids<T: std::str::FromStr>(
+    repo: &Repository,
+    prefix: &str,
+) -> Result<Vec<T>, RepoError> {
     let ids = ids(repo, prefix)?;
     repo.backend().settle(prefix)?;
     Ok(ids)

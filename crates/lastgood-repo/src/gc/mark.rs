@@ -168,9 +168,10 @@ impl Mark {
     }
 
     /// Whether every blob of a pack that is needed now is, by the directories of both, in a pack
-    /// that a relocation of this very place names and that stays.
+    /// that a relocation of this very place names, that stays, and that was read whole and found
+    /// good: nothing else is left of what is in the place.
     fn is_replaced(
-        &self,
+        &mut self,
         reader: &BlobReader,
         blobs: &LiveBlobs,
         place: PackLocation,
@@ -178,8 +179,9 @@ impl Mark {
         doomed: &HashSet<PackLocation>,
     ) -> Result<bool, RepoError> {
         let moved = self.relocations.of(place.pack).iter().filter(|moved| moved.from == place);
-        let mut moved = moved.peekable();
-        if moved.peek().is_none() {
+        let to: HashSet<PackId> =
+            moved.flat_map(|moved| &moved.to).map(|place| place.pack).collect();
+        if !self.is_moved(&place) {
             return Ok(false);
         }
         #[cfg(feature = "seeded-bugs")]
@@ -187,9 +189,17 @@ impl Mark {
             return Ok(true);
         }
         let mut held: HashSet<BlobId> = HashSet::new();
-        for to in moved.flat_map(|moved| &moved.to) {
-            let mut staying = self.places.of(to.pack).filter(|(at, _)| !doomed.contains(at));
-            let Some((at, bytes)) = staying.next() else { continue };
+        for to in to {
+            let staying = self.places.of(to).filter(|(at, _)| !doomed.contains(at));
+            let staying: Vec<(PackLocation, u64)> = staying.collect();
+            let mut good = None;
+            for (at, bytes) in staying {
+                if self.is_good(reader, at)? {
+                    good = Some((at, bytes));
+                    break;
+                }
+            }
+            let Some((at, bytes)) = good else { continue };
             let to = PackRef { session: at.session, pack: at.pack, class: Class::Data, bytes };
             match reader.packs().open(to) {
                 Ok(opened) => held.extend(opened.directory.blobs.iter().map(|blob| blob.id)),

@@ -25,6 +25,14 @@ pub(super) fn probe(repo: &Repository) -> Result<i64, RepoError> {
 }
 
 impl Repository {
+    /// Whether gc will run on this store.
+    ///
+    /// # Errors
+    /// [`RepoError::UnsafeStore`] says why it will not; whatever the backend says.
+    pub fn probe(&self) -> Result<(), RepoError> {
+        probe(self).map(drop)
+    }
+
     /// What time it is by the clock of the store, in seconds since 1970: that of an object that is
     /// put and removed again.
     ///

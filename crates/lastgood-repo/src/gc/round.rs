@@ -2,20 +2,18 @@
 
 use std::collections::HashSet;
 
-use lastgood_backend::PutOutcome;
+use lastgood_backend::{ErrorKind, PutOutcome};
 use lastgood_format::gc::{PackLocation, RoundList};
 use lastgood_format::id::SessionId;
-use lastgood_format::limits::SMALL_OBJECT_BYTES_MAX;
 use lastgood_format::object::{ObjectKind, name};
-use lastgood_format::session::{Outcome, Session};
+use lastgood_format::session::Outcome;
 
-use super::live::Live;
+use super::live::{Live, settled_ids};
 use super::mark::{Mark, Places, Reason};
 use super::{Gc, GcObserver, GcPhase, GcPlan, GcReport, OpenSession, probe, segments};
 use crate::each::each;
 use crate::error::{Damage, RepoError};
 use crate::objects::{self, object_name};
-use crate::repository::Repository;
 use crate::rounds::RoundLists;
 
 impl Gc {
@@ -33,10 +31,17 @@ impl Gc {
         plan: &GcPlan,
         observer: &dyn GcObserver,
     ) -> Result<GcReport, RepoError> {
-        let now = probe::probe(&self.repo)?;
+        let now = match self.options.exclusive {
+            true => self.repo.store_time()?,
+            false => probe::probe(&self.repo)?,
+        };
         let mut report = GcReport::default();
         let moved = self.repack(plan, &mut report, observer)?;
         observer.enter(GcPhase::Deciding, 0);
+        self.fence(
+            &mut report,
+            self.open_sessions(None, now)?.iter().filter(|it| self.is_old(it)),
+        )?;
         let proposal = self.proposal(plan, moved, now)?;
         if self.finish_rounds(&proposal, now, &mut report, observer)? {
             report.packs_spared = self.spared(&proposal)?;
@@ -54,10 +59,12 @@ impl Gc {
         moved: Vec<PackLocation>,
         now: i64,
     ) -> Result<Vec<PackLocation>, RepoError> {
-        let open = open_sessions(&self.repo, None, now, self.options.fence_after)?;
+        let open = self.open_sessions(None, now)?;
         let is_busy = open.iter().any(|session| !session.is_reader && !session.is_fenced);
         let planned = plan.remove.iter().filter(|it| it.reason != Reason::Decided);
         let planned = planned.filter(|it| !is_busy || it.reason != Reason::Repacked);
+        let is_open = |session| open.iter().any(|it| it.id == session);
+        let planned = planned.filter(|it| !is_open(it.place.session));
         let mut proposal: Vec<PackLocation> = planned.map(|it| it.place).collect();
         proposal.extend(if is_busy { Vec::new() } else { moved });
         proposal.sort();
@@ -145,19 +152,26 @@ impl Gc {
         now: i64,
         report: &mut GcReport,
     ) -> Result<Vec<SessionId>, RepoError> {
-        let mut waiting = Vec::new();
-        for open in open_sessions(&self.repo, Some(round), now, self.options.fence_after)? {
-            if !open.is_fenced {
-                waiting.extend((!open.is_reader).then_some(open.id));
-                continue;
-            }
-            let keys = self.repo.keys();
+        let open = self.open_sessions(Some(round), now)?;
+        self.fence(report, open.iter().filter(|it| it.is_fenced))?;
+        let waiting = open.iter().filter(|it| !it.is_fenced && !it.is_reader);
+        Ok(waiting.map(|it| it.id).collect())
+    }
+
+    /// Ends sessions, unless they end otherwise meanwhile.
+    fn fence<'a>(
+        &self,
+        report: &mut GcReport,
+        sessions: impl Iterator<Item = &'a OpenSession>,
+    ) -> Result<(), RepoError> {
+        let keys = self.repo.keys();
+        for open in sessions {
             let fence = Outcome::Fenced.encode(keys, &keys.maintenance(), open.id);
             if self.repo.put(&name::outcome(open.id), &fence)? == PutOutcome::Created {
                 report.fenced.push(open.id);
             }
         }
-        Ok(waiting)
+        Ok(())
     }
 
     /// Step 6: the condemned places that nobody needs now.
@@ -212,14 +226,26 @@ impl Gc {
             places.all().filter(|(place, _)| is_doomed(place)).collect();
         observer.enter(GcPhase::Removing, (doomed.len() + plan.objects.len()) as u64);
         let backend = self.repo.backend().as_ref();
-        each(&doomed, self.options.threads, |(place, _)| {
+        let removed = each(&doomed, self.options.threads, |(place, bytes)| {
             observer.proceed()?;
-            backend.remove(&object_name(&name::pack(place.session, place.pack)))?;
+            let result = backend.remove(&object_name(&name::pack(place.session, place.pack)));
             observer.step(GcPhase::Removing, 1);
-            Ok(())
+            match result {
+                Ok(()) => Ok(Ok(*bytes)),
+                // Under a lock of the store. The verdict stands, so a later gc removes it.
+                Err(error) if error.kind == ErrorKind::Denied => Ok(Err(error.to_string())),
+                Err(error) => Err(error.into()),
+            }
         })?;
-        report.packs_removed = doomed.len() as u64;
-        report.bytes_removed = doomed.iter().map(|(_, bytes)| bytes).sum();
+        for result in removed {
+            match result {
+                Ok(bytes) => {
+                    report.packs_removed += 1;
+                    report.bytes_removed += bytes;
+                }
+                Err(problem) => report.problems.push(problem),
+            }
+        }
         each(&plan.objects, self.options.threads, |object| {
             observer.proceed()?;
             objects::remove(backend, object)?;
@@ -229,51 +255,46 @@ impl Gc {
         report.objects_removed = plan.objects.len() as u64;
         Ok(())
     }
-}
 
-/// Sessions and read sessions that have no outcome; with a round, of the former only those that
-/// have not seen it.
-///
-/// # Errors
-/// When one, or an outcome, is there and cannot be read or verified.
-pub(super) fn open_sessions(
-    repo: &Repository,
-    round: Option<u64>,
-    now: i64,
-    fence_after: i64,
-) -> Result<Vec<OpenSession>, RepoError> {
-    let mut listed: Vec<(SessionId, bool, i64)> = Vec::new();
-    for (prefix, is_reader) in [(name::SESSIONS, false), (name::READERS, true)] {
-        repo.backend().list(prefix, &mut |object| {
-            let id = object.name.as_str().strip_prefix(prefix);
-            let id = id.and_then(|id| id.parse().ok());
-            listed.extend(id.map(|id| (id, is_reader, object.modified)));
-        })?;
-    }
-    let ended: HashSet<SessionId> = super::live::ids(repo, name::OUTCOMES)?.into_iter().collect();
-    let mut open = Vec::new();
-    for (id, is_reader, modified) in listed {
-        if ended.contains(&id) && repo.outcome(id)?.is_some() {
-            continue;
+    /// Sessions and read sessions that have no outcome; with a round, of the former only those that
+    /// have not seen it.
+    ///
+    /// # Errors
+    /// When one, or an outcome, is there and cannot be read or verified.
+    pub(super) fn open_sessions(
+        &self,
+        round: Option<u64>,
+        now: i64,
+    ) -> Result<Vec<OpenSession>, RepoError> {
+        let repo = &self.repo;
+        let mut listed: Vec<(SessionId, bool, i64)> = Vec::new();
+        for (prefix, is_reader) in [(name::SESSIONS, false), (name::READERS, true)] {
+            repo.backend().list(prefix, &mut |object| {
+                let id = object.name.as_str().strip_prefix(prefix);
+                let id = id.and_then(|id| id.parse().ok());
+                listed.extend(id.map(|id| (id, is_reader, object.modified)));
+            })?;
         }
-        let has_seen = |round| -> Result<bool, RepoError> {
-            let object = name::session(id);
-            let Some(bytes) = repo.find(&object, SMALL_OBJECT_BYTES_MAX)? else {
-                // Removed meanwhile, so it has an outcome.
-                return Ok(true);
-            };
-            let session = Session::decode(repo.keys().verifier(), id, &bytes)
-                .map_err(|error| repo.damaged(&object, error))?;
-            Ok(session.round >= round)
-        };
-        if let Some(round) = round
-            && !is_reader
-            && has_seen(round)?
-        {
-            continue;
+        let ended: HashSet<SessionId> = settled_ids(repo, name::OUTCOMES)?.into_iter().collect();
+        let own = repo.keys().writer(&self.options.writer_name).writer_id();
+        let mut open = Vec::new();
+        for (id, is_reader, modified) in listed {
+            if ended.contains(&id) && repo.outcome(id)?.is_some() {
+                continue;
+            }
+            let mut is_over = self.options.exclusive;
+            if !is_reader {
+                // Removed meanwhile, it has an outcome.
+                let Some(session) = repo.session(id)? else { continue };
+                if round.is_some_and(|round| session.round >= round) {
+                    continue;
+                }
+                is_over |= session.writer == own;
+            }
+            let age = now.saturating_sub(modified);
+            let is_fenced = is_over || age >= self.options.fence_after;
+            open.push(OpenSession { id, is_reader, age, is_fenced });
         }
-        let age = now.saturating_sub(modified);
-        open.push(OpenSession { id, is_reader, age, is_fenced: age >= fence_after });
+        Ok(open)
     }
-    Ok(open)
 }

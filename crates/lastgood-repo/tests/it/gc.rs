@@ -118,8 +118,7 @@ fn packs_of_runs_that_were_cut_off_go_when_they_are_fenced() {
     // By the clock of the store it is old enough now.
     place.memory.set_now(72 * 3600);
     let report = collect(&place.repo, GcOptions { fence_after: 72 * 3600, ..plain() }).unwrap();
-    assert_eq!((report.round, report.fenced.len()), (Some(1), 1), "the round is over");
-    let report = collect(&place.repo, plain()).unwrap();
+    assert_eq!((report.round, report.fenced.len()), (Some(2), 1), "and one about what it left");
     assert!(report.packs_removed > 0);
     assert_eq!(packs(&place), before);
     assert_whole(&place.memory);
@@ -425,7 +424,64 @@ fn a_store_that_cannot_decide_races_is_refused() {
         let error = collect(&open(broken, 7).unwrap(), plain()).unwrap_err();
         assert!(matches!(error, RepoError::UnsafeStore { .. }), "{how:?}: {error}");
         assert_eq!(place.memory.objects(), objects, "{how:?}");
+        // Unless somebody knows that there is nobody to race with.
+        if how == How::Overwrites {
+            std::mem::forget(WriteSession::begin(&place.repo, SETTINGS, &[2; 16]).unwrap());
+            let broken = Arc::new(Broken { inner: place.memory.clone(), how });
+            let alone = GcOptions { exclusive: true, fence_after: i64::MAX, ..plain() };
+            let report = collect(&open(broken, 8).unwrap(), alone).unwrap();
+            assert_eq!((report.fenced.len(), report.waiting_for.len()), (1, 0));
+            assert!(report.packs_removed > 0);
+            assert_whole(&place.memory);
+        }
     }
+}
+
+#[test]
+fn nobody_waits_for_a_run_of_the_own_name_that_was_killed() {
+    let place = Place::new();
+    let first = store(&place.repo, 1, &[1, 2]).unwrap();
+    retire(&place.repo, &first);
+    let patient = GcOptions { fence_after: i64::MAX, ..plain() };
+    for (writer_name, waiting) in [([2; 16], 1), (patient.writer_name, 0)] {
+        let before = place.memory.objects();
+        std::mem::forget(WriteSession::begin(&place.repo, SETTINGS, &writer_name).unwrap());
+        let report = collect(&place.repo, patient.clone()).unwrap();
+        assert_eq!((report.waiting_for.len(), report.fenced.len()), (waiting, 1 - waiting));
+        place.memory.replace(before);
+    }
+}
+
+/// Repacked packs are the only copy once the old ones are gone.
+#[test]
+fn nothing_goes_for_the_sake_of_a_damaged_pack() {
+    let place = Place::new();
+    let first = store(&place.repo, 1, &[1, 2, 3, 4, 5, 6]).unwrap();
+    store(&place.repo, 1, &[1, 3, 5, 6]).unwrap();
+    retire(&place.repo, &first);
+    let old = packs(&place);
+    // While somebody is at work, nothing is condemned that was repacked.
+    let session = WriteSession::begin(&place.repo, SETTINGS, &[2; 16]).unwrap();
+    let patient = GcOptions { fence_after: i64::MAX, ..eager() };
+    assert!(collect(&place.reopened(), patient).unwrap().packs_repacked > 0);
+    drop(session);
+    let new: Vec<String> = packs(&place).difference(&old).cloned().collect();
+    assert!(!new.is_empty());
+    let whole = place.memory.objects();
+    for new in &new {
+        // Its directory can be read.
+        let name = ObjectName::new(&format!("packs/{new}")).unwrap();
+        let mut bytes = place.memory.get(&name, u64::MAX).unwrap();
+        bytes[150] ^= 1;
+        place.memory.overwrite(&name, &bytes);
+    }
+    let mut gc = Gc::new(open(Arc::new(place.memory.clone()), 9).unwrap(), eager());
+    let plan = gc.plan(&Quiet).unwrap();
+    assert!(plan.remove.iter().all(|it| it.reason != Reason::Repacked), "{:?}", plan.remove);
+    place.memory.replace(whole);
+    let mut gc = Gc::new(open(Arc::new(place.memory.clone()), 10).unwrap(), eager());
+    let plan = gc.plan(&Quiet).unwrap();
+    assert!(plan.remove.iter().any(|it| it.reason == Reason::Repacked), "{:?}", plan.remove);
 }
 
 /// Whatever a collector has done when it dies, all live snapshots are whole, and the next one ends

@@ -158,6 +158,7 @@ pub(crate) fn eager() -> GcOptions {
         max_unused: MaxUnused::Bytes(0),
         settings: SETTINGS,
         writer_name: [0xcc; 16],
+        exclusive: false,
         threads: 1,
     }
 }
