@@ -27,7 +27,7 @@ const HARNESSES: &[Harness] = &[
         name: "crash",
         package: "lastgood",
         tests: "torture::crash::nothing_committed",
-        seeds: 300,
+        seeds: 150,
     },
     Harness {
         name: "simulation",

@@ -29,6 +29,15 @@ impl Chance {
         self.below(count) == 0
     }
 
+    /// One of several, to change it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn pick_mut<'a, T>(&mut self, of: &'a mut [T]) -> &'a mut T {
+        let number = self.below(of.len());
+        &mut of[number]
+    }
+
     /// One of several.
     ///
     /// # Panics

@@ -62,12 +62,19 @@ enum Step {
     /// A sync failed: the data is dropped, and later syncs know nothing of it. What a directory
     /// holds is never dropped: a file system whose journal cannot be written takes no more changes.
     DropFile(usize),
+    /// A bit of what was written rots.
+    Rot {
+        file: usize,
+        bit: usize,
+    },
 }
 
 #[derive(Debug, Default)]
 struct Disk {
     steps: Vec<Step>,
     file_count: usize,
+    /// What names lead to in the page cache.
+    files: BTreeMap<ObjectName, usize>,
     directories: BTreeSet<Box<str>>,
     /// What the process remembers of directories that it synced into their parents.
     durable: BTreeSet<Box<str>>,
@@ -119,6 +126,19 @@ impl SimulatedDisk {
     /// the page cache holds stays.
     pub fn kill_at(&self, step: usize) {
         self.lock().killed_at = Some(step);
+    }
+
+    /// Flips some bit of some object where it lies.
+    pub fn rot(&self, chance: &mut Chance) {
+        let mut disk = self.lock();
+        let objects: Vec<_> = self.shown.objects().into_iter().collect();
+        let (name, bytes) = chance.pick(&objects);
+        let bit = chance.below(8 * bytes.len());
+        let mut rotten = bytes.to_vec();
+        flip(&mut rotten, bit);
+        self.shown.overwrite(name, &rotten);
+        let file = disk.files[name];
+        disk.steps.push(Step::Rot { file, bit });
     }
 
     /// Lets another process use the disk, which knows nothing of what the last one synced.
@@ -175,6 +195,7 @@ impl SimulatedDisk {
             let outcome = self.shown.put(name, parts).map_err(|error| error.source)?;
             if outcome == PutOutcome::Created {
                 let linked = disk.step(Step::Link { file, name: name.clone() });
+                disk.files.insert(name.clone(), file);
                 if linked.is_err() {
                     self.shown.remove(name).map_err(|error| error.source)?;
                 }
@@ -252,12 +273,18 @@ impl SimulatedDisk {
     }
 
     fn alive(&self, action: &'static str, object: &str) -> Result<(), BackendError> {
-        let mut disk = self.lock();
+        let disk = self.lock();
         if !disk.is_killed() {
             return Ok(());
         }
-        disk.failed.push(object.to_owned());
-        Err(failed(action, object, killed()))
+        drop(disk);
+        Err(self.fail(action, object, killed()))
+    }
+
+    /// The error of a call that failed, which is remembered.
+    fn fail(&self, action: &'static str, object: &str, source: io::Error) -> BackendError {
+        self.lock().failed.push(object.to_owned());
+        failed(action, object, source)
     }
 }
 
@@ -351,6 +378,13 @@ impl Platter {
                     written.bytes = vec![0; written.bytes.len()].into();
                 }
             }
+            Step::Rot { file, bit } => {
+                if let Some(written) = self.files.get_mut(file) {
+                    let mut rotten = written.bytes.to_vec();
+                    flip(&mut rotten, *bit);
+                    written.bytes = rotten.into();
+                }
+            }
             Step::SyncDirectory(path) => {
                 let (synced, rest) = std::mem::take(&mut self.pending)
                     .into_iter()
@@ -416,6 +450,12 @@ fn torn(bytes: &[u8], chance: &mut Chance) -> Arc<[u8]> {
     torn.into()
 }
 
+fn flip(bytes: &mut [u8], bit: usize) {
+    if let Some(byte) = bytes.get_mut(bit / 8) {
+        *byte ^= 1 << (bit % 8);
+    }
+}
+
 fn directory_of(name: &ObjectName) -> &str {
     name.as_str().rsplit_once('/').map_or("", |(directory, _)| directory)
 }
@@ -436,10 +476,7 @@ impl Backend for SimulatedDisk {
     }
 
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
-        self.put_by_steps(name, parts).map_err(|error| {
-            self.lock().failed.push(name.as_str().to_owned());
-            failed("write", name.as_str(), error)
-        })
+        self.put_by_steps(name, parts).map_err(|error| self.fail("write", name.as_str(), error))
     }
 
     fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, BackendError> {
@@ -469,7 +506,7 @@ impl Backend for SimulatedDisk {
     }
 
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
-        self.remove_by_steps(name).map_err(|error| failed("remove", name.as_str(), error))
+        self.remove_by_steps(name).map_err(|error| self.fail("remove", name.as_str(), error))
     }
 
     fn settle(&self, prefix: &str) -> Result<(), BackendError> {
@@ -477,7 +514,7 @@ impl Backend for SimulatedDisk {
         if self.mistake == Some(Mistake::NothingSettled) || !self.lock().has_directory(directory) {
             return Ok(());
         }
-        self.sync_directory(directory).map_err(|error| failed("settle", prefix, error))
+        self.sync_directory(directory).map_err(|error| self.fail("settle", prefix, error))
     }
 }
 

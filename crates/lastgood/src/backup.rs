@@ -176,6 +176,9 @@ pub struct BackupReport {
     pub vanished: u64,
     /// Whether the tree equals the parent's.
     pub is_unchanged: bool,
+    /// Why the log does not tell of this run, if it does not. Everything else is done, so this is
+    /// no failure; but it has to be said.
+    pub unlogged: Option<String>,
     /// When the run began and ended.
     pub started: Timestamp,
     /// When the run ended.
@@ -193,17 +196,23 @@ pub fn start(repo: Arc<Repository>, options: BackupOptions) -> Job<BackupReport>
     Job::spawn(move |control| {
         let log = (!options.dry_run).then(|| logbook(&options));
         let entry = Entry::done("backup", repo.world().clock.now());
-        let result = run(&repo, options, control);
+        let mut result = run(&repo, options, control);
         let entry = match &result {
             Ok(report) => report.entry(entry),
             Err(error) => entry.failed(error),
         };
         if let Some(Err(error)) = log.map(|log| log.write(&repo, entry)) {
-            control.note(format!("this run is not in the log of the repository: {error}"));
+            match &mut result {
+                Ok(report) => report.unlogged = Some(error.to_string()),
+                Err(_) => control.note(format!("{UNLOGGED}: {error}")),
+            }
         }
         result
     })
 }
+
+/// What is said of a run that its log does not tell of.
+pub const UNLOGGED: &str = "this run is not in the log of the repository";
 
 fn logbook(options: &BackupOptions) -> Logbook {
     let BackupOptions { state, host, user, program, .. } = options;
@@ -331,6 +340,7 @@ impl BackupReport {
             excluded: scanned.excluded,
             vanished: scanned.vanished,
             is_unchanged: parent.is_some_and(|parent| parent.snapshot.tree == scanned.tree),
+            unlogged: None,
             started: record.started(),
             finished: record.now(),
             problems: scanned.problems.clone(),

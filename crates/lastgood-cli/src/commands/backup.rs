@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use lastgood::backup::{self, BackupOptions, BackupReport, Parent, Stream, StreamFrom};
+use lastgood::backup::{self, BackupOptions, BackupReport, Parent, Stream, StreamFrom, UNLOGGED};
 use lastgood::select::{ListKind, SourceList};
 use lastgood::{Action, Error, ErrorKind, Item, Settings, Timestamp, this_host};
 use serde_json::{Map, Value, json};
@@ -236,6 +236,9 @@ impl Args {
                 text::count(report.recovered_packs as u64, "pack")
             ));
         }
+        if let Some(why) = &report.unlogged {
+            out.note(format!("{UNLOGGED}: {why}"));
+        }
         out.info("");
         out.info(format!(
             "processed {}, {} in {}",
@@ -276,6 +279,9 @@ impl Args {
         });
         if let Some(record) = &report.snapshot {
             fields["snapshot_id"] = record.id.to_string().into();
+        }
+        if let Some(why) = &report.unlogged {
+            fields["unlogged"] = why.as_str().into();
         }
         if let Some(parent) = &report.parent {
             fields["parent"] = parent.to_string().into();

@@ -166,12 +166,18 @@ fn a_log_that_cannot_be_written_fails_no_backup_and_is_told() {
     let place = Place::new();
     change(&place, 1);
     fs::write(place.home.data.join("repository/log"), b"in the way").unwrap();
+    let start = |options| lastgood::backup::start(place.repo.clone(), options);
+    let report = start(place.options()).wait(drop).unwrap();
+    assert!(report.snapshot.is_some());
+    assert!(report.unlogged.is_some(), "{report:?}");
     let mut notes = Vec::new();
-    let report = lastgood::backup::start(place.repo.clone(), place.options()).wait(|event| {
+    let nowhere =
+        lastgood::backup::BackupOptions { sources: vec![place.path("nowhere")], ..place.options() };
+    let failed = start(nowhere).wait(|event| {
         if let Event::Note(note) = event {
             notes.push(note);
         }
     });
-    assert!(report.unwrap().snapshot.is_some());
+    assert!(failed.is_err());
     assert!(notes.iter().any(|note| note.contains("not in the log")), "{notes:?}");
 }

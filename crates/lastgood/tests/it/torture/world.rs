@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lastgood::backup::BackupOptions;
+use lastgood::backup::{BackupOptions, BackupReport};
 use lastgood::check::{CheckOptions, ReadData};
 use lastgood::{
     ChunkerParams, Credential, Error, Repository, Settings, SnapshotRecord, WorkFactors, World,
@@ -129,9 +129,18 @@ impl Source {
         repo: &Arc<Repository>,
         options: BackupOptions,
     ) -> Result<SnapshotRecord, Error> {
+        let report = self.backup_reporting(repo, options)?;
+        Ok(report.snapshot.expect("a run that succeeds commits"))
+    }
+
+    pub(super) fn backup_reporting(
+        &self,
+        repo: &Arc<Repository>,
+        options: BackupOptions,
+    ) -> Result<BackupReport, Error> {
         let report = lastgood::backup::start(repo.clone(), options).wait(drop)?;
         assert_eq!(report.problems.listed, [], "the source is whole");
-        Ok(report.snapshot.expect("a run that succeeds commits"))
+        Ok(report)
     }
 }
 
