@@ -1,6 +1,6 @@
 //! Which places may go: `docs/format/commit.md`, section 9, steps 3 and 6.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lastgood_format::gc::PackLocation;
 use lastgood_format::id::{BlobId, PackId, SessionId};
@@ -179,7 +179,7 @@ impl Mark {
         doomed: &HashSet<PackLocation>,
     ) -> Result<bool, RepoError> {
         let moved = self.relocations.of(place.pack).iter().filter(|moved| moved.from == place);
-        let to: HashSet<PackId> =
+        let to: BTreeSet<PackId> =
             moved.flat_map(|moved| &moved.to).map(|place| place.pack).collect();
         if !self.is_moved(&place) {
             return Ok(false);

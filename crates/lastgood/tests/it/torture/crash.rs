@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use lastgood::forget::GroupBy;
 use lastgood::repair::RepairOptions;
 use lastgood::restore::RestoreOptions;
 use lastgood::snapshots::TagChange;
@@ -236,9 +235,7 @@ impl Workload {
 
     fn forget(&mut self, repo: &Arc<Repository>, record: &SnapshotRecord) -> Result<(), Error> {
         self.removal(What::Forgotten(record.id), |_| {
-            let by = GroupBy { host: false, paths: false, tags: false };
-            let plan = lastgood::forget::named(vec![record.clone()], by)?;
-            lastgood::forget::start(repo.clone(), plan).wait(drop)?;
+            repo.retire(record, "a test forgets it", None)?;
             Ok(())
         })
     }
@@ -403,6 +400,7 @@ fn collect(repo: &Arc<Repository>, settings: Settings) -> Result<(), Error> {
         settings,
         writer_name: [0xcc; 16],
         threads: 1,
+        exclusive: false,
     };
     let mut gc = Gc::new(repo.clone(), options);
     let plan = gc.plan(&Quiet)?;
