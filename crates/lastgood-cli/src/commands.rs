@@ -10,12 +10,15 @@ mod diff;
 mod entry;
 mod explain;
 mod find;
+mod forget;
+mod gc;
 mod init;
 mod key;
 mod log;
 mod ls;
 mod man;
 mod pick;
+mod pin;
 mod refused;
 mod repair;
 mod restore;
@@ -24,6 +27,7 @@ mod select;
 mod snapshots;
 mod stats;
 mod tag;
+mod undelete;
 mod version;
 
 use clap::Subcommand;
@@ -68,6 +72,17 @@ pub(crate) enum Verb {
     Key(key::Args),
     /// Change the tags of snapshots
     Tag(tag::Args),
+    /// Forget snapshots, by name or by rules that say what to keep
+    Forget(Box<forget::Args>),
+    /// Keep snapshots from being forgotten
+    Pin(pin::Args),
+    /// Let snapshots be forgotten again
+    Unpin(pin::Args),
+    /// Bring forgotten snapshots back, until gc has removed them
+    Undelete(undelete::Args),
+    /// Free the space of what no snapshot needs
+    #[command(visible_aliases = ["prune", "compact"])]
+    Gc(gc::Args),
     /// Accept that snapshots which were there are lost, so that backups go on
     AcceptRollback(accept_rollback::Args),
     /// Print the version
@@ -79,9 +94,6 @@ pub(crate) enum Verb {
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man(man::Args),
-    /// Explains why there is nothing to prune yet
-    #[command(hide = true, visible_aliases = ["gc", "compact"])]
-    Prune(refused::Args),
     /// Explains that there are no locks
     #[command(hide = true, alias = "break-lock")]
     Unlock(refused::Args),
@@ -106,12 +118,16 @@ impl Verb {
             Self::Explain(args) => args.run(app),
             Self::Key(args) => args.run(app),
             Self::Tag(args) => args.run(app),
+            Self::Forget(args) => args.run(app),
+            Self::Pin(args) => args.run(app, true),
+            Self::Unpin(args) => args.run(app, false),
+            Self::Undelete(args) => args.run(app),
+            Self::Gc(args) => args.run(app),
             Self::AcceptRollback(args) => args.run(app),
             Self::Version(args) => args.run(app),
             Self::Completions(args) => args.run(app),
             Self::Schema(args) => args.run(app),
             Self::Man(args) => args.run(app),
-            Self::Prune(args) => args.prune(),
             Self::Unlock(args) => args.unlock(app),
         }
     }

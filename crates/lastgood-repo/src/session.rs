@@ -488,6 +488,31 @@ impl Drop for Announced {
     }
 }
 
+impl Repository {
+    /// Of each snapshot, whether every pack that it names may be referred to, as far as can be told
+    /// without a session.
+    ///
+    /// # Errors
+    /// When gc's lists or the packs cannot be listed.
+    pub fn may_take_over(
+        self: &Arc<Self>,
+        snapshots: &[SnapshotRecord],
+    ) -> Result<Vec<bool>, RepoError> {
+        let lists = RoundLists::load(self, self.newest_round()?)?;
+        let listed = self.all_packs()?.into_iter().filter(|(session, pack, _)| {
+            !lists.forbid(&PackLocation { session: *session, pack: *pack })
+        });
+        let there: HashSet<PackId> = listed.map(|(_, pack, _)| pack).collect();
+        let reader = BlobReader::new(self.clone());
+        let is_there = |record: &SnapshotRecord| match reader.pack_set(&record.snapshot) {
+            Ok((packs, _)) => Ok(packs.iter().all(|pack| there.contains(&pack.pack))),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        };
+        snapshots.iter().map(is_there).collect()
+    }
+}
+
 /// Threads that put finished packs until the queue is closed.
 fn start_uploaders(
     shared: &Arc<Shared>,

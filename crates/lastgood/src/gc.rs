@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use lastgood_repo::format::id::SessionId;
 use lastgood_repo::{Gc, GcObserver, GcPhase, RepoError, Repository, Settings};
 pub use lastgood_repo::{
     GcPlan, GcReport, MaxUnused, OpenSession, PlannedRemoval, PlannedRepack, Reason,
@@ -41,34 +42,85 @@ pub struct GcOutcome {
     pub report: Option<GcReport>,
 }
 
+/// A plan, and what is needed to do what it says.
+#[derive(Debug)]
+pub struct Planned {
+    plan: GcPlan,
+    gc: Gc,
+    /// Held, so that nobody else goes by the name.
+    _writer: WriterState,
+}
+
+/// Whether gc may run beside other work on the store of a repository.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) says what the store does not do.
+pub fn probe(repo: &Repository) -> Result<(), Error> {
+    Ok(repo.probe()?)
+}
+
 /// Starts gc. It may run beside anything, other gcs included. Progress counts objects as files.
 ///
 /// Cancelled or killed at any point, it leaves what the next gc goes on with.
 #[must_use]
 pub fn start(repo: Arc<Repository>, options: GcOptions) -> Job<GcOutcome> {
     Job::spawn(move |control| {
-        let writer = WriterState::claim(&options.state, &repo)?;
-        let mut gc = Gc::new(
-            repo,
-            lastgood_repo::GcOptions {
-                fence_after: options.fence_after,
-                exclusive: options.exclusive,
-                max_unused: options.max_unused,
-                settings: options.settings,
-                writer_name: *writer.name(),
-                threads: THREADS,
-            },
-        );
-        let observer = Observer(control);
-        let outcome = gc.plan(&observer).and_then(|plan| {
-            let report = if options.dry_run { None } else { Some(gc.execute(&plan, &observer)?) };
-            Ok(GcOutcome { plan, report })
-        });
-        outcome.map_err(|error| match error {
-            RepoError::Stopped if control.is_cancelled() => Error::cancelled(),
-            error => error.into(),
-        })
+        let is_dry = options.dry_run;
+        let mut planned = make_plan(repo, options, control)?;
+        let report = if is_dry { None } else { Some(planned.execute(control)?) };
+        Ok(GcOutcome { plan: planned.plan, report })
     })
+}
+
+/// Looks what could be removed, and changes nothing; [`Planned::start`] does what this plans.
+#[must_use]
+pub fn plan(repo: Arc<Repository>, options: GcOptions) -> Job<Planned> {
+    Job::spawn(move |control| make_plan(repo, options, control))
+}
+
+fn make_plan(
+    repo: Arc<Repository>,
+    options: GcOptions,
+    control: &Control,
+) -> Result<Planned, Error> {
+    let writer = WriterState::claim(&options.state, &repo)?;
+    let options = lastgood_repo::GcOptions {
+        fence_after: options.fence_after,
+        exclusive: options.exclusive,
+        max_unused: options.max_unused,
+        settings: options.settings,
+        writer_name: *writer.name(),
+        threads: THREADS,
+    };
+    let mut gc = Gc::new(repo, options);
+    let plan = gc.plan(&Observer(control)).map_err(|error| failed(error, control))?;
+    Ok(Planned { plan, gc, _writer: writer })
+}
+
+impl Planned {
+    /// What is going to be done.
+    #[must_use]
+    pub const fn plan(&self) -> &GcPlan {
+        &self.plan
+    }
+
+    /// Does it, as [`start`] does.
+    #[must_use]
+    pub fn start(mut self) -> Job<GcReport> {
+        Job::spawn(move |control| self.execute(control))
+    }
+
+    fn execute(&mut self, control: &Control) -> Result<GcReport, Error> {
+        let report = self.gc.execute(&self.plan, &Observer(control));
+        report.map_err(|error| failed(error, control))
+    }
+}
+
+fn failed(error: RepoError, control: &Control) -> Error {
+    match error {
+        RepoError::Stopped if control.is_cancelled() => Error::cancelled(),
+        error => error.into(),
+    }
 }
 
 struct Observer<'a>(&'a Control);

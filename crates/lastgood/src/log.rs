@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub use lastgood_repo::Log;
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
+use lastgood_repo::format::limits::LOG_SNAPSHOTS_MAX;
 pub use lastgood_repo::format::log::{Ending, LogRecord};
 use lastgood_repo::{Deed, Repository};
 
@@ -86,7 +87,8 @@ impl Logbook {
     }
 
     pub(crate) fn deed(&self, entry: Entry) -> Deed {
-        let Entry { verb, began, ending, snapshots, counts, note } = entry;
+        let Entry { verb, began, ending, mut snapshots, counts, note } = entry;
+        snapshots.truncate(LOG_SNAPSHOTS_MAX);
         let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
         Deed {
             verb: verb.to_owned(),

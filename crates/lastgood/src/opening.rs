@@ -243,11 +243,14 @@ fn refuse_foreign_content(path: &Path) -> Result<(), Error> {
 }
 
 /// A repository that lost its config is not there any more, and a new one on top of it would end
-/// all hope for what it holds. Every run announces itself, so one that was used has sessions.
+/// all hope for what it holds. Every run announces itself, so one that was used has sessions, or
+/// outcomes in their place.
 fn refuse_headless(path: &Path) -> Result<(), Error> {
-    let has_sessions = std::fs::read_dir(path.join(name::SESSIONS))
-        .is_ok_and(|mut sessions| sessions.next().is_some());
-    if path.join(name::CONFIG).exists() || !has_sessions {
+    let holds = |prefix| {
+        std::fs::read_dir(path.join(prefix)).is_ok_and(|mut entries| entries.next().is_some())
+    };
+    let was_used = holds(name::SESSIONS) || holds(name::OUTCOMES);
+    if path.join(name::CONFIG).exists() || !was_used {
         return Ok(());
     }
     Err(Error::new(
@@ -261,7 +264,7 @@ fn refuse_headless(path: &Path) -> Result<(), Error> {
 }
 
 /// What a repository holds.
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     name::CONFIG,
     name::KEYS,
     name::SESSIONS,
@@ -277,6 +280,7 @@ const OURS: [&str; 15] = [
     name::LOG,
     name::LOST,
     name::REPAIRED,
+    name::PROBE,
 ];
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Chunker of repositories made without saying otherwise. See `docs/adr/0002-chunk-size.md`.

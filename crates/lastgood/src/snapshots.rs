@@ -105,9 +105,27 @@ pub fn resolve(
     filter: &Filter,
     parse_time: ParseTime<'_>,
 ) -> Result<Named, Error> {
+    let (records, damaged) = list(repo, filter)?;
+    match (find(&records, text, parse_time), damaged.into_iter().next()) {
+        // It may be the one that is asked for.
+        (Err(error), Some(damaged)) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::caused_by(ErrorKind::NotFound, error.to_string(), damaged))
+        }
+        (found, _) => found,
+    }
+}
+
+/// Finds what `text` names, as [`resolve`] does, among `records`, oldest first.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn find(
+    records: &[SnapshotRecord],
+    text: &str,
+    parse_time: ParseTime<'_>,
+) -> Result<Named, Error> {
     let (name, path) = split_path(text);
     let path = path.map(|path| path.as_bytes().to_vec());
-    let (records, damaged) = list(repo, filter)?;
     let found = if let Some(time) = name.strip_prefix('@') {
         let time = parse_time(time).ok_or_else(|| {
             Error::new(
@@ -119,17 +137,12 @@ pub fn resolve(
     } else if let Some(back) = latest_back(name)? {
         records.len().checked_sub(back + 1).and_then(|index| records.get(index))
     } else {
-        by_prefix(&records, name)?
+        by_prefix(records, name)?
     };
-    if let Some(record) = found {
-        return Ok(Named { record: record.clone(), path });
-    }
-    let text = format!("there is no snapshot {name:?}; `lastgood snapshots` lists them");
-    match damaged.into_iter().next() {
-        // It may be the one that is asked for.
-        Some(damaged) => Err(Error::caused_by(ErrorKind::NotFound, text, damaged)),
-        None => Err(Error::new(ErrorKind::NotFound, text)),
-    }
+    found.map(|record| Named { record: record.clone(), path }).ok_or_else(|| {
+        let text = format!("there is no snapshot {name:?}; `lastgood snapshots` lists them");
+        Error::new(ErrorKind::NotFound, text)
+    })
 }
 
 /// How to change tags.

@@ -9,20 +9,30 @@ use crate::error::{Error, ErrorKind};
 use crate::snapshots::{Change, Filter, copy};
 use crate::writer_state::WriterState;
 
+/// A forgotten snapshot.
+#[derive(Debug, Clone)]
+pub struct Forgotten {
+    /// The snapshot.
+    pub record: SnapshotRecord,
+    /// Whether all that it needs is still there, and not about to go.
+    pub is_whole: bool,
+}
+
 /// The snapshots that were forgotten, whose records are still there, and in whose place no other
 /// stands; oldest first.
 ///
 /// # Errors
 /// When they cannot be listed.
-pub fn list(repo: &Repository, filter: &Filter) -> Result<Vec<SnapshotRecord>, Error> {
-    let snapshots = repo.snapshots()?;
-    let mut found = Vec::new();
-    for record in snapshots.retired {
+pub fn list(repo: &Arc<Repository>, filter: &Filter) -> Result<Vec<Forgotten>, Error> {
+    let mut records = Vec::new();
+    for record in repo.snapshots()?.retired {
         if filter.accepts(&record.snapshot) && repo.replaced_by(record.id)?.is_none() {
-            found.push(record);
+            records.push(record);
         }
     }
-    Ok(found)
+    let whole = repo.may_take_over(&records)?;
+    let found = records.into_iter().zip(whole);
+    Ok(found.map(|(record, is_whole)| Forgotten { record, is_whole }).collect())
 }
 
 /// Brings a forgotten snapshot back, as a new one with the same content. What was forgotten stays

@@ -57,6 +57,13 @@ impl Args {
         };
         let label = self.label.unwrap_or_else(|| app.key_label());
         let created = opening::create(&path, &home, world, key, &label, self.chunker)?;
+        if let Err(error) = lastgood::gc::probe(&created.repo) {
+            app.out.warn(format!(
+                "{}; backups are safe here, and gc only with --exclusive, when nobody else works \
+                 on the repository",
+                Failure::from(error).text()
+            ));
+        }
         app.out.line(format!("made a repository in {}", path.display()));
         if let Some(file) = &key_file {
             app.out.line(format!("its key is in {}", file.display()));

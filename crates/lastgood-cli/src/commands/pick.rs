@@ -55,14 +55,16 @@ pub(super) fn many(
     names: &[String],
     filter_args: &FilterArgs,
 ) -> Result<(Vec<SnapshotRecord>, usize), Failure> {
-    if !names.is_empty() {
-        let one = |name: &String| Ok(resolve(app, repo, name, filter_args)?.record);
-        return Ok((names.iter().map(one).collect::<Result<_, Failure>>()?, 0));
-    }
     let (records, damaged) = snapshots::list(repo, &filter(filter_args)?)?;
     let count = damaged.len();
     damaged.into_iter().for_each(|error| app.out.warn(Failure::from(error).text()));
-    Ok((records, count))
+    if names.is_empty() {
+        return Ok((records, count));
+    }
+    let now = system::world().clock.now();
+    let parse_time = |text: &str| text::parse_moment(text, now);
+    let one = |name: &String| Ok(snapshots::find(&records, name, &parse_time)?.record);
+    Ok((names.iter().map(one).collect::<Result<_, Failure>>()?, 0))
 }
 
 /// The failure of a command that met damaged snapshots and did the rest.
@@ -96,6 +98,7 @@ pub(super) fn json(record: &SnapshotRecord) -> Map<String, Value> {
         "tags": snapshot.tags,
         "program_version": snapshot.program,
         "incomplete": is_incomplete(record),
+        "pinned": is_pinned(record),
         "summary": {
             "backup_start": text::time_json(snapshot.started),
             "backup_end": text::time_json(snapshot.finished),
@@ -126,4 +129,9 @@ pub(super) fn json(record: &SnapshotRecord) -> Map<String, Value> {
 pub(super) fn is_incomplete(record: &SnapshotRecord) -> bool {
     let flags = record.snapshot.flags;
     flags.contains(SnapshotFlags::INCOMPLETE) || flags.contains(SnapshotFlags::PARTIAL)
+}
+
+/// Whether it is not to be forgotten.
+pub(super) fn is_pinned(record: &SnapshotRecord) -> bool {
+    record.snapshot.flags.contains(SnapshotFlags::PINNED)
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use lastgood::SnapshotRecord;
+use lastgood::forget::{Group, GroupBy};
 use serde_json::json;
 
-use super::pick;
+use super::{pick, undelete};
 use crate::app::App;
 use crate::args::FilterArgs;
 use crate::failure::Failure;
@@ -19,7 +20,7 @@ pub(crate) struct Args {
     #[arg(value_name = "SNAPSHOT")]
     names: Vec<String>,
     /// Make a table for each: host, paths, tags, or several with commas
-    #[arg(short, long, value_name = "BY", value_parser = group_by)]
+    #[arg(short, long, value_name = "BY", value_parser = str::parse::<GroupBy>)]
     group_by: Option<GroupBy>,
     /// Only the newest N of each host and paths
     #[arg(long, value_name = "N")]
@@ -27,125 +28,103 @@ pub(crate) struct Args {
     /// Leave out paths and counts
     #[arg(short, long)]
     compact: bool,
+    /// List those that were forgotten and can still be brought back
+    #[arg(long, conflicts_with_all = ["names", "latest"])]
+    forgotten: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
-/// What makes a group.
-#[derive(Debug, Clone, Copy, Default)]
-struct GroupBy {
-    host: bool,
-    paths: bool,
-    tags: bool,
-}
-
-/// What the snapshots of a group have in common, by name.
-type Group = Vec<(&'static str, String)>;
-
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let repo = app.open()?;
+        if self.forgotten {
+            return undelete::list(
+                app,
+                lastgood::undelete::list(&repo, &pick::filter(&self.filter)?)?,
+            );
+        }
         let (mut records, damaged) = pick::many(app, &repo, &self.names, &self.filter)?;
         if let Some(latest) = self.latest {
             records = newest(records, latest);
         }
-        for record in &records {
-            app.out.json("snapshot", pick::json(record).into());
-        }
-        let group_by = self.group_by.unwrap_or_default();
-        let mut groups: BTreeMap<Group, Vec<&SnapshotRecord>> = BTreeMap::new();
-        for record in &records {
-            groups.entry(group_by.group(record)).or_default().push(record);
-        }
-        for (group, records) in &groups {
-            let heading: Vec<_> =
-                group.iter().map(|(name, value)| format!("{name} [{value}]")).collect();
-            if !heading.is_empty() {
-                app.out.line(format!("snapshots for ({}):", heading.join(", ")));
-            }
-            app.out.lines(self.table(records).lines());
-            app.out.line(text::count(records.len() as u64, "snapshot"));
-        }
-        if records.is_empty() {
-            app.out.info("no snapshots");
-        }
+        show(app, &records, self.group_by.unwrap_or(GroupBy::NOTHING), self.compact);
         app.out.json("summary", json!({ "snapshots_count": records.len() }));
         pick::whole(damaged)
     }
+}
 
-    fn table(&self, records: &[&SnapshotRecord]) -> Table {
-        let mut columns = vec![
-            ("ID", Align::Left),
-            ("Time", Align::Left),
-            ("Host", Align::Left),
-            ("Tags", Align::Left),
+/// Shows a table for each group.
+pub(super) fn show(app: &App<'_>, records: &[SnapshotRecord], group_by: GroupBy, compact: bool) {
+    for record in records {
+        app.out.json("snapshot", pick::json(record).into());
+    }
+    let mut groups: BTreeMap<Group, Vec<&SnapshotRecord>> = BTreeMap::new();
+    for record in records {
+        groups.entry(group_by.group(record)).or_default().push(record);
+    }
+    for (group, records) in &groups {
+        if let Some(heading) = heading(group) {
+            app.out.line(format!("snapshots for ({heading}):"));
+        }
+        app.out.lines(table(records, compact).lines());
+        app.out.line(text::count(records.len() as u64, "snapshot"));
+    }
+    if records.is_empty() {
+        app.out.info("no snapshots");
+    }
+}
+
+/// What the snapshots of a group have in common; nothing when that was not asked for.
+pub(super) fn heading(group: &Group) -> Option<String> {
+    let host = group.host.iter().map(|host| format!("host [{}]", text::escaped(host.as_bytes())));
+    let paths = group.paths.iter().map(|paths| {
+        let paths: Vec<String> = paths.iter().map(|path| text::escaped(path)).collect();
+        format!("paths [{}]", paths.join(", "))
+    });
+    let tags = group.tags.iter();
+    let tags = tags.map(|tags| format!("tags [{}]", text::escaped(tags.join(", ").as_bytes())));
+    let parts: Vec<String> = host.chain(paths).chain(tags).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn table(records: &[&SnapshotRecord], compact: bool) -> Table {
+    let mut columns = vec![
+        ("ID", Align::Left),
+        ("Time", Align::Left),
+        ("Host", Align::Left),
+        ("Tags", Align::Left),
+    ];
+    if !compact {
+        columns.extend([("Paths", Align::Left), ("Files", Align::Right), ("Size", Align::Right)]);
+    }
+    let mut table = Table::new(&columns);
+    for record in records {
+        let snapshot = &record.snapshot;
+        let mark = match (pick::is_incomplete(record), pick::is_pinned(record)) {
+            (false, false) => "",
+            (true, false) => "!",
+            (false, true) => "*",
+            (true, true) => "!*",
+        };
+        let tags: Vec<_> = snapshot.tags.iter().map(|tag| text::escaped(tag.as_bytes())).collect();
+        let mut cells = vec![
+            format!("{}{mark}", text::short(&record.id)),
+            text::time(snapshot.started),
+            text::escaped(snapshot.host.as_bytes()),
+            tags.join(if compact { "," } else { "\n" }),
         ];
-        if !self.compact {
-            columns.extend([
-                ("Paths", Align::Left),
-                ("Files", Align::Right),
-                ("Size", Align::Right),
+        if !compact {
+            let paths: Vec<_> = snapshot.sources.iter().map(|path| text::escaped(path)).collect();
+            cells.extend([
+                paths.join("\n"),
+                snapshot.totals.files.to_string(),
+                text::size(snapshot.totals.bytes),
             ]);
         }
-        let mut table = Table::new(&columns);
-        for record in records {
-            let snapshot = &record.snapshot;
-            let mark = if pick::is_incomplete(record) { "!" } else { "" };
-            let tags: Vec<_> =
-                snapshot.tags.iter().map(|tag| text::escaped(tag.as_bytes())).collect();
-            let mut cells = vec![
-                format!("{}{mark}", text::short(&record.id)),
-                text::time(snapshot.started),
-                text::escaped(snapshot.host.as_bytes()),
-                tags.join(if self.compact { "," } else { "\n" }),
-            ];
-            if !self.compact {
-                let paths: Vec<_> =
-                    snapshot.sources.iter().map(|path| text::escaped(path)).collect();
-                cells.extend([
-                    paths.join("\n"),
-                    snapshot.totals.files.to_string(),
-                    text::size(snapshot.totals.bytes),
-                ]);
-            }
-            table.row(cells);
-        }
-        table
+        table.row(cells);
     }
-}
-
-impl GroupBy {
-    fn group(self, record: &SnapshotRecord) -> Group {
-        let snapshot = &record.snapshot;
-        let paths = || {
-            let paths: Vec<_> = snapshot.sources.iter().map(|path| text::escaped(path)).collect();
-            paths.join(", ")
-        };
-        let mut group = Vec::new();
-        if self.host {
-            group.push(("host", text::escaped(snapshot.host.as_bytes())));
-        }
-        if self.paths {
-            group.push(("paths", paths()));
-        }
-        if self.tags {
-            group.push(("tags", text::escaped(snapshot.tags.join(", ").as_bytes())));
-        }
-        group
-    }
-}
-
-fn group_by(text: &str) -> Result<GroupBy, String> {
-    let mut by = GroupBy::default();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        match part {
-            "host" | "hosts" => by.host = true,
-            "path" | "paths" => by.paths = true,
-            "tag" | "tags" => by.tags = true,
-            _ => return Err("write host, paths or tags, or several with commas".to_owned()),
-        }
-    }
-    Ok(by)
+    table
 }
 
 /// The last `count` of each host and sources; the order stays.

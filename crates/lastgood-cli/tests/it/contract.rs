@@ -38,6 +38,8 @@ fn exit_codes_are_as_promised() {
     check(&["backup"], &[], 2, "usage");
     check(&["frobnicate"], &[], 2, "usage");
     check(&["prune", "--keep-daily", "7"], &[], 2, "usage");
+    check(&["forget", "--keep-daily", "x"], &[], 2, "usage");
+    check(&["forget", "latest", "--keep-daily", "1"], &[], 2, "usage");
     check(&["snapshots"], &[("LASTGOOD_PROGRESS_FPS", "fast")], 2, "usage");
     check(&["snapshots"], &[("LASTGOOD_REPOSITORY", "")], 2, "usage");
     check(&["backup", &docs], &[("LASTGOOD_BACKUP__EXCLUDE_CACHES", "perhaps")], 2, "usage");
@@ -50,6 +52,8 @@ fn exit_codes_are_as_promised() {
     check(&["ls", "0123abcd"], &[], 1, "not-found");
     check(&["ls", "not-a-snapshot"], &[], 2, "invalid");
     check(&["init"], &[], 1, "exists");
+    check(&["forget"], &[], 2, "invalid");
+    check(&["undelete", "latest"], &[], 1, "not-found");
     // So it is with objects that a new repository has none of.
     world.run(&["tag", "--add", "x", "latest"]).code(0);
     check(&["init"], &[], 1, "exists");
@@ -196,6 +200,18 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["key", "list"]);
     check(&["key", "add", "--new-key-file", &world.text("k")]);
     check(&["tag", "--add", "x", "latest"]);
+    check(&["pin", "-n", "latest"]);
+    check(&["pin", "latest"]);
+    check(&["unpin", "latest"]);
+    check(&["forget", "--keep-last", "1", "--group-by", "host,tags", "-n"]);
+    check(&["forget", "--keep-last", "1"]);
+    check(&["undelete"]);
+    check(&["snapshots", "--forgotten"]);
+    let forgotten = check(&["undelete"]).messages()[0]["id"].as_str().map(str::to_owned);
+    check(&["undelete", &forgotten.unwrap()]);
+    check(&["gc", "-n"]);
+    check(&["forget", "--keep-last", "1", "--gc"]);
+    check(&["gc"]);
     check(&["log"]);
     check(&["log", "--verify", "--verb", "backup,restore", "--since", "1d", "--latest", "1"]);
     check(&["accept-rollback"]);

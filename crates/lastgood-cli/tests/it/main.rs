@@ -4,6 +4,7 @@
 mod contract;
 mod damaged;
 mod exhausted;
+mod forgotten;
 mod killed;
 mod world;
 

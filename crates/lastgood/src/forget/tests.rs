@@ -393,3 +393,94 @@ fn lengths_of_time_are_read_as_people_write_them() {
         assert!(span(text).is_err(), "{text:?}");
     }
 }
+
+/// The Gregorian calendar at Greenwich, by the usual arithmetic on days since 0000-03-01.
+struct Utc;
+
+impl Utc {
+    fn day(year: i64, month: i64, day: i64) -> i64 {
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468
+    }
+
+    /// Year, month, and day.
+    fn civil(days: i64) -> (i64, i64, i64) {
+        let mut year = 1970 + days / 366;
+        while Self::day(year + 1, 1, 1) <= days {
+            year += 1;
+        }
+        let month = (1..=12).rev().find(|month| Self::day(year, *month, 1) <= days).unwrap();
+        (year, month, days - Self::day(year, month, 1) + 1)
+    }
+}
+
+impl Calendar for Utc {
+    fn date(&self, time: Timestamp) -> Date {
+        let days = time.seconds.div_euclid(DAY);
+        let (year, month, day) = Self::civil(days);
+        let hour = (time.seconds.rem_euclid(DAY) / HOUR) as u8;
+        // 1970 began on a Thursday.
+        let week = ((days + 3).div_euclid(7) as i32, 0);
+        Date { year: year as i32, month: month as u8, day: day as u8, hour, week }
+    }
+
+    fn before(&self, time: Timestamp, span: Span) -> Timestamp {
+        let (year, month, day) = Self::civil(time.seconds.div_euclid(DAY));
+        let months = 12 * (year - i64::from(span.years)) + month - 1 - i64::from(span.months);
+        let days = Self::day(months / 12, months % 12 + 1, day) - i64::from(span.days);
+        let of_day = time.seconds.rem_euclid(DAY) - i64::from(span.hours) * HOUR;
+        at(days * DAY + of_day)
+    }
+}
+
+/// `2026-11-21T18:30`.
+fn utc(text: &str) -> i64 {
+    let numbers: Vec<i64> =
+        text.split(['-', 'T', ':']).map(|number| number.parse().unwrap()).collect();
+    Utc::day(numbers[0], numbers[1], numbers[2]) * DAY + numbers[3] * HOUR + numbers[4] * 60
+}
+
+/// What restic keeps of these, as its manual and its `ApplyPolicy` have it.
+#[test]
+fn rules_keep_what_people_know_from_restic() {
+    let times = [
+        "2026-10-01T10:00",
+        "2026-10-31T23:00",
+        "2026-11-01T00:00",
+        "2026-11-15T12:00",
+        "2026-11-16T01:00",
+        "2026-11-20T08:00",
+        "2026-11-20T20:00",
+        "2026-11-21T09:10",
+        "2026-11-21T09:50",
+        "2026-11-21T18:30",
+    ];
+    let times = times.map(utc);
+    let candidates = Candidates { now: at(utc("2026-11-22T00:00")), ..honest(times.map(record)) };
+    let check = |rules: &str, expected: &[usize]| {
+        let plan = plan(&candidates, &Filter::default(), &policy(rules), &Utc).unwrap();
+        let kept = plan.kept().map(|it| it.record.snapshot.started.seconds);
+        let kept: Vec<usize> =
+            kept.map(|time| times.iter().position(|it| *it == time).unwrap()).collect();
+        assert_eq!(kept, expected, "{rules}");
+    };
+    check("keep-last=1", &[9]);
+    check("keep-last=3", &[7, 8, 9]);
+    check("keep-hourly=2", &[8, 9]);
+    check("keep-hourly=3", &[6, 8, 9]);
+    check("keep-daily=2", &[6, 9]);
+    check("keep-daily=4", &[3, 4, 6, 9]);
+    check("keep-weekly=2", &[3, 9]);
+    check("keep-weekly=3", &[2, 3, 9]);
+    check("keep-weekly=4", &[0, 2, 3, 9]);
+    check("keep-monthly=1", &[9]);
+    check("keep-monthly=2", &[1, 9]);
+    check("keep-monthly=3", &[0, 1, 9]);
+    check("keep-yearly=5", &[0, 9]);
+    check("keep-last=1 keep-monthly=2", &[1, 9]);
+    check("keep-within=1d", &[6, 7, 8, 9]);
+    check("keep-within=1m", &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    check("keep-within-daily=7d", &[3, 4, 6, 9]);
+    check("keep-within-hourly=1d", &[6, 8, 9]);
+    check("keep-last=unlimited", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
