@@ -19,8 +19,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
     }
     // With mistakes that tests plant, to see that they would be found.
-    let seeded = ["--package", "lastgood-repo", "--features", "seeded-bugs", "--test", "it"];
-    cargo(&[&["test", "--locked"][..], &seeded].concat())?;
+    crate::torture::run(root, &["--seeded-bugs".to_owned()])?;
     decoder(root)
 }
 

@@ -20,7 +20,7 @@ struct Harness {
 /// Tests that plant mistakes in the package that they test.
 const SEEDED_BUGS_FEATURE: &str = "seeded-bugs";
 /// Packages that have such a feature.
-const SEEDED_PACKAGES: &[&str] = &["lastgood-repo"];
+const SEEDED_PACKAGES: &[&str] = &["lastgood-repo", "lastgood"];
 
 const HARNESSES: &[Harness] = &[
     Harness {
@@ -45,6 +45,14 @@ const HARNESSES: &[Harness] = &[
 const SEEDED_BUGS: &[Harness] = &[
     Harness { name: "crash", package: "lastgood", tests: "torture::crash::mistakes", seeds: 0 },
     Harness { name: "faults", package: "lastgood", tests: "faults::a_put_that_is_lost", seeds: 0 },
+    Harness { name: "lines", package: "lastgood", tests: "planted::mistakes", seeds: 0 },
+    Harness { name: "ids", package: "lastgood-repo", tests: "session::mistakes", seeds: 0 },
+    Harness {
+        name: "readers",
+        package: "lastgood-repo",
+        tests: "gc::a_reader_that_is_not",
+        seeds: 0,
+    },
     Harness { name: "model", package: "lastgood-testkit", tests: "mistakes", seeds: 0 },
     Harness { name: "orders", package: "lastgood-repo", tests: "interleaved::mistakes", seeds: 0 },
     Harness {
@@ -118,6 +126,10 @@ impl Harness {
             command.args(["--features", SEEDED_BUGS_FEATURE]);
         }
         command.args([self.tests, "--", "--nocapture"]);
+        if asked.is_seeded {
+            // Some mistakes are made by a whole process.
+            command.arg("--test-threads=1");
+        }
         if !asked.is_seeded {
             command.env("LASTGOOD_TORTURE", format!("{}+{seeds}", asked.first));
             command.env("LASTGOOD_KILLS", seeds.to_string());

@@ -212,6 +212,10 @@ impl GroupSalt {
         random: &[u8; 32],
         contents: &[&[u8]],
     ) -> Self {
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::is_planted(crate::seeded::Mistake::NonceReused) {
+            return Self([0; 16]);
+        }
         let counter = counter.to_le_bytes();
         let material = [&[&counter[..], random], contents].concat();
         let digest = secret.secret.derive("lastgood 2026-11 v1 group salt", &material);

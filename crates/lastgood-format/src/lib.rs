@@ -34,6 +34,8 @@ pub mod packset;
 pub mod page;
 pub mod parity;
 pub mod recipe;
+#[cfg(feature = "seeded-bugs")]
+pub mod seeded;
 pub mod session;
 pub mod slot;
 pub mod snapshot;

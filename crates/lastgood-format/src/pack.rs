@@ -730,6 +730,14 @@ impl PackBuilder {
             let shards = self.frames.frames_mut().chunks_exact_mut(size);
             let shards = shards.chain(parity.chunks_exact_mut(size));
             let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
+            #[cfg(feature = "seeded-bugs")]
+            let mut blank = vec![0; size];
+            #[cfg(feature = "seeded-bugs")]
+            if crate::seeded::is_planted(crate::seeded::Mistake::StripeMissized)
+                && let Some(last) = shards.last_mut()
+            {
+                *last = &mut blank;
+            }
             header.stripes().protect(&mut shards);
         }
         parity

@@ -42,6 +42,8 @@ pub(crate) fn open_name(
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    #[cfg(feature = "seeded-bugs")]
+    let flags = followed(flags);
     without_atime(flags, |flags| retry(|| fs::openat(directory, name, flags, Mode::empty())))
 }
 
@@ -72,9 +74,22 @@ pub(crate) fn open_beneath(
     resolve(parent.as_ref().map_or(directory, AsFd::as_fd), rest, flags)
 }
 
+/// Without the flag that keeps links to directories from being followed, where that mistake is to
+/// be made.
+#[cfg(feature = "seeded-bugs")]
+fn followed(flags: OFlags) -> OFlags {
+    use lastgood_format::seeded::{Mistake, is_planted};
+    let is_mistaken = is_planted(Mistake::LinkFollowed) && flags.contains(OFlags::DIRECTORY);
+    if is_mistaken { flags - OFlags::NOFOLLOW } else { flags }
+}
+
 fn resolve(from: BorrowedFd<'_>, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let whole = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    #[cfg(feature = "seeded-bugs")]
+    if followed(whole) != whole {
+        return retry(|| fs::openat(from, relative, followed(whole), Mode::empty()));
+    }
     let opened = without_atime(whole, |flags| {
         retry(|| fs::openat2(from, relative, flags, Mode::empty(), rules))
     });

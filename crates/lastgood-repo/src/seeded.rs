@@ -26,6 +26,8 @@ pub enum SeededBug {
     CondemnedUsed,
     /// A writer that was fenced takes its commit for done.
     FenceIgnored,
+    /// What is read is not compared with its id.
+    IdNotRecomputed,
 }
 
 /// The mistakes of one repository.

@@ -5,7 +5,7 @@ use lastgood_repo::format::guard::{Redundancy, guard};
 use lastgood_repo::format::index::{IndexEntry, IndexSegment};
 use lastgood_repo::format::object::object_id;
 use lastgood_repo::format::pack::BlobKind;
-use lastgood_repo::{Repository, Settings, WriteSession};
+use lastgood_repo::{BlobReader, Repository, Settings, WriteSession};
 use lastgood_testkit::faulty::{Calls, Failure, Moment};
 
 use crate::place::Place;
@@ -71,4 +71,38 @@ fn what_the_index_claims_wrongly_is_stored() {
     let repo = place.reopened();
     assert!(repo.index().unwrap().find(absent, &mut |_| true).is_some(), "the index is wrong now");
     assert!(store(&repo, b"what it does not").1);
+}
+
+/// Whether somebody with the key can pass off other bytes under the id of a chunk.
+fn a_lie_is_believed(prepare: &dyn Fn(&Repository)) -> bool {
+    let place = Place::new();
+    let id = place.repo.keys().blob_id(BlobKind::Chunk, b"what was there");
+    let session = WriteSession::begin(&place.repo, Settings::default(), &[1; 16]).unwrap();
+    let mut writer = session.writer();
+    writer.add_identified(BlobKind::Chunk, id, b"what is passed off").unwrap();
+    writer.finish().unwrap();
+    drop(session);
+    let repo = place.reopened();
+    prepare(&repo);
+    let reader = BlobReader::new(repo);
+    let at = reader.locate(BlobKind::Chunk, id).unwrap();
+    reader.load(&at).is_ok()
+}
+
+#[test]
+fn bytes_under_the_id_of_others_are_refused() {
+    assert!(!a_lie_is_believed(&|_| ()));
+}
+
+/// Only with the feature `seeded-bugs`.
+#[cfg(feature = "seeded-bugs")]
+#[test]
+fn mistakes_with_ids_are_seen() {
+    use lastgood_repo::SeededBug;
+
+    let bug = SeededBug::IdNotRecomputed;
+    let is_seen = a_lie_is_believed(&|repo| repo.plant(bug));
+    let seen = if is_seen { "other bytes pass for a chunk" } else { "MISSED" };
+    crate::simulated::tell(&format!("seeded bug {bug:?}: {seen}"));
+    assert!(is_seen);
 }

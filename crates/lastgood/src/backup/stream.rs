@@ -41,6 +41,12 @@ pub(super) fn store(engine: &Engine<'_>, stream: Stream) -> Result<Scanned, Erro
                 Ok(count) => {
                     filled += count;
                     buffer = &mut buffer[count..];
+                    #[cfg(feature = "seeded-bugs")]
+                    if lastgood_repo::format::seeded::is_planted(
+                        lastgood_repo::format::seeded::Mistake::ShortReadTrusted,
+                    ) {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(source) => {

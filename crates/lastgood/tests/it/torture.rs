@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod hostile;
+mod planted;
 mod world;
 
 /// How many seeds to run: `LASTGOOD_TORTURE` has two numbers, the first seed and how many; else
