@@ -270,6 +270,14 @@ impl<'a> App<'a> {
         Err(Failure::new(Code::WrongKey, "no password was given twice"))
     }
 
+    /// Asks whether to go on; where nobody can be asked, the answer is no.
+    pub(crate) fn confirm(&self, question: &str) -> Result<bool, Failure> {
+        if self.out.is_json() || !secret::can_ask() {
+            return Ok(false);
+        }
+        secret::confirm(question)
+    }
+
     /// Notes what was done in the log of the repository.
     pub(crate) fn log(&self, repo: &Repository, entry: Entry) -> Result<(), Failure> {
         let program = concat!("lastgood ", env!("CARGO_PKG_VERSION"));

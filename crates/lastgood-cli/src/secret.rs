@@ -55,6 +55,16 @@ pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && terminal().is_ok()
 }
 
+/// Asks at the terminal; anything but yes is no.
+pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
+    let failed = |error: io::Error| Failure::io(Code::Failed, "cannot ask", &error);
+    let mut terminal = terminal().map_err(failed)?;
+    write!(terminal, "{question} [y/N] ").map_err(failed)?;
+    let mut answer = String::new();
+    io::BufReader::new(terminal).read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// Asks at the terminal, without echo.
 pub(crate) fn ask(prompt: &str) -> Result<Password, Failure> {
     let failed =

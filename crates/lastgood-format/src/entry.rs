@@ -76,7 +76,7 @@ pub struct DeviceNumber {
 }
 
 /// Where the bytes of a file are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Content {
     /// Nothing is stored: the file is empty.
     Empty,

@@ -8,7 +8,7 @@
 //! thread a window of [`packs::WINDOW_BYTES`] and a group.
 
 mod packs;
-mod trees;
+pub(crate) mod trees;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -116,6 +116,8 @@ pub fn check(
         observer,
         report: CheckReport::default(),
         needed: HashSet::new(),
+        moved: HashSet::new(),
+        replaced: HashSet::new(),
     };
     let mut snapshots = check.objects()?;
     check.other_objects(plan)?;
@@ -131,6 +133,12 @@ pub fn check(
             "{repaired} damaged objects are stored whole again, beside what is damaged"
         ));
     }
+    if !check.replaced.is_empty() {
+        check.report.remarks.push(format!(
+            "{} damaged packs are not needed any more: what snapshots need of them is stored again",
+            check.replaced.len()
+        ));
+    }
     Ok(check.report)
 }
 
@@ -142,6 +150,11 @@ struct Check<'a> {
     report: CheckReport,
     /// Packs that some live snapshot names.
     needed: HashSet<PackId>,
+    /// Those of which relocations tell: what was live in them is elsewhere, as the walk of the
+    /// trees shows.
+    moved: HashSet<PackId>,
+    /// Damaged ones among these.
+    replaced: HashSet<PackId>,
 }
 
 impl Check<'_> {
@@ -154,6 +167,15 @@ impl Check<'_> {
         self.observer.damaged(&message);
         self.report.damage.push(message);
         Ok(())
+    }
+
+    /// Notes damage of a pack; of one that others stand in for, only what is missing then counts.
+    fn pack_damage(&mut self, pack: PackId, error: RepoError) -> Result<(), RepoError> {
+        if self.moved.contains(&pack) && error.is_damage() {
+            self.replaced.insert(pack);
+            return Ok(());
+        }
+        self.damage(error)
     }
 
     /// Snapshots, index segments, key slots, sessions.
@@ -258,7 +280,7 @@ impl Check<'_> {
     /// Notes packs that are not there, or not of their length. Of one that was repacked, what was
     /// live is elsewhere, as the walk of the trees shows.
     fn look_for_missing(
-        &self,
+        &mut self,
         needed: &mut Needed,
         existing: &HashMap<PackId, u64>,
     ) -> Result<(), RepoError> {
@@ -269,11 +291,12 @@ impl Check<'_> {
             }
             relocations => relocations?,
         };
+        self.moved = relocations.moved_packs().collect();
         let mut packs: Vec<PackRef> = needed.packs.values().copied().collect();
         packs.sort();
         for pack in packs {
             let state = match existing.get(&pack.pack) {
-                None if !relocations.of(pack.pack).is_empty() => continue,
+                None if self.moved.contains(&pack.pack) => continue,
                 None => "it is missing",
                 Some(bytes) if *bytes != pack.bytes && !self.is_mendable(pack)? => {
                     "it is not of its length"
@@ -283,6 +306,10 @@ impl Check<'_> {
                     continue;
                 }
             };
+            if self.moved.contains(&pack.pack) {
+                self.replaced.insert(pack.pack);
+                continue;
+            }
             let object = name::pack(pack.session, pack.pack);
             needed.lost.push((None, self.repo.damaged(&object, Damage::State(state))));
         }
@@ -332,12 +359,13 @@ impl Check<'_> {
                     let fingerprint = Fingerprint::of(&opened.directory.blobs, seed);
                     lock(&directories).insert(pack.pack, fingerprint);
                 }
-                Err(error) => lock(&errors).push(error),
+                Err(error) => lock(&errors).push((pack.pack, error)),
             }
             this.observer.done(0, 0)
         });
         let directories = inner(directories);
-        inner(errors).into_iter().try_for_each(|error| self.damage(error))?;
+        let mut errors = inner(errors).into_iter();
+        errors.try_for_each(|(pack, error)| self.pack_damage(pack, error))?;
 
         let mut present = packs;
         present.retain(|pack| directories.contains_key(&pack.pack));

@@ -240,7 +240,7 @@ impl Repository {
     /// Whether a snapshot that was committed is gone without a reason. The listing may have come
     /// before its commit, or before it was retired and removed, so all is looked at anew: the
     /// snapshot first, since it is retired before it is removed.
-    fn is_missing(&self, id: SnapshotId) -> Result<bool, RepoError> {
+    pub(crate) fn is_missing(&self, id: SnapshotId) -> Result<bool, RepoError> {
         match self.load_snapshot(id) {
             Ok(None) => {}
             Ok(Some(_)) => return Ok(false),
@@ -279,14 +279,19 @@ impl Repository {
     /// Whatever the backend says; some may be accepted then.
     pub fn accept_missing(&self, accepted_by: &str) -> Result<Vec<Missing>, RepoError> {
         let missing = self.snapshots()?.missing;
-        let keys = self.keys();
         for Missing { head: Head { snapshot, .. }, .. } in &missing {
-            let time = self.world().clock.now().seconds;
-            let lost = Lost { snapshot: *snapshot, time, accepted_by: accepted_by.to_owned() };
-            self.put(&name::lost(*snapshot), &lost.encode(keys, &keys.maintenance()))?;
+            self.accept_lost(*snapshot, accepted_by)?;
         }
         lock(self.missing()).clear();
         Ok(missing)
+    }
+
+    pub(crate) fn accept_lost(&self, id: SnapshotId, accepted_by: &str) -> Result<(), RepoError> {
+        let keys = self.keys();
+        let time = self.world().clock.now().seconds;
+        let lost = Lost { snapshot: id, time, accepted_by: accepted_by.to_owned() };
+        self.put(&name::lost(id), &lost.encode(keys, &keys.maintenance()))?;
+        Ok(())
     }
 }
 

@@ -35,7 +35,10 @@ pub use last_seen::{LastSeen, Missing, SeenBy};
 pub use log::{Deed, Log};
 pub use packer::{BlobWriter, Settings, Tally};
 pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
-pub use repair::{RepairPlan, RepairReport, repair};
+pub use repair::{
+    Affected, INCOMPLETE_SUFFIX, LostBlobs, Recovered, Recovery, RepairPlan, RepairReport,
+    Replacing, RepositoryCopy, repair,
+};
 pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::SeededBug;

@@ -1,6 +1,7 @@
 //! The audit log: a chain of signed records for each writer. Spec: `docs/format/log.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use lastgood_backend::PutOutcome;
 use lastgood_format::entry::Timestamp;
@@ -44,6 +45,15 @@ pub struct Log {
     pub records: Vec<LogRecord>,
     /// Records that are damaged, missing, or not those that should be there.
     pub problems: Vec<RepoError>,
+    /// The places of these, as far as they are known: of a long gap, the first.
+    pub lost: Vec<(WriterId, u64)>,
+}
+
+impl Log {
+    fn lose(&mut self, writer: WriterId, sequence: u64, error: RepoError) {
+        self.problems.push(error);
+        self.lost.push((writer, sequence));
+    }
 }
 
 impl Repository {
@@ -137,14 +147,7 @@ impl Repository {
     /// # Errors
     /// When it cannot be listed, or a record may be readable later.
     pub fn log(&self) -> Result<Log, RepoError> {
-        let mut places: BTreeMap<WriterId, Vec<u64>> = BTreeMap::new();
-        self.list(name::LOG, &mut |rest, _| {
-            let place = rest.split_once('/');
-            let place = place.and_then(|(w, s)| Some((w.parse().ok()?, parse_sequence(s)?)));
-            if let Some((writer, sequence)) = place {
-                places.entry(writer).or_default().push(sequence);
-            }
-        })?;
+        let mut places = self.log_places()?;
         let mut log = Log::default();
         let remembered = match self.last_seen() {
             Ok(seen) => seen.log,
@@ -157,8 +160,7 @@ impl Repository {
             places.entry(*writer).or_default();
         }
         let mut seen = LastSeen::default();
-        for (writer, mut sequences) in places {
-            sequences.sort_unstable();
+        for (writer, sequences) in places {
             let before = log.problems.len();
             let last = self.chain(writer, &sequences, remembered.get(&writer), &mut log)?;
             if log.problems.len() == before {
@@ -170,11 +172,42 @@ impl Repository {
         Ok(log)
     }
 
+    /// The numbers of the records that are there, of each writer.
+    pub(crate) fn log_places(&self) -> Result<BTreeMap<WriterId, BTreeSet<u64>>, RepoError> {
+        let mut places: BTreeMap<WriterId, BTreeSet<u64>> = BTreeMap::new();
+        self.list(name::LOG, &mut |rest, _| {
+            let place = rest.split_once('/');
+            let place = place.and_then(|(w, s)| Some((w.parse().ok()?, parse_sequence(s)?)));
+            if let Some((writer, sequence)) = place {
+                places.entry(writer).or_default().insert(sequence);
+            }
+        })?;
+        Ok(places)
+    }
+
+    /// Whether somebody accepted that a record of the log is lost.
+    fn is_lost(&self, writer: WriterId, sequence: u64) -> Result<bool, RepoError> {
+        Ok(self.lost_record(lost_log_id(writer, sequence))?.is_some())
+    }
+
+    /// Accepts that records of the log which are damaged, missing or replaced now are lost, for
+    /// everybody who opens the repository. Returns their places.
+    ///
+    /// # Errors
+    /// Whatever the backend says; some may be accepted then.
+    pub fn accept_lost_log(&self, accepted_by: &str) -> Result<Vec<(WriterId, u64)>, RepoError> {
+        let lost = self.log()?.lost;
+        for &(writer, sequence) in &lost {
+            self.accept_lost(lost_log_id(writer, sequence), accepted_by)?;
+        }
+        Ok(lost)
+    }
+
     /// Verifies the log of one writer; tells number and hash of its last record.
     fn chain(
         &self,
         writer: WriterId,
-        sequences: &[u64],
+        sequences: &BTreeSet<u64>,
         remembered: Option<&(u64, ObjectId)>,
         log: &mut Log,
     ) -> Result<Option<(u64, ObjectId)>, RepoError> {
@@ -183,9 +216,8 @@ impl Repository {
         let damaged =
             |sequence, why| self.damaged(&name::log(writer, sequence), Damage::State(why));
         for &sequence in sequences {
-            // A gap may be of any length: its first number stands for it.
             if sequence != next {
-                log.problems.push(damaged(next, "it is missing"));
+                self.gap(writer, next..sequence, "it is missing", log)?;
                 last = None;
             }
             let (object, is_first) = (name::log(writer, sequence), next == 1 && sequence == 1);
@@ -193,20 +225,25 @@ impl Repository {
             let bytes = match self.find(&object, SMALL_OBJECT_BYTES_MAX) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => {
-                    log.problems.push(damaged(sequence, "it is missing"));
+                    self.gap(writer, sequence..next, "it is missing", log)?;
                     last = None;
                     continue;
                 }
                 Err(error) if error.is_damage() => {
-                    log.problems.push(error);
+                    if !self.is_lost(writer, sequence)? {
+                        log.lose(writer, sequence, error);
+                    }
                     last = None;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             let hash = object_id(&bytes);
-            if remembered.is_some_and(|(at, seen)| *at == sequence && *seen != hash) {
-                log.problems.push(damaged(sequence, "this host has seen another in its place"));
+            if remembered.is_some_and(|(at, seen)| *at == sequence && *seen != hash)
+                && !self.is_lost(writer, sequence)?
+            {
+                let why = "this host has seen another in its place";
+                log.lose(writer, sequence, damaged(sequence, why));
             }
             match LogRecord::decode(self.keys(), writer, sequence, &bytes) {
                 Ok(record) => {
@@ -215,23 +252,52 @@ impl Repository {
                         Some((_, before)) => record.previous == Some(before),
                         None => !is_first || record.previous.is_none(),
                     };
-                    if !follows {
-                        log.problems
-                            .push(damaged(sequence, "it does not follow the one before it"));
+                    if !follows && !self.is_lost(writer, sequence)? {
+                        let why = "it does not follow the one before it";
+                        log.lose(writer, sequence, damaged(sequence, why));
                     }
                     log.records.push(record);
                 }
-                Err(error) => log.problems.push(self.damaged(&object, error)),
+                Err(error) => {
+                    if !self.is_lost(writer, sequence)? {
+                        log.lose(writer, sequence, self.damaged(&object, error));
+                    }
+                }
             }
             last = Some((sequence, hash));
         }
         if let Some((at, _)) = remembered
             && *at >= next
         {
-            log.problems.push(damaged(*at, "this host has seen it, and it is missing"));
+            self.gap(writer, next..at + 1, "this host has seen it, and it is missing", log)?;
         }
         Ok(last)
     }
+
+    /// Notes records that are missing, but for those that were accepted as lost. A gap may be of
+    /// any length: what is beyond the first of them stands for the rest.
+    fn gap(
+        &self,
+        writer: WriterId,
+        missing: Range<u64>,
+        why: &'static str,
+        log: &mut Log,
+    ) -> Result<(), RepoError> {
+        for sequence in missing.take(GAP_MAX) {
+            if !self.is_lost(writer, sequence)? {
+                let error = self.damaged(&name::log(writer, sequence), Damage::State(why));
+                log.lose(writer, sequence, error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name under which a record of the log is accepted as lost. spec: commit §4
+fn lost_log_id(writer: WriterId, sequence: u64) -> SnapshotId {
+    let mut hasher = blake3::Hasher::new_derive_key(LOST_CONTEXT);
+    hasher.update(writer.as_bytes()).update(&sequence.to_le_bytes());
+    SnapshotId::new(*hasher.finalize().as_bytes())
 }
 
 fn parse_sequence(text: &str) -> Option<u64> {
@@ -240,6 +306,9 @@ fn parse_sequence(text: &str) -> Option<u64> {
     is_canonical.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
+const LOST_CONTEXT: &str = "lastgood 2026-11 v1 lost log record";
+/// Records of a gap that are looked for. No rollback that anybody accepts is longer.
+const GAP_MAX: usize = 1 << 12;
 /// Longest text of a record, in bytes; the rest is cut off.
 const TEXT_BYTES_MAX: usize = 2048;
 /// How often somebody else may be first, which only happens when a host was cloned.

@@ -453,6 +453,22 @@ impl BlobReader {
         found.ok_or_else(|| lookup.trouble.unwrap_or_else(|| self.missing(id)))
     }
 
+    /// Every place of a blob that the index or the packs of the snapshots tell of.
+    ///
+    /// # Errors
+    /// When a pack may be opened later.
+    pub(crate) fn places(&self, kind: BlobKind, id: BlobId) -> Result<Vec<BlobPlace>, RepoError> {
+        let mut lookup = Lookup { reader: self, kind, id, trouble: None };
+        let mut places = lookup.all(&*self.repo.index()?);
+        if let Some(searched) = self.search(kind.class())? {
+            places.extend(lookup.all(&searched));
+        }
+        match lookup.trouble {
+            Some(trouble) if trouble.is_transient() => Err(trouble),
+            _ => Ok(places),
+        }
+    }
+
     /// Reads a blob from another pack than `damaged`, where it cannot be read; some runs store one
     /// blob twice.
     #[must_use]

@@ -65,6 +65,11 @@ impl Relocations {
         self.moved.get(&pack).map_or(&[], Vec::as_slice)
     }
 
+    /// Every pack of which a relocation tells.
+    pub(crate) fn moved_packs(&self) -> impl Iterator<Item = PackId> {
+        self.moved.keys().copied()
+    }
+
     /// Every pack that stands in for one of `packs`, or for one that does, and is not among them.
     pub(crate) fn closure(&self, packs: impl IntoIterator<Item = PackId>) -> HashSet<PackLocation> {
         let mut seen: HashSet<PackId> = packs.into_iter().collect();

@@ -1,18 +1,26 @@
-//! Repair: what is damaged, and of which nothing is lost, is stored whole again.
+//! Repair, object by object: what is damaged is stored whole again, from its parity or a copy of
+//! the repository.
 //!
-//! Nothing is overwritten or removed. A pack goes to a new place, under a session of its own that
-//! commits nothing; references name the pack and not its place, so readers find it. Any other
-//! object goes to `repaired/` and its name. What is damaged stays until gc finds that it is not
-//! needed. Mending takes no key; only announcing the session does.
+//! Nothing is overwritten, and nothing but unreadable parts of the index removed. A pack goes to a
+//! new place, under a session of its own that commits nothing; references name the pack and not
+//! its place, so readers find it. Any other object goes to `repaired/` and its name. What is
+//! damaged stays until gc finds that it is not needed. Blobs of packs that this cannot mend are
+//! the business of [`Recovery`](recovery::Recovery).
 
-use std::collections::BTreeMap;
+mod copies;
+mod gone;
+mod lost;
+mod recovery;
+mod replace;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lastgood_backend::{ErrorKind, PutOutcome};
-use lastgood_format::id::{PackId, SessionId};
+use lastgood_format::id::{ObjectId, PackId, SessionId};
 use lastgood_format::index::IndexSegment;
 use lastgood_format::limits::PACK_BYTES_MAX;
 use lastgood_format::object::{name, object_id};
@@ -22,19 +30,26 @@ use lastgood_format::packset::PackRef;
 use crate::check::{CheckObserver, chain, inner};
 use crate::error::{Damage, RepoError};
 use crate::objects::{self, KINDS, inspect, object_name, read_around};
-use crate::packer::lock;
+use crate::packer::{Settings, lock};
 use crate::repository::Repository;
-use crate::session::Announced;
+use crate::session::{Announced, WriteSession};
+use crate::snapshots::SnapshotRecord;
+pub use copies::RepositoryCopy;
+pub use lost::{Affected, LostBlobs};
+pub use recovery::{Recovered, Recovery};
+pub use replace::{INCOMPLETE_SUFFIX, Replacing};
 
 /// What a repair does.
 #[derive(Debug, Clone, Copy)]
-pub struct RepairPlan {
+pub struct RepairPlan<'a> {
     /// Threads that read packs; each holds two of them.
     pub threads: usize,
     /// Only tells what would be stored.
     pub dry_run: bool,
     /// Name of the writer that the session of the repaired packs is announced by.
     pub writer_name: [u8; 16],
+    /// Where else objects are looked for, in this order.
+    pub copies: &'a [RepositoryCopy],
 }
 
 /// What a repair found and did.
@@ -44,10 +59,23 @@ pub struct RepairReport {
     pub objects_read: u64,
     /// Bytes of packs that were read.
     pub bytes_read: u64,
-    /// Names of damaged objects that are stored whole now, or would be in a dry run.
+    /// Names of objects that are stored whole now, or would be in a dry run.
     pub repaired: Vec<String>,
-    /// What is damaged and cannot be mended, one line each.
+    /// Those of them that came from a copy, and where that is.
+    pub from_copies: BTreeMap<String, String>,
+    /// Snapshots that were unreadable or gone and came from a copy.
+    pub snapshots: Vec<SnapshotRecord>,
+    /// Packs that no part of the index covered, and one covers now, or would in a dry run.
+    pub indexed: u64,
+    /// Unreadable parts of the index that were removed, or would be: packs tell all they told.
+    pub unindexed: Vec<String>,
+    /// Objects other than packs that are damaged and cannot be mended, one line each.
     pub lost: Vec<String>,
+    /// Packs that are damaged or gone and cannot be mended, one line each. What is lost of them is
+    /// for [`Recovery`] to find out; one of which relocations tell is not among them.
+    pub damaged_packs: Vec<String>,
+    /// All packs that are damaged beyond their parity, or gone.
+    pub lost_packs: BTreeSet<PackId>,
     /// Whether it was stopped before its end.
     pub is_stopped: bool,
 }
@@ -59,7 +87,7 @@ pub struct RepairReport {
 /// and may be readable later. What was stored by then stays.
 pub fn repair(
     repo: &Arc<Repository>,
-    plan: &RepairPlan,
+    plan: &RepairPlan<'_>,
     observer: &dyn CheckObserver,
 ) -> Result<RepairReport, RepoError> {
     let repair = Repair {
@@ -68,19 +96,28 @@ pub fn repair(
         observer,
         report: Mutex::default(),
         storing: Mutex::default(),
+        good: Mutex::default(),
+        unreadable_segments: Mutex::default(),
+        moved: Mutex::default(),
         failed: Mutex::default(),
     };
     repair.objects()?;
-    repair.packs()?;
+    let needed = repair.gone()?;
+    repair.packs(needed)?;
     repair.finish()
 }
 
 struct Repair<'a> {
     repo: &'a Arc<Repository>,
-    plan: &'a RepairPlan,
+    plan: &'a RepairPlan<'a>,
     observer: &'a dyn CheckObserver,
     report: Mutex<RepairReport>,
     storing: Mutex<Option<Storing>>,
+    /// Packs that are whole, or are now.
+    good: Mutex<HashSet<PackId>>,
+    unreadable_segments: Mutex<Vec<ObjectId>>,
+    /// Packs of which relocations tell.
+    moved: Mutex<HashSet<PackId>>,
     failed: Mutex<Option<RepoError>>,
 }
 
@@ -95,6 +132,12 @@ impl Repair<'_> {
         let message = chain(error);
         self.observer.damaged(&message);
         lock(&self.report).lost.push(message);
+    }
+
+    fn lost_pack(&self, error: &RepoError) {
+        let message = chain(error);
+        self.observer.damaged(&message);
+        lock(&self.report).damaged_packs.push(message);
     }
 
     /// Everything but packs.
@@ -117,31 +160,67 @@ impl Repair<'_> {
         let backend = self.repo.backend().as_ref();
         let Some(remains) = objects::survey(backend, object, bytes_max)? else { return Ok(()) };
         lock(&self.report).objects_read += 1;
-        match (remains.content, remains.free) {
-            _ if remains.is_whole => return Ok(()),
-            (Err(error), _) => {
-                self.lost(&error);
-                return Ok(());
-            }
-            (Ok(content), Some(free)) => {
-                if !self.plan.dry_run {
-                    objects::put(backend, &free, &content)?;
-                    let stored = inspect(backend, &free, bytes_max)?;
-                    if !stored.is_some_and(|found| found.damaged == 0 && found.content == content) {
-                        let why = Damage::State("it was stored just now and is damaged already");
-                        return Err(self.repo.damaged(&free, why));
-                    }
-                }
+        if remains.is_whole {
+            return Ok(());
+        }
+        let found = match remains.content {
+            Ok(content) => Some((content, None)),
+            Err(_) => self.in_copies(&|copy| copy.content(object, bytes_max))?,
+        };
+        match (found, remains.free) {
+            (Some((content, from)), Some(free)) => {
+                self.put(&free, &content, bytes_max)?;
+                self.note(object, from);
             }
             // As many repairs rotted as there are names for; it can be read all the same.
-            (Ok(_), None) => return Ok(()),
+            (Some((_, None)), None) => {}
+            _ => match object.strip_prefix(name::INDEX).and_then(|id| id.parse().ok()) {
+                Some(segment) => lock(&self.unreadable_segments).push(segment),
+                None => self.lost(&unreadable(self.repo, object, bytes_max)),
+            },
         }
-        lock(&self.report).repaired.push(object.to_owned());
         Ok(())
     }
 
-    fn packs(&self) -> Result<(), RepoError> {
-        let mut places: BTreeMap<PackId, Vec<SessionId>> = BTreeMap::new();
+    /// What the first copy has of something, and where that copy is.
+    fn in_copies<T>(
+        &self,
+        look: &dyn Fn(&RepositoryCopy) -> Result<Option<T>, RepoError>,
+    ) -> Result<Option<(T, Option<String>)>, RepoError> {
+        for copy in self.plan.copies {
+            if let Some(found) = look(copy)? {
+                return Ok(Some((found, Some(copy.repo().location().to_owned()))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that an object is stored whole now, and the copy that it came from.
+    fn note(&self, object: &str, from: Option<String>) {
+        let mut report = lock(&self.report);
+        report.repaired.push(object.to_owned());
+        report.from_copies.extend(from.map(|from| (object.to_owned(), from)));
+    }
+
+    /// Stores an object that is no pack under a free name, and reads it back.
+    fn put(&self, free: &str, content: &[u8], bytes_max: u64) -> Result<(), RepoError> {
+        if self.plan.dry_run {
+            return Ok(());
+        }
+        let backend = self.repo.backend().as_ref();
+        objects::put(backend, free, content)?;
+        let stored = inspect(backend, free, bytes_max)?;
+        if !stored.is_some_and(|found| found.damaged == 0 && found.content == content) {
+            let why = Damage::State("it was stored just now and is damaged already");
+            return Err(self.repo.damaged(free, why));
+        }
+        Ok(())
+    }
+
+    /// Every pack that is there or `needed`.
+    fn packs(&self, needed: HashSet<PackId>) -> Result<(), RepoError> {
+        let mut places: BTreeMap<PackId, Vec<SessionId>> =
+            needed.into_iter().map(|pack| (pack, Vec::new())).collect();
         let mut total = 0;
         for (session, pack, bytes) in self.repo.all_packs()? {
             places.entry(pack).or_default().push(session);
@@ -172,7 +251,10 @@ impl Repair<'_> {
 
     /// Reads a pack from all its places until one is whole; where none is, stores it anew.
     fn pack(&self, pack: PackId, places: &[SessionId]) -> Result<ControlFlow<()>, RepoError> {
-        let (mut mended, mut error, mut read_bytes) = (None, None, 0);
+        let (mut mended, mut read_bytes) = (None, 0);
+        let mut error = places
+            .is_empty()
+            .then(|| self.repo.damaged(&format!("pack {pack}"), Damage::State("it is missing")));
         let mut is_whole = false;
         for &session in places {
             let object = name::pack(session, pack);
@@ -208,22 +290,45 @@ impl Repair<'_> {
             report.objects_read += 1;
             report.bytes_read += read_bytes;
         }
+        let is_lost = !is_whole && mended.is_none() && error.is_some();
+        if is_lost {
+            lock(&self.report).lost_packs.insert(pack);
+        } else {
+            lock(&self.good).insert(pack);
+        }
         match (mended, error) {
             _ if is_whole => {}
-            (Some((object, bytes)), _) => self.store(pack, &object, &bytes)?,
-            (None, Some(error)) => self.lost(&error),
+            (Some((object, bytes)), _) => self.store(pack, &object, &bytes, None)?,
+            (None, Some(error)) => match self.in_copies(&|copy| copy.pack(pack))? {
+                Some((bytes, from)) => {
+                    let object = places.first().map(|session| name::pack(*session, pack));
+                    let object = object.unwrap_or_else(|| format!("pack {pack}"));
+                    self.store(pack, &object, &bytes, from)?;
+                }
+                // What was live in it is elsewhere, or is found missing there.
+                None if lock(&self.moved).contains(&pack) => {}
+                None => self.lost_pack(&error),
+            },
             (None, None) => {}
         }
         Ok(self.observer.done(1, read_bytes))
     }
 
     /// Stores a mended pack in a new place and reads it back.
-    fn store(&self, pack: PackId, object: &str, bytes: &[u8]) -> Result<(), RepoError> {
+    fn store(
+        &self,
+        pack: PackId,
+        object: &str,
+        bytes: &[u8],
+        from: Option<String>,
+    ) -> Result<(), RepoError> {
         // A pack that nobody with this key made is not ours to carry on.
         let opened = match open_whole(self.repo.keys(), bytes) {
             Ok(opened) => opened,
             Err(error) => {
-                self.lost(&self.repo.damaged(object, error));
+                lock(&self.good).remove(&pack);
+                lock(&self.report).lost_packs.insert(pack);
+                self.lost_pack(&self.repo.damaged(object, error));
                 return Ok(());
             }
         };
@@ -252,22 +357,63 @@ impl Repair<'_> {
             if storing.segment.entries.len() >= SEGMENT_ENTRIES {
                 storing.put_segment(self.repo)?;
             }
+            lock(&self.good).insert(pack);
+            lock(&self.report).lost_packs.remove(&pack);
         }
-        lock(&self.report).repaired.push(object.to_owned());
+        self.note(object, from);
         Ok(())
     }
 
     /// Puts the index of the repaired packs, and ends their session.
-    fn finish(self) -> Result<RepairReport, RepoError> {
-        if let Some(error) = inner(self.failed) {
+    fn finish(mut self) -> Result<RepairReport, RepoError> {
+        if let Some(error) = inner(std::mem::take(&mut self.failed)) {
             return Err(error);
         }
-        if let Some(mut storing) = inner(self.storing) {
+        if let Some(mut storing) = inner(std::mem::take(&mut self.storing)) {
             storing.put_segment(self.repo)?;
+            drop(storing);
+            self.repo.index()?.refresh(self.repo)?;
+        }
+        if !lock(&self.report).is_stopped {
+            self.index()?;
         }
         let mut report = inner(self.report);
         report.repaired.sort();
         Ok(report)
+    }
+
+    /// Indexes packs that no segment covers, then removes segments that cannot be read: all that
+    /// they told is told by others now. spec: index §4
+    fn index(&self) -> Result<(), RepoError> {
+        let covered: HashSet<PackId> =
+            self.repo.index()?.packs().into_iter().map(|pack| pack.pack).collect();
+        let good = lock(&self.good).clone();
+        let mut indexed = good.difference(&covered).count() as u64;
+        let mut unreadable = std::mem::take(&mut *lock(&self.unreadable_segments));
+        unreadable.sort();
+        if !self.plan.dry_run {
+            if indexed > 0 {
+                let (settings, writer) = (Settings::default(), &self.plan.writer_name);
+                let avoid = HashSet::new();
+                let session = WriteSession::begin_without(self.repo, settings, writer, &avoid)?;
+                indexed = session.recovered_packs() as u64;
+            }
+            for id in &unreadable {
+                objects::remove(self.repo.backend().as_ref(), &name::index(*id))?;
+            }
+        }
+        let mut report = lock(&self.report);
+        report.indexed = indexed;
+        report.unindexed = unreadable.into_iter().map(name::index).collect();
+        Ok(())
+    }
+}
+
+/// Why an object cannot be read.
+fn unreadable(repo: &Repository, object: &str, bytes_max: u64) -> RepoError {
+    match inspect(repo.backend().as_ref(), object, bytes_max) {
+        Err(error) => error,
+        Ok(_) => repo.damaged(object, Damage::State("it cannot be read")),
     }
 }
 

@@ -377,12 +377,26 @@ fn read_config(backend: &dyn Backend, mended: &Mended) -> Result<Config, RepoErr
     let unusable = |source: ConfigError| RepoError::Config { location: location.clone(), source };
     match objects::read(backend, name::CONFIG, SMALL_OBJECT_BYTES_MAX, mended) {
         Ok(Some(content)) => Config::decode(&content).map_err(unusable),
+        Ok(None) if was_used(backend)? => Err(RepoError::Damaged {
+            object: name::CONFIG.to_owned(),
+            location,
+            source: Damage::State("it is missing, and the rest of a repository is there"),
+        }),
         Ok(None) => Err(RepoError::NoRepository { location }),
         Err(RepoError::Damaged { source: Damage::Decode(error), .. }) => {
             Err(unusable(error.into()))
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a repository was used here: every run announces itself, and gc leaves its outcome.
+fn was_used(backend: &dyn Backend) -> Result<bool, RepoError> {
+    let mut was_used = false;
+    for prefix in [name::SESSIONS, name::OUTCOMES] {
+        backend.list(prefix, &mut |_| was_used = true)?;
+    }
+    Ok(was_used)
 }
 
 /// All slots that are what their names say and that the root made. A damaged or foreign one is

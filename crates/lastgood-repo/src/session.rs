@@ -332,6 +332,16 @@ impl WriteSession {
         self.shared.flush_segment()
     }
 
+    /// Names `packs` in what is committed. Returns one that is there and may not be referred to.
+    pub(crate) fn refer_to(&self, packs: impl Iterator<Item = PackRef>) -> Option<PackRef> {
+        let (usable, refused): (Vec<PackRef>, Vec<PackRef>) =
+            packs.partition(|pack| self.shared.may_refer_to(pack));
+        self.shared.use_packs(usable);
+        let forbidden: HashSet<PackId> =
+            self.lists.decided.iter().chain(&self.lists.pending).map(|place| place.pack).collect();
+        refused.into_iter().find(|pack| forbidden.contains(&pack.pack))
+    }
+
     /// Where a blob lies that this session stored or may refer to: among `places`.
     pub(crate) fn place_of(&self, blob: BlobId, places: &Places) -> Option<PackLocation> {
         let own = self.id();

@@ -4,6 +4,7 @@
 //! path's worth of directories and not a tree's. Each directory is compared with the baseline's; a
 //! file that did not change costs one `statx` and nothing else.
 
+mod again;
 mod baseline;
 mod building;
 mod content;
@@ -38,6 +39,7 @@ use crate::job::{Control, Job, Phase, Problems};
 use crate::log::{Ending, Entry, Logbook};
 use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
 use crate::writer_state::WriterState;
+pub(crate) use again::read_again;
 use baseline::{choose_parent, trusted_before, usable_baseline};
 use engine::{Engine, Scanned};
 use partial::{is_partial, retire_partials};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub use lastgood_repo::Log;
 use lastgood_repo::format::entry::Timestamp;
-use lastgood_repo::format::id::SnapshotId;
+use lastgood_repo::format::id::{SnapshotId, WriterId};
 use lastgood_repo::format::limits::LOG_SNAPSHOTS_MAX;
 pub use lastgood_repo::format::log::{Ending, LogRecord};
 use lastgood_repo::{Deed, Repository};
@@ -110,4 +110,13 @@ impl Logbook {
 /// When it cannot be listed, or a record may be readable later.
 pub fn read(repo: &Repository) -> Result<Log, Error> {
     Ok(repo.log()?)
+}
+
+/// Accepts that records of the log which are damaged, missing or replaced now are lost. Returns
+/// their places: writers and numbers.
+///
+/// # Errors
+/// Whatever the repository says; some may be accepted then.
+pub fn accept_lost(repo: &Repository, accepted_by: &str) -> Result<Vec<(WriterId, u64)>, Error> {
+    Ok(repo.accept_lost_log(accepted_by)?)
 }

@@ -13,7 +13,9 @@ use lastgood_repo::format::chunker::ChunkerParams;
 use lastgood_repo::format::key::Secret;
 use lastgood_repo::format::object::name;
 use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, recovery_code};
-use lastgood_repo::{IndexOptions, InitOptions, OpenOptions, RepoError, Repository, World};
+use lastgood_repo::{
+    IndexOptions, InitOptions, OpenOptions, RepoError, Repository, RepositoryCopy, World,
+};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind};
@@ -85,6 +87,14 @@ pub fn open(
         last_seen: Some(home.state.join(repository.to_string()).join("last-seen")),
     };
     Ok(Arc::new(Repository::open(backend, world, credential, options)?))
+}
+
+/// Opens a copy of a repository with the keys of that; nothing when another repository is there.
+///
+/// # Errors
+/// [`ErrorKind::NoRepository`], and whatever the directory says.
+pub fn open_copy(original: &Repository, path: &Path) -> Result<Option<RepositoryCopy>, Error> {
+    Ok(RepositoryCopy::open(original, backend(path, original.world())?)?)
 }
 
 /// Which kinds of credential the key slots of a repository take, found out without any.

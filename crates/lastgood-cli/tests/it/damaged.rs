@@ -198,10 +198,12 @@ fn what_is_damaged_a_little_is_repaired_and_nothing_is_written_over() {
     let dry = world.run(&["--json", "repair", "-n"]).code(0);
     assert_eq!(dry.summary()["repaired"].as_array().unwrap().len(), objects.len());
     assert_eq!(files(&world.path(REPOSITORY)), before, "a dry run stores nothing");
-    world.run(&["repair"]).code(0);
+    world.run(&["repair"]).code(5);
+    assert_eq!(files(&world.path(REPOSITORY)), before, "it is stored without being asked for");
+    world.run(&["repair", "--yes"]).code(0);
     let check = world.run(&["check", "--read-data"]).code(0);
     assert!(check.err.contains("stored whole again"), "{check:?}");
-    let again = world.run(&["--json", "repair"]).code(0);
+    let again = world.run(&["--json", "repair", "--yes"]).code(0);
     assert_eq!(again.summary()["repaired"].as_array().unwrap().len(), 0);
     for (object, bytes) in objects.iter().zip(with_damage) {
         assert!(fs::read(object).unwrap() == bytes, "{} was changed", object.display());
@@ -236,6 +238,107 @@ fn a_damaged_index_segment_or_session_is_no_loss() {
         });
     }
     world.run(&["check", "--read-data"]).code(0);
+}
+
+/// The store is set back to what it was: seen, refused, brought back from a copy or accepted.
+#[test]
+fn a_store_that_was_set_back_is_seen_and_comes_back_from_a_copy_or_is_accepted() {
+    let damaged = Damaged::new();
+    let world = &damaged.world;
+    let copy = world.path("copy");
+    copy_tree(&world.path(REPOSITORY), &copy);
+    let set_back = || {
+        for object in &damaged.of_new {
+            fs::remove_file(object).ok();
+        }
+        fs::remove_dir_all(world.path("home/.cache")).ok();
+    };
+    set_back();
+    world.run(&["backup", &world.text("old")]).code(5);
+    world.run(&["log", "--verify"]).code(5);
+    world.run(&["log"]).code(0);
+    let listed = world.run(&["--json", "accept-rollback"]).code(0);
+    assert_eq!(listed.summary()["missing_snapshots"], 1);
+    assert_eq!(listed.summary()["missing_log_records"], 1);
+    assert_eq!(listed.summary()["accepted"], false);
+
+    world.run(&["repair", "--from", copy.to_str().unwrap(), "--yes"]).code(0);
+    world.run(&["check", "--read-data"]).code(0);
+    world.run(&["log", "--verify"]).code(0);
+    world.run(&["restore", "latest", "-t", &world.text("back")]).code(0);
+    world.assert_same("new", "back");
+
+    set_back();
+    let repaired = files(&world.path(REPOSITORY).join("packs"));
+    // What the repair stored goes as well.
+    let old: Vec<_> = repaired.iter().filter(|pack| !copied(world, &copy, pack)).collect();
+    old.into_iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    world.run(&["check"]).code(5);
+    world.run(&["accept-rollback", "--yes"]).code(0);
+    world.run(&["log", "--verify"]).code(0);
+    world.run(&["check", "--read-data"]).code(0);
+    world.run(&["backup", &world.text("new")]).code(0);
+    damaged.assert_old_restores();
+}
+
+fn copied(world: &World, copy: &Path, object: &Path) -> bool {
+    copy.join(object.strip_prefix(world.path(REPOSITORY)).unwrap()).exists()
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for file in files(from) {
+        let copy = to.join(file.strip_prefix(from).unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(file, copy).unwrap();
+    }
+}
+
+/// What parity cannot mend comes from the files; without them, from nowhere, and snapshots without
+/// it are made.
+#[test]
+fn lost_content_comes_from_the_files_or_is_left_out() {
+    let damaged = Damaged::new();
+    let world = &damaged.world;
+    let wipe = || {
+        for pack in damaged.of_new("packs") {
+            let mut bytes = fs::read(&pack).unwrap();
+            // The pack that holds the file, and not those of its metadata.
+            if bytes.len() > 50_000 {
+                let length = bytes.len();
+                bytes[length / 4..length / 4 * 3].fill(0);
+                fs::write(&pack, bytes).unwrap();
+            }
+        }
+        fs::remove_dir_all(world.path("home/.cache")).ok();
+    };
+    wipe();
+    world.run(&["check", "--read-data"]).code(5);
+    world.run(&["repair", "-n"]).code(0);
+    let waits = world.run(&["repair"]).code(5);
+    assert!(waits.err.contains("--yes"), "{waits:?}");
+    let done = world.run(&["repair", "--yes"]).code(0);
+    assert!(done.out.contains("from files of this host"), "{done:?}");
+    world.run(&["check", "--read-data"]).code(0);
+    world.run(&["restore", "latest", "-t", &world.text("back")]).code(0);
+    world.assert_same("new", "back");
+
+    let damaged = Damaged::new();
+    let world = &damaged.world;
+    let packs = damaged.of_new("packs");
+    let largest = packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    fs::remove_file(largest).unwrap();
+    let run = world.run(&["--json", "repair", "--yes", "--no-files"]).code(5);
+    let summary = run.summary();
+    let path = format!("{}/file", world.text("new"));
+    assert_eq!(summary["affected"][0]["path"], path.as_str(), "{run:?}");
+    world.run(&["repair", "snapshots"]).code(5);
+    let run = world.run(&["--json", "repair", "snapshots", "--yes", "--forget"]).code(0);
+    assert_eq!(run.summary()["snapshots"][0]["lost"][0]["path"], path.as_str());
+    world.run(&["check", "--read-data"]).code(0);
+    let back = world.text("replaced");
+    world.run(&["restore", "latest", "-t", &back]).code(0);
+    assert_eq!(fs::read_dir(back).unwrap().count(), 0, "the only file is lost");
+    damaged.assert_old_restores();
 }
 
 const REPOSITORY: &str = "home/.local/share/lastgood/repository";

@@ -29,12 +29,13 @@ impl Check<'_> {
         this.each(&packs, &|pack, buffers| {
             let mut reading = Reading { check: this, pack: *pack, marks, errors: Vec::new() };
             reading.read(buffers);
-            lock(&errors).append(&mut reading.lost());
+            lock(&errors).extend(reading.lost().into_iter().map(|error| (pack.pack, error)));
             read_count.fetch_add(1, Ordering::Relaxed);
             read_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
             this.observer.done(1, pack.bytes)
         });
-        inner(errors).into_iter().try_for_each(|error| self.damage(error))?;
+        let mut errors = inner(errors).into_iter();
+        errors.try_for_each(|(pack, error)| self.pack_damage(pack, error))?;
         self.report.packs_read = read_count.into_inner();
         self.report.bytes_read = read_bytes.into_inner();
         self.report.is_stopped = self.report.packs_read < packs.len() as u64;

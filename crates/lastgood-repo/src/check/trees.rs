@@ -56,7 +56,7 @@ impl Check<'_> {
 }
 
 /// What a page refers to.
-enum Reference {
+pub(crate) enum Reference {
     /// A page of the same list.
     Page(Child),
     /// A chunk, with the name of its file when it is all of it.
@@ -304,29 +304,34 @@ impl<'a> Walk<'a> {
     ) -> Result<(u8, Vec<Reference>), RepoError> {
         let bytes = self.check.reader.blob(kind, id)?;
         let last_key = self.last_keys.last_mut();
-        let decode = Decode { bytes: &bytes, child, measure_max, last_key };
-        match kind {
-            BlobKind::Tree => decode.page::<TreeCodec>(&of_entry),
-            BlobKind::Recipe => decode.page::<RecipeCodec>(&of_part),
-            BlobKind::Hints => decode.page::<HintsCodec>(&|item| {
-                let children = item.children?;
-                Some(Reference::List(BlobKind::Hints, Box::default(), children, u64::MAX))
-            }),
-            _ => decode.page::<LinksCodec>(&|_| None),
-        }
-        .map_err(|error| self.check.repo.damaged(&format!("blob {id}"), error))
+        Decode { bytes: &bytes, child, measure_max, last_key }
+            .references(kind)
+            .map_err(|error| self.check.repo.damaged(&format!("blob {id}"), error))
     }
 }
 
 /// A page to decode, and what is known of it.
-struct Decode<'a> {
-    bytes: &'a [u8],
-    child: Option<(u8, &'a Child)>,
-    measure_max: u64,
-    last_key: Option<&'a mut Box<[u8]>>,
+pub(crate) struct Decode<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) child: Option<(u8, &'a Child)>,
+    pub(crate) measure_max: u64,
+    pub(crate) last_key: Option<&'a mut Box<[u8]>>,
 }
 
 impl Decode<'_> {
+    /// Level of a page of a list of `kind`, and what it refers to.
+    pub(crate) fn references(self, kind: BlobKind) -> Result<(u8, Vec<Reference>), DecodeError> {
+        match kind {
+            BlobKind::Tree => self.page::<TreeCodec>(&of_entry),
+            BlobKind::Recipe => self.page::<RecipeCodec>(&of_part),
+            BlobKind::Hints => self.page::<HintsCodec>(&|item| {
+                let children = item.children?;
+                Some(Reference::List(BlobKind::Hints, Box::default(), children, u64::MAX))
+            }),
+            _ => self.page::<LinksCodec>(&|_| None),
+        }
+    }
+
     /// What a page refers to; `of_item` tells it of an item.
     fn page<C: LeafCodec>(
         self,
@@ -381,7 +386,7 @@ fn of_part(part: Part) -> Option<Reference> {
 }
 
 /// Appends a name to a path; returns the length that the path had.
-fn push_name(path: &mut Vec<u8>, name: &[u8]) -> usize {
+pub(crate) fn push_name(path: &mut Vec<u8>, name: &[u8]) -> usize {
     let length = path.len();
     if !name.is_empty() {
         if !path.is_empty() {

@@ -15,7 +15,8 @@ use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::snapshot::Totals;
 use lastgood_repo::{
-    BlobReader, BlobSet, Index, RepoError, Repository, SnapshotRecord, Tally, WriteSession,
+    BlobReader, BlobSet, Index, Recovery, RepoError, Repository, SnapshotRecord, Tally,
+    WriteSession,
 };
 
 use super::BackupOptions;
@@ -67,6 +68,8 @@ pub(super) struct Engine<'a> {
     owners: Mutex<(BTreeSet<u32>, BTreeSet<u32>)>,
     /// Blobs a dry run would have stored.
     pub(super) imagined: BlobSet,
+    /// Who looks for lost blobs in a dry run.
+    pub(super) recovery: Option<&'a Mutex<Recovery>>,
     pub(super) spare_buffers: SpareBuffers,
     pub(super) queue: Mutex<Queue>,
     pub(super) changed: Condvar,
@@ -181,6 +184,7 @@ impl<'a> Engine<'a> {
             partials: Mutex::default(),
             tree: OnceLock::new(),
             imagined: BlobSet::beside(&index),
+            recovery: None,
             index,
             baseline: baseline_reader,
             selection,

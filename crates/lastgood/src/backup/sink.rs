@@ -8,7 +8,7 @@ use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::recipe::Part;
 use lastgood_repo::{BlobWriter, RepoError};
 
-use super::engine::Engine;
+use super::engine::{Engine, lock};
 use crate::error::Error;
 
 /// Stores blobs, or only counts them in a dry run.
@@ -24,6 +24,12 @@ impl Sink<'_> {
             Self::Store(writer) => Ok(writer.add(kind, bytes)?),
             Self::Imagine(engine) => {
                 let id = engine.repo.keys().blob_id(kind, bytes);
+                if let Some(recovery) = engine.recovery {
+                    let mut recovery = lock(recovery);
+                    if recovery.is_wanted(id) {
+                        recovery.offer(kind, bytes)?;
+                    }
+                }
                 let is_known =
                     engine.index.find(id, &mut |_| true).is_some() || !engine.imagined.insert(id);
                 let counts = &engine.counts;

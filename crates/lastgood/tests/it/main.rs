@@ -13,6 +13,7 @@ mod moving;
 mod partial;
 mod place;
 mod poisoned;
+mod repair;
 mod restore;
 mod rollback;
 mod torture;

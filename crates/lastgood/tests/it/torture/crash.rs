@@ -200,9 +200,10 @@ impl Workload {
     fn repair(&mut self, repo: &Arc<Repository>) -> Result<(), Error> {
         self.deed(|this| {
             let state = this.source.beside("state");
-            let options = RepairOptions { state, threads: 1, dry_run: false };
-            let report = lastgood::repair::start(repo.clone(), options).wait(drop)?;
-            assert_eq!(report.lost, Vec::<String>::new(), "a bit is within what parity makes up");
+            let options = RepairOptions { threads: 1, ..RepairOptions::new(state) };
+            let report = lastgood::repair::start(repo.clone(), options).wait(drop)?.objects;
+            let lost = [report.lost, report.damaged_packs].concat();
+            assert_eq!(lost, Vec::<String>::new(), "a bit is within what parity makes up");
             Ok(((), What::Tended, Excuse::LeftOpen))
         })
     }

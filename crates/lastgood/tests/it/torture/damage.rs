@@ -301,9 +301,9 @@ impl Rotting {
     fn repair(&self, memory: &MemoryBackend, seed: u64) -> Vec<String> {
         let repo = open(Arc::new(memory.clone()), 1 << 20 | seed, 0).unwrap();
         let state = self.source.beside("state");
-        let options = RepairOptions { state, threads: 1, dry_run: false };
-        let report = lastgood::repair::start(repo, options).wait(drop).unwrap();
-        assert_eq!(report.lost, Vec::<String>::new());
+        let options = RepairOptions { threads: 1, ..RepairOptions::new(state) };
+        let report = lastgood::repair::start(repo, options).wait(drop).unwrap().objects;
+        assert_eq!([report.lost, report.damaged_packs].concat(), Vec::<String>::new());
         assert_eq!(report.objects_read, self.objects.len() as u64, "a kind is left out");
         report.repaired
     }
