@@ -39,6 +39,8 @@ const HARNESSES: &[Harness] = &[
     Harness { name: "hostile", package: "lastgood", tests: "torture::hostile", seeds: 300 },
     Harness { name: "faults", package: "lastgood", tests: "faults::", seeds: 1 },
     Harness { name: "kill", package: "lastgood-cli", tests: "killed::", seeds: 500 },
+    // Here a seed is a second.
+    Harness { name: "crowd", package: "lastgood-cli", tests: "crowd::", seeds: 600 },
 ];
 
 /// Tests that plant a mistake each and fail when it is not seen.
@@ -99,7 +101,7 @@ impl Asked {
                 text.parse().with_context(|| format!("{text:?} is no number"))
             };
             match argument.as_str() {
-                "--seeds" | "--kills" => asked.seeds = Some(number()?),
+                "--seeds" | "--kills" | "--seconds" => asked.seeds = Some(number()?),
                 "--first" => asked.first = number()?,
                 "--seeded-bugs" => asked.is_seeded = true,
                 name if !name.starts_with('-') && asked.harness.is_none() => {
@@ -133,6 +135,7 @@ impl Harness {
         if !asked.is_seeded {
             command.env("LASTGOOD_TORTURE", format!("{}+{seeds}", asked.first));
             command.env("LASTGOOD_KILLS", seeds.to_string());
+            command.env("LASTGOOD_SECONDS", seeds.to_string());
         }
         #[expect(clippy::disallowed_methods, reason = "tells people how long it took")]
         let began = Instant::now();

@@ -55,7 +55,7 @@ fn killed_runs_lose_nothing_that_was_committed() {
 
 /// Shows a figure to whoever runs the campaign.
 #[expect(clippy::print_stdout, reason = "`cargo xtask torture` prints the figures")]
-fn tell(figure: &str) {
+pub(crate) fn tell(figure: &str) {
     println!("{figure}");
 }
 
