@@ -29,7 +29,7 @@ use crate::packer::Settings;
 use crate::reader::BlobReader;
 use crate::repository::Repository;
 use crate::rounds::RoundLists;
-use blobs::LiveBlobs;
+pub(crate) use blobs::LiveBlobs;
 use live::Live;
 use mark::Mark;
 pub(crate) use mark::Places;

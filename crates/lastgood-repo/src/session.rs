@@ -23,7 +23,8 @@ use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
-use crate::gc::Places;
+use crate::gc::{LiveBlobs, Places};
+use crate::index::IndexLocation;
 use crate::last_seen::LastSeen;
 use crate::log::Deed;
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
@@ -222,7 +223,9 @@ impl WriteSession {
         // that are live now.
         let repo = &self.shared.repo;
         if repo.retired_record(record.id)?.is_some() {
-            return Ok(None);
+            // No round had to spare it. What it holds may be there all the same.
+            let may_refer_to = |pack: &PackRef| self.shared.may_refer_to(pack);
+            return packs_by_content(reader, &record.snapshot, &may_refer_to);
         }
         let relocations = repo.relocations()?;
         let existing = repo.all_packs()?;
@@ -499,8 +502,8 @@ impl Drop for Announced {
 }
 
 impl Repository {
-    /// Of each snapshot, whether every pack that it names may be referred to, as far as can be told
-    /// without a session.
+    /// Of each retired snapshot, whether all that it needs may be referred to, as far as can be told
+    /// without a session. Where packs of it were repacked, its trees are read.
     ///
     /// # Errors
     /// When gc's lists or the packs cannot be listed.
@@ -512,14 +515,46 @@ impl Repository {
         let listed = self.all_packs()?.into_iter().filter(|(session, pack, _)| {
             !lists.forbid(&PackLocation { session: *session, pack: *pack })
         });
-        let there: HashSet<PackId> = listed.map(|(_, pack, _)| pack).collect();
+        let there: HashSet<(PackId, u64)> = listed.map(|(_, pack, bytes)| (pack, bytes)).collect();
+        let is_there = |pack: &PackRef| there.contains(&(pack.pack, pack.bytes));
         let reader = BlobReader::new(self.clone());
-        let is_there = |record: &SnapshotRecord| match reader.pack_set(&record.snapshot) {
-            Ok((packs, _)) => Ok(packs.iter().all(|pack| there.contains(&pack.pack))),
+        let is_whole = |record: &SnapshotRecord| match reader.pack_set(&record.snapshot) {
+            Ok((packs, _)) if packs.iter().all(is_there) => Ok(true),
+            Ok(_) => Ok(packs_by_content(&reader, &record.snapshot, &is_there)?.is_some()),
             Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
         };
-        snapshots.iter().map(is_there).collect()
+        snapshots.iter().map(is_whole).collect()
+    }
+}
+
+/// The packs that hold what a snapshot refers to, of those that `may_refer_to` takes, by their own
+/// directories; none when something is in none of them. Reads all of its trees.
+fn packs_by_content(
+    reader: &BlobReader,
+    snapshot: &Snapshot,
+    may_refer_to: &dyn Fn(&PackRef) -> bool,
+) -> Result<Option<Vec<PackRef>>, RepoError> {
+    let index = reader.repo().index()?;
+    index.refresh(reader.repo())?;
+    let holds = |at: &IndexLocation, blob: BlobId| {
+        let opened = reader.packs().open(at.pack);
+        let directory = opened.as_ref().map(|opened| &opened.directory.blobs);
+        directory.is_ok_and(|blobs| blobs.get(at.ordinal as usize).is_some_and(|it| it.id == blob))
+    };
+    let mut packs: HashMap<PackId, PackRef> = HashMap::new();
+    let roots = [snapshot.tree, snapshot.links, snapshot.hints];
+    let walked = LiveBlobs::new(&index).walk_from(reader, roots, &mut |blob| {
+        let found = index.find(blob, &mut |at| may_refer_to(&at.pack) && holds(at, blob));
+        let location = || reader.repo().location().to_owned();
+        let found = found.ok_or_else(|| RepoError::MissingBlob { blob, location: location() })?;
+        packs.insert(found.pack.pack, found.pack);
+        Ok(())
+    });
+    match walked {
+        Ok(()) => Ok(Some(packs.into_values().collect())),
+        Err(error) if error.is_damage() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -69,7 +69,12 @@ impl Candidates {
             Candidate { record, stored: Timestamp { seconds, nanos: 0 } }
         });
         let here = repo.world().clock.now();
-        let there = Timestamp { seconds: repo.store_time()?, nanos: 0 };
+        let there = match repo.store_time().map_err(Error::from) {
+            Ok(seconds) => Timestamp { seconds, nanos: 0 },
+            // Nothing can be forgotten there either, and what would be can be told.
+            Err(error) if error.kind() == ErrorKind::Denied => here,
+            Err(error) => return Err(error),
+        };
         let problems = problems.into_iter().map(Arc::new).collect();
         Ok(Self { all: all.collect(), now: here.min(there), problems })
     }

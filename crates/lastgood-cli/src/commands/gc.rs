@@ -160,7 +160,7 @@ fn show_plan(app: &App<'_>, plan: &GcPlan) {
         held => format!(" and {held} forgotten that somebody reads"),
     };
     out.line(format!(
-        "{}{held} need {} of {}",
+        "there are {}{held}, and {} of {}",
         text::count(plan.snapshots, "snapshot"),
         text::count(plan.packs, "pack"),
         text::size(plan.pack_bytes)

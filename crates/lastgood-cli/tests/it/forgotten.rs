@@ -170,6 +170,39 @@ fn a_source_that_lost_much_is_told_of_and_its_last_whole_snapshot_stays() {
     assert_eq!(left["snapshots_count"], 1);
 }
 
+/// Killed as soon as it did one thing or another, gc leaves all that is live, and what the next
+/// one goes on with, which waits for nobody.
+#[test]
+fn a_gc_that_was_killed_is_gone_on_with() {
+    for made in ["relocations", "condemn", "verdict"] {
+        let world = World::new();
+        for number in 0..3 {
+            for file in 0..40 {
+                let seed = if file % 2 == 0 { file } else { 100 * (number + 1) + file };
+                world.write(&format!("docs/{file}"), &noise(40_000, seed));
+            }
+            world.run(&["backup", &world.text("docs")]).code(0);
+        }
+        world.run(&["forget", "latest~1", "latest~2"]).code(0);
+        let before = pack_bytes(&world);
+        let made = world.path("home/.local/share/lastgood/repository").join(made);
+        let mut gc = world.spawn(&["gc", "--max-unused", "0"]);
+        while !made.exists() && gc.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        gc.kill().unwrap();
+        gc.wait().unwrap();
+        assert!(made.exists(), "gc did not come to {made:?}");
+        world.run(&["restore", "latest", "-t", &world.text("back"), "--verify"]).code(0);
+        for _ in 0..2 {
+            let report = world.run(&["--json", "gc", "--max-unused", "0"]).code(0).summary();
+            assert_eq!(report["report"]["waiting_for"], serde_json::json!([]));
+        }
+        assert!(pack_bytes(&world) < before * 7 / 10, "{before} {}", pack_bytes(&world));
+        world.run(&["check", "--read-data"]).code(0);
+    }
+}
+
 #[test]
 fn prune_is_gc_and_takes_no_policy() {
     let world = World::new();

@@ -23,7 +23,7 @@ use crate::reader::BlobReader;
 
 /// The blobs that were met. It only grows, and so errs on the side of keeping.
 #[derive(Debug)]
-pub(super) struct LiveBlobs {
+pub(crate) struct LiveBlobs {
     marks: BlobMarks,
     /// Blobs that the index does not know, so that their pages are walked once.
     unknown: HashSet<BlobId>,
@@ -31,7 +31,7 @@ pub(super) struct LiveBlobs {
 
 impl LiveBlobs {
     /// Nothing is met yet.
-    pub(super) fn new(index: &Arc<Index>) -> Self {
+    pub(crate) fn new(index: &Arc<Index>) -> Self {
         Self { marks: BlobMarks::unchecked(index), unknown: HashSet::new() }
     }
 
@@ -45,19 +45,31 @@ impl LiveBlobs {
         live: &Live,
         observer: &dyn GcObserver,
     ) -> Result<(), RepoError> {
-        let mut open: Vec<Reference> = Vec::new();
         for snapshot in &live.needing {
-            let root = |kind, id| Reference { kind, id, level: None };
-            open.extend([
-                root(BlobKind::Tree, snapshot.tree),
-                root(BlobKind::Links, snapshot.links),
-                root(BlobKind::Hints, snapshot.hints),
-            ]);
-            while let Some(reference) = open.pop() {
-                if !self.meet(reference.id)? || reference.kind == BlobKind::Chunk {
-                    continue;
-                }
-                observer.proceed()?;
+            let roots = [snapshot.tree, snapshot.links, snapshot.hints];
+            self.walk_from(reader, roots, &mut |_| observer.proceed())?;
+        }
+        Ok(())
+    }
+
+    /// Walks a snapshot from the roots of its tree, links and hints; `visit` is called with each
+    /// blob that was not met before.
+    pub(crate) fn walk_from(
+        &mut self,
+        reader: &BlobReader,
+        roots: [BlobId; 3],
+        visit: &mut dyn FnMut(BlobId) -> Result<(), RepoError>,
+    ) -> Result<(), RepoError> {
+        let kinds = [BlobKind::Tree, BlobKind::Links, BlobKind::Hints];
+        let roots = kinds.into_iter().zip(roots);
+        let mut open: Vec<Reference> =
+            roots.map(|(kind, id)| Reference { kind, id, level: None }).collect();
+        while let Some(reference) = open.pop() {
+            if !self.meet(reference.id)? {
+                continue;
+            }
+            visit(reference.id)?;
+            if reference.kind != BlobKind::Chunk {
                 let bytes = reader.blob(reference.kind, reference.id)?;
                 reference.follow(&bytes, &mut open).map_err(|error| {
                     reader.repo().damaged(&format!("blob {}", reference.id), error)

@@ -217,6 +217,23 @@ fn a_forgotten_snapshot_is_no_baseline_once_its_packs_were_repacked() {
     assert_whole(&place.memory);
 }
 
+/// What no gc has looked at since it was forgotten is there, though its packs were repacked before.
+#[test]
+fn what_was_forgotten_after_its_packs_were_repacked_comes_back() {
+    let place = Place::new();
+    let first = store(&place.repo, 1, &[1, 2, 3, 4, 5, 6]).unwrap();
+    let second = store(&place.repo, 1, &[1, 3, 5, 6]).unwrap();
+    retire(&place.repo, &first);
+    assert!(collect(&place.reopened(), eager()).unwrap().packs_repacked > 0);
+    let repo = open(Arc::new(place.memory.clone()), 8).unwrap();
+    retire(&repo, &second);
+    assert_eq!(repo.may_take_over(&[first.clone(), second.clone()]).unwrap(), [false, true]);
+    let copy = take_over(&repo, 2, &second).unwrap().unwrap();
+    collect(&open(Arc::new(place.memory.clone()), 9).unwrap(), eager()).unwrap();
+    assert_whole(&place.memory);
+    assert_eq!(place.names("snapshots/"), [copy.id.to_string()]);
+}
+
 /// A retired snapshot that an open read session holds, and one that is live.
 fn held() -> (Place, SessionId) {
     let place = Place::new();

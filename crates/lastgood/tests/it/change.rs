@@ -10,7 +10,7 @@ use crate::place::{Place, Tree, noise};
 
 /// One random change to a tree. Numbers pick names and sizes.
 #[derive(Debug, Clone)]
-enum Edit {
+pub(crate) enum Edit {
     Write { path: u8, seed: u64, bytes: usize },
     Insert { path: u8, at: usize, seed: u64, bytes: usize },
     Remove { path: u8 },
@@ -20,7 +20,7 @@ enum Edit {
     Mode { path: u8, mode: u32 },
 }
 
-fn edits() -> impl Strategy<Value = Vec<Edit>> {
+pub(crate) fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let bytes = prop_oneof![0..200_usize, 30_000..140_000_usize, 1_000_000..3_000_000_usize];
     let edit = prop_oneof![
         4 => (any::<u8>(), 0..6_u64, bytes.clone())
@@ -74,7 +74,7 @@ fn is_file(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|meta| meta.is_file())
 }
 
-fn apply(source: &Path, edit: &Edit) {
+pub(crate) fn apply(source: &Path, edit: &Edit) {
     match *edit {
         Edit::Write { path: number, seed, bytes } => {
             let path = path(source, number);

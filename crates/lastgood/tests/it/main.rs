@@ -4,6 +4,7 @@
 mod backup;
 mod bounded;
 mod change;
+mod collected;
 mod embedding;
 mod faults;
 mod golden;
