@@ -151,9 +151,10 @@ impl View {
         };
         let files = progress.files_total.map(|total| total.to_string());
         let bytes = progress.bytes_total.map(size);
+        let noun = if progress.phase == Phase::Checking { "packs" } else { "files" };
         let mut parts = vec![
             of(size(progress.bytes_done), bytes),
-            format!("{} files", of(progress.files_done.to_string(), files)),
+            format!("{} {noun}", of(progress.files_done.to_string(), files)),
             format!("{}/s", size(self.bytes_per_second as u64)),
         ];
         if let Some(remaining) = self.remaining {
@@ -220,6 +221,7 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Planning => "planning",
         Phase::Writing => "writing",
         Phase::Verifying => "verifying",
+        Phase::Checking => "checking",
         Phase::Done => "done",
     }
 }

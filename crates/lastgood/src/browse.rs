@@ -224,11 +224,15 @@ pub struct Stats {
     pub pack_bytes: u64,
 }
 
-/// Counts what `records` take. Memory: 80 bytes for each distinct directory, some for each blob.
+/// Counts what `records` take, and tells what is damaged and not counted. Memory: 80 bytes for each
+/// distinct directory, some for each blob.
 ///
 /// # Errors
-/// When a tree cannot be read.
-pub fn stats(repo: &Arc<Repository>, records: &[SnapshotRecord]) -> Result<Stats, Error> {
+/// When a tree cannot be read that may be whole.
+pub fn stats(
+    repo: &Arc<Repository>,
+    records: &[SnapshotRecord],
+) -> Result<(Stats, Vec<Error>), Error> {
     let index = repo.index()?;
     let mut counting = Counting {
         stats: Stats { snapshots: records.len() as u64, ..Stats::default() },
@@ -236,6 +240,7 @@ pub fn stats(repo: &Arc<Repository>, records: &[SnapshotRecord]) -> Result<Stats
         blobs: BlobSet::beside(&index),
         contents: BlobSet::beside(&index),
         has_empty: false,
+        lost: Vec::new(),
     };
     for record in records {
         let view = SnapshotView::open(repo, record.clone())?;
@@ -243,13 +248,13 @@ pub fn stats(repo: &Arc<Repository>, records: &[SnapshotRecord]) -> Result<Stats
         counting.stats.entries += entries;
         counting.stats.restore_bytes += bytes;
     }
-    let Counting { mut stats, trees, .. } = counting;
+    let Counting { mut stats, trees, lost, .. } = counting;
     stats.blobs += trees.len() as u64;
     for (_, _, bytes) in repo.all_packs()? {
         stats.packs += 1;
         stats.pack_bytes += bytes;
     }
-    Ok(stats)
+    Ok((stats, lost))
 }
 
 struct Counting {
@@ -260,19 +265,38 @@ struct Counting {
     /// What files are: a chunk or a recipe. A chunk may also be a part of another file.
     contents: BlobSet,
     has_empty: bool,
+    /// What is damaged, and not counted.
+    lost: Vec<Error>,
 }
 
 impl Counting {
+    /// Goes on behind what is damaged.
+    fn lose(&mut self, error: impl Into<Error>) -> Result<(), Error> {
+        let error = error.into();
+        if error.kind() != ErrorKind::Damaged {
+            return Err(error);
+        }
+        self.lost.push(error);
+        Ok(())
+    }
+
     /// Entries and bytes of a tree; one that was counted before is not read again.
     fn tree(&mut self, view: &SnapshotView, tree: BlobId) -> Result<(u64, u64), Error> {
         if let Some(known) = self.trees.get(&tree) {
             return Ok(*known);
         }
         let (mut entries, mut bytes) = (0, 0);
-        for (entry, below) in view.entries(&ViewDirectory { tree, hints: None })? {
+        for entry in Pages::<TreeCodec>::new(view.reader(), BlobKind::Tree, tree) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(Gap { error, .. }) => {
+                    self.lose(error)?;
+                    continue;
+                }
+            };
             entries += 1;
-            if let Some(below) = below {
-                let (more_entries, more_bytes) = self.tree(view, below.tree)?;
+            if let Node::Directory { tree } = entry.node {
+                let (more_entries, more_bytes) = self.tree(view, tree)?;
                 entries += more_entries;
                 bytes += more_bytes;
             }
@@ -303,12 +327,16 @@ impl Counting {
             }
             Content::Recipe(root) => {
                 self.stats.blobs += u64::from(self.blobs.insert(root));
-                Ok(view.reader().walk::<RecipeCodec>(BlobKind::Recipe, root, &mut |part| {
-                    if let Part::Chunk { id, bytes } | Part::Repeat { id, bytes, .. } = part {
-                        self.chunk(id, u64::from(bytes));
+                for part in Pages::<RecipeCodec>::new(view.reader(), BlobKind::Recipe, root) {
+                    match part {
+                        Ok(Part::Chunk { id, bytes } | Part::Repeat { id, bytes, .. }) => {
+                            self.chunk(id, u64::from(bytes));
+                        }
+                        Ok(Part::Hole { .. }) => {}
+                        Err(Gap { error, .. }) => self.lose(error)?,
                     }
-                    Ok(())
-                })?)
+                }
+                Ok(())
             }
         }
     }

@@ -19,11 +19,11 @@ pub struct CheckOptions {
     pub threads: usize,
 }
 
-/// Starts a check. Progress counts packs as files.
+/// Starts a check. Progress counts packs.
 #[must_use]
 pub fn start(repo: Arc<Repository>, options: CheckOptions) -> Job<CheckReport> {
     Job::spawn(move |control| {
-        control.enter(Phase::Verifying);
+        control.enter(Phase::Checking);
         let plan = CheckPlan { read_data: options.read_data, threads: threads(options.threads) };
         let observer = Observer::new(control, &repo, "check");
         let report = lastgood_repo::check(&repo, &plan, &observer)?;

@@ -327,6 +327,8 @@ pub enum Phase {
     Verifying = 5,
     /// Over.
     Done = 6,
+    /// Reading packs, which are counted in the place of files.
+    Checking = 7,
 }
 
 impl Phase {
@@ -338,6 +340,7 @@ impl Phase {
             4 => Self::Writing,
             5 => Self::Verifying,
             6 => Self::Done,
+            7 => Self::Checking,
             _ => Self::Preparing,
         }
     }

@@ -91,7 +91,7 @@ impl RepairReport {
 #[must_use]
 pub fn start(repo: Arc<Repository>, options: RepairOptions) -> Job<RepairReport> {
     Job::spawn(move |control| {
-        control.enter(Phase::Verifying);
+        control.enter(Phase::Checking);
         let writer = WriterState::claim(&options.state, &repo)?;
         let plan = RepairPlan {
             threads: crate::check::threads(options.threads),

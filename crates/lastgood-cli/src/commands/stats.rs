@@ -7,7 +7,7 @@ use serde_json::json;
 use super::pick;
 use crate::app::App;
 use crate::args::FilterArgs;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::text;
 
 /// Flags of `stats`.
@@ -37,7 +37,11 @@ impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let repo = app.open()?;
         let (records, damaged) = pick::many(app, &repo, &self.names, &self.filter)?;
-        let stats = browse::stats(&repo, &records)?;
+        let (stats, lost) = browse::stats(&repo, &records)?;
+        let lost_count = lost.len() as u64;
+        for (number, error) in (1..).zip(lost) {
+            app.show_lost(repo.location().as_bytes(), "count", error, number);
+        }
         app.out.info(format!("counted {}", text::count(stats.snapshots, "snapshot")));
         let of_files = match self.mode {
             Mode::RestoreSize => {
@@ -60,7 +64,7 @@ impl Args {
                     "total_file_count": count,
                 }),
             );
-            return pick::whole(damaged);
+            return whole(damaged, lost_count);
         }
         app.out.line(format!("Distinct blobs:   {}", stats.blobs));
         app.out.line(format!("Before compression: {}", text::size(stats.chunk_bytes)));
@@ -86,6 +90,18 @@ impl Args {
             fields["compression_space_saving"] = (100.0 * (1.0 - stored / held)).into();
         }
         app.out.json("summary", fields);
-        pick::whole(damaged)
+        whole(damaged, lost_count)
     }
+}
+
+/// Fails when snapshots or parts of them were not counted.
+fn whole(damaged: usize, lost: u64) -> Result<(), Failure> {
+    pick::whole(damaged)?;
+    if lost == 0 {
+        return Ok(());
+    }
+    let parts = text::count(lost, "part");
+    let message =
+        format!("{parts} of snapshots cannot be read, and what is in them is not counted");
+    Err(Failure::new(Code::Damaged, message))
 }

@@ -327,6 +327,7 @@ fn lost_content_comes_from_the_files_or_is_left_out() {
     let packs = damaged.of_new("packs");
     let largest = packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
     fs::remove_file(largest).unwrap();
+    world.run(&["stats", "--mode", "raw-data"]).code(0);
     let run = world.run(&["--json", "repair", "--yes", "--no-files"]).code(5);
     let summary = run.summary();
     let path = format!("{}/file", world.text("new"));
@@ -339,6 +340,23 @@ fn lost_content_comes_from_the_files_or_is_left_out() {
     world.run(&["restore", "latest", "-t", &back]).code(0);
     assert_eq!(fs::read_dir(back).unwrap().count(), 0, "the only file is lost");
     damaged.assert_old_restores();
+}
+
+#[test]
+fn what_is_damaged_is_not_counted_and_the_rest_is() {
+    let damaged = Damaged::new();
+    let world = &damaged.world;
+    let entries = |code| {
+        let run = world.run(&["--json", "stats"]).code(code);
+        run.summary()["total_file_count"].as_u64().unwrap()
+    };
+    let all = entries(0);
+    for pack in damaged.of_new("packs") {
+        fs::remove_file(pack).unwrap();
+    }
+    fs::remove_dir_all(world.path("home/.cache")).ok();
+    let left = entries(5);
+    assert!(0 < left && left < all, "{left} of {all}");
 }
 
 const REPOSITORY: &str = "home/.local/share/lastgood/repository";

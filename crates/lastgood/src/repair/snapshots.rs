@@ -51,7 +51,7 @@ fn run(
     options: &ReplaceOptions,
     control: &Control,
 ) -> Result<Vec<Replaced>, Error> {
-    control.enter(Phase::Verifying);
+    control.enter(Phase::Checking);
     let writer = WriterState::claim(&options.state, repo)?;
     let plan = RepairPlan {
         threads: crate::check::threads(options.threads),
