@@ -10,15 +10,21 @@ use std::sync::Arc;
 
 use lastgood::backup::BackupOptions;
 use lastgood::check::{CheckOptions, ReadData};
+use lastgood::repair::RepairOptions;
 use lastgood::restore::RestoreOptions;
 use lastgood::{
-    ChunkerParams, Credential, Error, ErrorKind, Repository, SnapshotRecord, WorkFactors, system,
+    ChunkerParams, Credential, Error, ErrorKind, Repository, Settings, SnapshotRecord, WorkFactors,
+    system,
 };
 use lastgood_backend::memory::{MemoryBackend, Objects};
 use lastgood_backend::{Backend, ErrorKind as BackendErrorKind};
 use lastgood_format::guard::{self, Redundancy};
 use lastgood_format::index::IndexSegment;
-use lastgood_repo::{IndexOptions, InitOptions, OpenOptions};
+use lastgood_repo::{
+    Gc, GcObserver, GcOptions, GcPhase, IndexOptions, InitOptions, MaxUnused, OpenOptions,
+    RepoError,
+};
+use lastgood_testkit::chance::mix;
 use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
 use lastgood_testkit::recording::{Recording, Request};
 
@@ -371,4 +377,173 @@ fn whatever_fails_in_a_check_it_calls_nothing_damaged_that_may_be_whole() {
             Err(error) => is_right_kind(failure.kind, &error),
         }
     });
+}
+
+/// What is done to a repository beside storing and restoring.
+#[derive(Debug, Clone, Copy)]
+enum Tending {
+    Forget,
+    Undelete,
+    Gc,
+    Repair,
+}
+
+/// A repository with a snapshot that stays, one that is to be forgotten, one that was forgotten, and
+/// an object with a wrong bit.
+struct Tended {
+    faults: Faults,
+    stays: (SnapshotRecord, Tree),
+    goes: SnapshotRecord,
+    gone: (SnapshotRecord, Tree),
+}
+
+impl Tended {
+    fn new() -> Self {
+        let mut faults = Faults::new();
+        faults.memory.replace(faults.before.clone());
+        let gone = (faults.first.clone(), faults.first_tree.clone());
+        let goes = faults.backup(None).0.unwrap();
+        fs::write(faults.path("source/sub/deeper/comes"), noise(6, 60_000)).unwrap();
+        let stays = (faults.backup(None).0.unwrap(), faults.source());
+        let repo = faults.open(Arc::new(faults.memory.clone())).unwrap();
+        repo.retire(&gone.0, "a test", None).unwrap();
+        // A pack that the snapshot needs which stays.
+        let objects = faults.memory.objects();
+        let (name, bytes) =
+            objects.iter().find(|(name, _)| name.as_str().starts_with("packs/")).unwrap();
+        let mut rotten = bytes.to_vec();
+        let middle = rotten.len() / 2;
+        rotten[middle] ^= 4;
+        faults.memory.overwrite(name, &rotten);
+        faults.before = faults.memory.objects();
+        Self { faults, stays, goes, gone }
+    }
+
+    /// Does it; returns whether all of it was done.
+    fn tend(&self, tending: Tending, repo: &Arc<Repository>) -> Result<bool, Error> {
+        let state = self.faults.path("state");
+        match tending {
+            Tending::Forget => Ok(repo.retire(&self.goes, "a test", None).map(|_| true)?),
+            Tending::Undelete => {
+                lastgood::undelete::undelete(repo, &state, &self.gone.0, "test").map(|_| true)
+            }
+            Tending::Gc => {
+                let options = GcOptions {
+                    fence_after: i64::MIN,
+                    max_unused: MaxUnused::Bytes(0),
+                    settings: Settings { uploads: 0, ..Settings::default() },
+                    writer_name: [3; 16],
+                    exclusive: false,
+                    threads: 1,
+                };
+                let mut gc = Gc::new(repo.clone(), options);
+                let plan = gc.plan(&Quiet)?;
+                Ok(gc.execute(&plan, &Quiet)?.problems.is_empty())
+            }
+            Tending::Repair => {
+                let options = RepairOptions { threads: 1, ..RepairOptions::new(state) };
+                let report = lastgood::repair::start(repo.clone(), options).wait(drop)?;
+                Ok(!report.has_losses() && report.objects.damaged_packs.is_empty())
+            }
+        }
+    }
+
+    /// Does it with a failure; then all that must hold afterwards, and it can be done again.
+    fn check(&self, tending: Tending, failure: Failure) -> Verdict {
+        self.faults.memory.replace(self.faults.before.clone());
+        let (result, _) = self.faults.run(Some(failure), |repo| self.tend(tending, &repo));
+        match &result {
+            Ok(is_done) => self.is_done(tending, *is_done)?,
+            Err(error) => is_right_kind(failure.kind, error)?,
+        }
+        self.faults.restores(&self.stays.0, &self.stays.1)?;
+        let (again, _) = self.faults.run(None, |repo| self.tend(tending, &repo));
+        let again = again.map_err(|error| format!("again: {error:?}"))?;
+        if !again {
+            return Err("again: not all of it could be done".to_owned());
+        }
+        self.is_done(tending, again)?;
+        self.faults.restores(&self.stays.0, &self.stays.1)?;
+        let repo = self.faults.open(Arc::new(self.faults.memory.clone())).unwrap();
+        let damage = check(&repo).map_err(|error| error.to_string())?;
+        if damage.is_empty() { Ok(()) } else { Err(format!("damage: {damage:?}")) }
+    }
+
+    /// What says that it was done was done.
+    fn is_done(&self, tending: Tending, all: bool) -> Verdict {
+        let repo = self.faults.open(Arc::new(self.faults.memory.clone())).unwrap();
+        let live = repo.snapshots().map_err(|error| error.to_string())?.live;
+        let is_so = match tending {
+            Tending::Forget => !live.iter().any(|record| record.id == self.goes.id),
+            Tending::Undelete => {
+                let back = live.iter().find(|it| it.snapshot.original == Some(self.gone.0.id));
+                let back = back.ok_or("it is not back")?;
+                return self.faults.restores(back, &self.gone.1);
+            }
+            Tending::Gc => true,
+            Tending::Repair => {
+                let options = CheckOptions { read_data: ReadData::All, threads: 1 };
+                let report = lastgood::check::start(repo, options).wait(drop);
+                !all || report.is_ok_and(|report| report.mendable.is_empty())
+            }
+        };
+        if is_so { Ok(()) } else { Err(format!("{tending:?} was not done")) }
+    }
+}
+
+/// Nobody listens.
+struct Quiet;
+
+impl GcObserver for Quiet {
+    fn enter(&self, _: GcPhase, _: u64) {}
+    fn step(&self, _: GcPhase, _: u64) {}
+    fn proceed(&self) -> Result<(), RepoError> {
+        Ok(())
+    }
+}
+
+/// In the slice of every run, one failure of each call; in the campaign, all of them.
+fn tended_without_loss(tending: Tending) {
+    let tended = Tended::new();
+    tended.faults.memory.replace(tended.faults.before.clone());
+    let (result, count) = tended.faults.run(None, |repo| tended.tend(tending, &repo));
+    assert!(result.unwrap(), "all of it is done when nothing fails");
+    let all: Vec<Failure> = failures(count).collect();
+    let per_call = all.len() / count as usize;
+    let is_campaign = std::env::var_os("LASTGOOD_TORTURE").is_some();
+    let meant = |&(number, _): &(usize, &Failure)| {
+        is_campaign || number % per_call == mix(number as u64 / per_call as u64) as usize % per_call
+    };
+    let meant: Vec<&Failure> = all.iter().enumerate().filter(meant).map(|(_, it)| it).collect();
+    let broken: Vec<String> = meant
+        .iter()
+        .filter_map(|&failure| {
+            Some(format!("{failure:?}: {}", tended.check(tending, *failure).err()?))
+        })
+        .collect();
+    assert!(broken.is_empty(), "{} broken promises:\n{}", broken.len(), broken.join("\n"));
+    crate::torture::tell(&format!(
+        "faults: {tending:?}: {} failures of {count} calls; lost: 0, false success: 0",
+        meant.len()
+    ));
+}
+
+#[test]
+fn whatever_fails_in_forget_nothing_is_lost() {
+    tended_without_loss(Tending::Forget);
+}
+
+#[test]
+fn whatever_fails_in_undelete_nothing_is_lost() {
+    tended_without_loss(Tending::Undelete);
+}
+
+#[test]
+fn whatever_fails_in_gc_nothing_is_lost() {
+    tended_without_loss(Tending::Gc);
+}
+
+#[test]
+fn whatever_fails_in_repair_nothing_is_lost() {
+    tended_without_loss(Tending::Repair);
 }

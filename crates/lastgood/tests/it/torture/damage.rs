@@ -48,7 +48,7 @@ impl Rotting {
         Self { objects: memory.objects(), ..this }
     }
 
-    /// What gc and readers leave, which no program does yet.
+    /// What gc, readers and whoever accepts a loss leave.
     fn collect(&self, memory: &MemoryBackend, repo: &Repository) {
         let (keys, maintenance) = (repo.keys(), repo.keys().maintenance());
         let round = RoundList { round: 1, packs: Vec::new() };
