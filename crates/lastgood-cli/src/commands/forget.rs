@@ -145,7 +145,7 @@ impl Args {
         let entry = Entry::done("forget", repo.world().clock.now());
         let candidates = Candidates::load(&repo)?;
         for problem in &candidates.problems {
-            app.out.warn(problem.to_string());
+            app.out.warn(Failure::caused(Code::Damaged, &**problem).text());
         }
         let plan = self.plan(&candidates, &policy)?;
         show(app, &plan);
@@ -169,7 +169,9 @@ impl Args {
             fields["gc"] = report;
             whole = result;
         } else if forgotten > 0 && !self.dry_run {
-            app.out.info("they can be brought back with lastgood undelete until lastgood gc runs");
+            let (undelete, gc) = (app.hints().command("undelete"), app.hints().command("gc"));
+            app.out.info(format!("until the next gc they can be brought back: {undelete}"));
+            app.out.info(format!("free their space with: {gc}"));
         }
         app.out.json("summary", fields);
         whole.and_then(|()| pick::whole(candidates.problems.len()))

@@ -229,8 +229,9 @@ fn show_report(app: &App<'_>, report: &GcReport) {
     }
     for session in &report.waiting_for {
         app.out.note(format!(
-            "run {session} has not ended, so what it may need stays; it ends by itself, or is \
-             ended by a gc three days after it began, or at once by: lastgood gc --fence-after 0"
+            "run {session} has not ended, so what it may need stays: the gc after its end goes on, \
+             or the one that finds it older than --fence-after. When it is not alive any more: {}",
+            app.hints().command("gc --fence-after 0")
         ));
     }
 }
