@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MIB, U32, U64 = 1 << 20, (1 << 32) - 1, (1 << 64) - 1
 BLOB_MAX, GROUP_MAX, PACK_MAX, PACK_BLOBS_MAX = 8 * MIB, 9 * MIB, 128 * MIB, 1 << 18
-SMALL_MAX, SNAPSHOT_MAX, ITEMS_MAX, PATH_MAX = 64 << 10, 16 * MIB, 8192, 64 << 10
+SMALL_MAX, REVISION_MAX, SNAPSHOT_MAX = 64 << 10, MIB, 16 * MIB
+ITEMS_MAX, PATH_MAX = 8192, 64 << 10
 (DATA, META, REFS), (CHUNK, TREE, RECIPE, HINTS, LINKS, PACKSET) = range(1, 4), range(1, 7)
 CLASS_OF = {CHUNK: DATA, TREE: META, RECIPE: META, HINTS: META, LINKS: META, PACKSET: REFS}
 V1 = "lastgood 2026-11 v1 "
@@ -141,13 +142,40 @@ class Repository:
         need(data[6:8] == b"\x01\n", "the repository is newer than this program")
         config = record(data[8:-64])
         need(not (unknown := items(config, 1, Reader.bytes)), f"it requires unknown features: {unknown}")
-        self.id, self.root = field(config, 4, 16), field(config, 5, 32)
-        verify(self.root, "config", [data[:-64]], data[-64:])
-        key = lambda context, number=0: derive(root, context, self.id, bytes([number]))
-        signer = Ed25519PrivateKey.from_private_bytes(key("root signer")).public_key()
-        need(signer.public_bytes_raw() == self.root, "the key is that of another repository")
-        self.wrap = {c: key("wrap", c) for c in (DATA, META, REFS)}
-        self.blob_keys = {kind: key("blob id", kind) for kind in CLASS_OF}
+        self.id, self.roots, self.older, self.heads = field(config, 4, 16), [field(config, 5, 32)], [], {}
+        verify(self.roots[0], "config", [data[:-64]], data[-64:])
+        secrets, self.signers = [root], {}
+        for number, sealed in reversed(self.revise()):
+            key = derive(secrets[-1], "previous root", self.id, struct.pack("<Q", number))
+            secrets.append(open_once(key, sealed, self.id))
+        key = lambda root, context, number=0: derive(root, context, self.id, bytes([number]))
+        for secret, public in zip(secrets, reversed(self.roots)):
+            signer = Ed25519PrivateKey.from_private_bytes(key(secret, "root signer")).public_key()
+            need(signer.public_bytes_raw() == public, "the key is that of another repository")
+        self.wraps = [{c: key(secret, "wrap", c) for c in (DATA, META, REFS)} for secret in secrets]
+        self.blob_keys = {kind: key(secrets[-1], "blob id", kind) for kind in CLASS_OF}
+
+    def revise(self):
+        """config.md, section 5: notes the roots and their heads; returns the sealed roots of before."""
+        sealed = []
+        for number, name in enumerate(self.names("revisions", 16), 2):
+            data = self.get(f"revisions/{name}", REVISION_MAX)
+            need(data[:8] == b"lgrevn\x01\n" and int(name, 16) == number, "a revision is missing or newer")
+            fields = record(data[8:-128])
+            unknown = [one for one in items(fields, 3, Reader.bytes) if one != b"rotated-roots"]
+            need(not unknown, f"it requires unknown features: {unknown}")
+            public = field(fields, 6, 32)
+            for signer, signature in ((self.roots[-1], data[-128:-64]), (public, data[-64:])):
+                verify(signer, "config revision", [self.id, data[:-128]], signature)
+            need(Reader(field(fields, 1)).varint() == number and (7 in fields) == (public != self.roots[-1]),
+                 "a revision is of another number, or does not seal the root before")
+            if 7 in fields:
+                sealed.append((number, field(fields, 7, 48)))
+                self.roots.append(public)
+            if 8 in fields:
+                self.older = self.roots[:-1]
+                self.heads = dict(items(fields, 8, lambda reader: (reader.take(16), reader.varint())))
+        return sealed
 
     def get(self, name, limit, missing=None):
         path = os.path.join(self.path, name)
@@ -173,10 +201,21 @@ class Repository:
     def signer(self, reader, role, context, parts):
         """Checks certificate and signature at the end of `reader`; returns the writer's id."""
         data = reader.take(97)
-        verify(self.root, V1 + "certificate", [self.id, data[:1], data[1:33]], data[33:])
         need(data[0] == role, "it is signed by a key of another role")
+        for root in self.roots:
+            try:
+                verify(root, V1 + "certificate", [self.id, data[:1], data[1:33]], data[33:])
+                break
+            except InvalidSignature:
+                need(root != self.roots[-1], "no root of the repository certified its signer")
         verify(data[1:33], context, [*parts, reader.data[:reader.at]], reader.take(64))
-        return reader.end(blake3(data[1:33], derive_key_context=V1 + "writer id").digest()[:16])
+        writer = reader.end(blake3(data[1:33], derive_key_context=V1 + "writer id").digest()[:16])
+        self.signers[writer] = root
+        return writer
+
+    def counts(self, signer, writer, sequence):
+        """config.md, section 5: whether a root that was rotated out had come as far."""
+        return self.signers[signer] not in self.older or sequence <= self.heads.get(writer, 0)
 
     def signed(self, kind, role, data):
         reader = self.envelope(kind, data)
@@ -185,8 +224,13 @@ class Repository:
 
     def class_secret(self, cls, session, wrapped, committed):
         need(len(wrapped) == 65 and wrapped[0] == 1, "a secret is wrapped in an unknown way")
-        key = derive(self.wrap[cls], "wrap key", session, wrapped[1:17])
-        secret = open_once(key, wrapped[17:], self.id + session + bytes([cls]))
+        for wrap in self.wraps:
+            key = derive(wrap[cls], "wrap key", session, wrapped[1:17])
+            try:
+                secret = open_once(key, wrapped[17:], self.id + session + bytes([cls]))
+                break
+            except InvalidTag:
+                need(wrap is not self.wraps[-1], "a secret is wrapped for another repository")
         need(derive(secret, "key commitment") == committed, "a commitment does not fit")
         return secret
 
@@ -205,6 +249,7 @@ class Repository:
         writer = self.signer(reader, 1, "snapshot", [self.id])
         need((field(fields, 18, 16), field(fields, 1, 16), field(fields, 17)) ==
              (writer, session, b"\x01"), "it is another writer's, or its hash is unknown")
+        need(self.counts(writer, writer, Reader(field(fields, 19)).varint()), "its keys were rotated out")
         outcome = self.get(f"outcomes/{session.hex()}", 256, b"")
         is_commit = len(outcome) == 24 + 4 + 48 + 97 + 64
         body, signer = self.signed(2, 1 if is_commit else 2, outcome) if outcome else (session, None)
@@ -212,9 +257,17 @@ class Repository:
         if body[16:].hex() != name:
             return None
         need(signer == writer, "another writer committed it")
-        retired = self.get(f"retired/{name}", SMALL_MAX, b"")
-        if not retired or field(record(self.signed(5, 2, retired)[0]), 1, 32).hex() != name:
+        if not self.is_retired(name):
             return struct.unpack("<qI", field(fields, 2, 12)), name, fields
+
+    def is_retired(self, name):
+        retired = self.get(f"retired/{name}", SMALL_MAX, b"")
+        if not retired:
+            return False
+        body, signer = self.signed(5, 2, retired)
+        fields = record(body)
+        link = Reader(field(fields, 5) if 5 in fields else bytes(16) + b"\xff" * 9 + b"\x01")
+        return field(fields, 1, 32).hex() == name and self.counts(signer, link.take(16), link.varint())
 
     def snapshots(self):
         """Live snapshots by start; damaged ones hide no other."""

@@ -44,6 +44,11 @@ def unlock(path, kind, secret):
     config = record(data[8:-64])
     repository, root_public = field(config, 4, 16), field(config, 5, 32)
     verify(root_public, "config", [data[:-64]], data[-64:])
+    revisions = os.path.join(path, "revisions")
+    for name in sorted(os.listdir(revisions)) if os.path.isdir(revisions) else []:
+        revision = stored(revisions, name)
+        verify(root_public, "config revision", [repository, revision[:-128]], revision[-128:-64])
+        root_public = field(record(revision[8:-128]), 6, 32)
     for name in sorted(os.listdir(os.path.join(path, "keys"))):
         try:
             slot = stored(path, "keys", name)

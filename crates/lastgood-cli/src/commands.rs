@@ -28,6 +28,7 @@ mod snapshots;
 mod stats;
 mod tag;
 mod undelete;
+mod upgrade;
 mod version;
 
 use clap::Subcommand;
@@ -85,6 +86,8 @@ pub(crate) enum Verb {
     Gc(gc::Args),
     /// Accept that snapshots which were there are lost, so that backups go on
     AcceptRollback(accept_rollback::Args),
+    /// Add features to the repository that this release knows
+    Upgrade(upgrade::Args),
     /// Print the version
     Version(version::Args),
     /// Print a completion script for a shell
@@ -124,6 +127,7 @@ impl Verb {
             Self::Undelete(args) => args.run(app),
             Self::Gc(args) => args.run(app),
             Self::AcceptRollback(args) => args.run(app),
+            Self::Upgrade(args) => args.run(app),
             Self::Version(args) => args.run(app),
             Self::Completions(args) => args.run(app),
             Self::Schema(args) => args.run(app),

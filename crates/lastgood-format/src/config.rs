@@ -4,7 +4,7 @@
 use crate::chunker::RecordedChunker;
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::id::RepositoryId;
-use crate::key::{KeyError, PublicKey, RepositoryKeys, Verifier};
+use crate::key::{KeyError, PublicKey, RepositoryKeys};
 use crate::limits::SMALL_OBJECT_BYTES_MAX;
 
 /// Identity and features of a repository. Written once, by `init`.
@@ -26,8 +26,57 @@ pub struct Config {
     pub chunker: RecordedChunker,
 }
 
-/// Features of version 1 that this program knows.
-pub const KNOWN_FEATURES: &[&str] = &[];
+/// Something that a repository may have beyond what every program of format 1 knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name, as it is stored.
+    pub name: &'static str,
+    /// What a program that does not know it may do.
+    pub set: FeatureSet,
+    /// What it brings, for people.
+    pub brings: &'static str,
+}
+
+/// What a program may do with a repository that has a feature it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeatureSet {
+    /// Nothing.
+    Required,
+    /// Read.
+    ReadCompatible,
+    /// Everything.
+    Optional,
+}
+
+impl Feature {
+    /// Every feature that this program knows.
+    pub const KNOWN: &[Self] = &[Self {
+        name: crate::revision::ROTATED_ROOTS,
+        set: FeatureSet::Required,
+        brings: "the root secret can be rotated (lastgood key rotate)",
+    }];
+
+    /// The feature of a name, if this program knows it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::KNOWN.iter().find(|feature| feature.name == name)
+    }
+
+    /// Whether this program knows a feature.
+    #[must_use]
+    pub fn is_known(name: &str) -> bool {
+        Self::named(name).is_some()
+    }
+
+    /// # Errors
+    /// [`ConfigError::UnknownFeature`] names the first that this program does not know.
+    pub(crate) fn refuse_unknown(required: &[String]) -> Result<(), ConfigError> {
+        match required.iter().find(|name| !Self::is_known(name)) {
+            Some(feature) => Err(ConfigError::UnknownFeature(feature.clone())),
+            None => Ok(()),
+        }
+    }
+}
 
 impl Config {
     /// The stored form, signed by the root.
@@ -49,7 +98,8 @@ impl Config {
     }
 
     /// Parses the stored form, checks its features, and its signature against the root key inside.
-    /// Once the root secret is known, [`belongs_to`](Self::belongs_to) checks that key as well.
+    /// Once the root secret is known, [`History::keys`](crate::revision::History::keys) checks that
+    /// key as well.
     ///
     /// # Errors
     /// [`ConfigError::UnknownFeature`] names a required feature this program does not know.
@@ -69,9 +119,7 @@ impl Config {
         let record = Record::parse(reader.take(length)?, "config")?;
         // Features come first: a later format may have changed the meaning of all that follows.
         let required = decode_names(record.reader(1)?)?;
-        if let Some(feature) = required.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
-            return Err(ConfigError::UnknownFeature(feature.clone()));
-        }
+        Feature::refuse_unknown(&required)?;
         let signature = reader.array()?;
         let config = Self {
             required,
@@ -85,24 +133,6 @@ impl Config {
         let signed = bytes.get(..bytes.len().saturating_sub(64)).unwrap_or_default();
         config.root.verify(CONTEXT, &[signed], &signature).map_err(ConfigError::Key)?;
         Ok(config)
-    }
-
-    /// The first feature, if any, that a program must know to write here and this one does not.
-    #[must_use]
-    pub fn unknown_to_writers(&self) -> Option<&str> {
-        self.read_compatible.iter().map(String::as_str).find(|f| !KNOWN_FEATURES.contains(f))
-    }
-
-    /// What verifies signatures of this repository.
-    #[must_use]
-    pub const fn verifier(&self) -> Verifier {
-        Verifier { repository: self.repository, root: self.root }
-    }
-
-    /// Whether the config was signed by the root these keys come from.
-    #[must_use]
-    pub fn belongs_to(&self, keys: &RepositoryKeys) -> bool {
-        self.root == keys.root_signer().public()
     }
 }
 
@@ -122,14 +152,14 @@ pub enum ConfigError {
     Decode(#[from] DecodeError),
 }
 
-fn encode_names(names: &[String]) -> Vec<u8> {
+pub(crate) fn encode_names(names: &[String]) -> Vec<u8> {
     let mut out = Vec::new();
     out.varint(names.len() as u64);
     names.iter().for_each(|name| out.bytes(name.as_bytes()));
     out
 }
 
-fn decode_names(mut reader: Reader<'_>) -> Result<Vec<String>, DecodeError> {
+pub(crate) fn decode_names(mut reader: Reader<'_>) -> Result<Vec<String>, DecodeError> {
     let count = reader.count(1024, 1)?;
     let names = (0..count)
         .map(|_| {

@@ -81,17 +81,24 @@ impl Retired {
     /// # Errors
     /// When it is malformed or not signed by the maintenance key.
     pub fn decode(verifier: &Verifier, bytes: &[u8]) -> Result<Self, KeyError> {
-        let (body, _) = verify(ObjectKind::Retired, verifier, Role::Maintenance, bytes)?;
+        let (body, signer) = verify(ObjectKind::Retired, verifier, Role::Maintenance, bytes)?;
         let record = Record::parse(body, "retired snapshot")?;
+        let link = match record.optional(5) {
+            Some(bytes) => Some(ChainLink::decode(Reader::new(bytes, "retired snapshot"))?),
+            None => None,
+        };
+        // spec: config §5. Old keys have no power over what newer ones made.
+        verifier.allow(&signer, |heads| {
+            let is_older =
+                |link: ChainLink| heads.snapshots.get(&link.writer) >= Some(&link.sequence);
+            link.is_some_and(is_older)
+        })?;
         Ok(Self {
             snapshot: SnapshotId::new(record.array(1)?),
             time: i64::from_le_bytes(record.array(2)?),
             reason: record.text(3)?,
             replaced_by: record.optional_array(4)?.map(SnapshotId::new),
-            link: match record.optional(5) {
-                Some(bytes) => Some(ChainLink::decode(Reader::new(bytes, "retired snapshot"))?),
-                None => None,
-            },
+            link,
         })
     }
 }
@@ -171,11 +178,15 @@ impl RoundList {
         round: u64,
         bytes: &[u8],
     ) -> Result<Self, KeyError> {
-        let (body, _) = verify(kind, verifier, Role::Maintenance, bytes)?;
+        let (body, signer) = verify(kind, verifier, Role::Maintenance, bytes)?;
         let record = Record::parse(body, "gc list")?;
-        let packs = read_places(record.reader(2)?)?;
+        let mut packs = read_places(record.reader(2)?)?;
         if record.integer(1)? != round {
             return Err(DecodeError::invalid("gc list", "it is of another round").into());
+        }
+        // spec: config §5. The name is taken, so that it must say something: nothing goes.
+        if verifier.allow(&signer, |heads| round <= heads.round).is_err() {
+            packs.clear();
         }
         Ok(Self { round, packs })
     }

@@ -4,6 +4,9 @@
 //! purpose, named by the context string it was derived with; and no key seals two messages, because
 //! whatever is sealed takes part in deriving the key it is sealed with.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -24,6 +27,9 @@ pub enum KeyError {
     /// A signature does not fit, or its signer is not certified by this repository.
     #[error("the signature does not fit")]
     Signature,
+    /// It was signed with keys that were rotated out before.
+    #[error("it was signed with keys that had been rotated out")]
+    RotatedOut,
     /// The key slot asks for too little or too much work.
     #[error("the key slot's work factors are out of bounds ({0})")]
     WorkFactors(&'static str),
@@ -232,42 +238,146 @@ fn signed_digest(context: &str, message: &[&[u8]]) -> [u8; 32] {
 }
 
 /// What tells whether the root of a repository stands behind a signature. Needs no secret: who
-/// keeps replicas or collects garbage without keys has it from the config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// keeps replicas or collects garbage without keys has it from the config and its revisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verifier {
     /// The repository.
     pub repository: RepositoryId,
-    /// Public half of the root's signing key.
-    pub root: PublicKey,
+    /// Public halves of the root's signing keys, the oldest first; not empty.
+    roots: Vec<PublicKey>,
+    /// How many of them were rotated out for good, and what they had signed until then.
+    closed: Option<(usize, Arc<Heads>)>,
 }
 
-/// Every key of a repository that holds for its whole life.
+/// How far writers and collectors had come when a root was rotated out. What the old root signed
+/// beyond does not count. Spec: `docs/format/config.md`, section 5.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heads {
+    /// Sequence of the newest snapshot of each writer.
+    pub snapshots: BTreeMap<WriterId, u64>,
+    /// Sequence of the newest record of each writer's log.
+    pub log: BTreeMap<WriterId, u64>,
+    /// The newest round of gc.
+    pub round: u64,
+}
+
+impl Verifier {
+    /// Trusts what these roots signed, oldest first; the first so many of them no further than the
+    /// heads say.
+    #[must_use]
+    pub const fn new(
+        repository: RepositoryId,
+        roots: Vec<PublicKey>,
+        closed: Option<(usize, Arc<Heads>)>,
+    ) -> Self {
+        Self { repository, roots, closed }
+    }
+
+    /// The newest root.
+    ///
+    /// # Panics
+    /// Never: there is one.
+    #[must_use]
+    pub fn root(&self) -> &PublicKey {
+        self.roots.last().expect("a repository has a root")
+    }
+
+    /// Checks that whoever signed might still do so then: the newest root did, or what was signed
+    /// lies within what an older one had signed before it was rotated out.
+    ///
+    /// # Errors
+    /// [`KeyError::RotatedOut`] when it does not.
+    pub fn allow(
+        &self,
+        certificate: &Certificate,
+        is_within: impl FnOnce(&Heads) -> bool,
+    ) -> Result<(), KeyError> {
+        match &self.closed {
+            Some((count, heads)) if certificate.root < *count && !is_within(heads) => {
+                Err(KeyError::RotatedOut)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every key of a repository: those that are used now, and those that older objects were made with.
 #[derive(Debug)]
 pub struct RepositoryKeys {
     verifier: Verifier,
     root: Secret,
     root_signer: SigningKey,
-    wrap: [Secret; 3],
+    /// What is sealed under each root, the newest first.
+    sealing: Vec<SealingKeys>,
     blob_ids: [Secret; BlobKind::COUNT],
-    index: Secret,
     cut: Secret,
 }
 
+/// The keys of one root that seal.
+#[derive(Debug)]
+struct SealingKeys {
+    wrap: [Secret; 3],
+    index: Secret,
+}
+
+impl SealingKeys {
+    fn new(root: &Secret, repository: RepositoryId) -> Self {
+        let derive = |context, number| derive(root, repository, context, number);
+        Self {
+            wrap: Class::ALL.map(|class| derive("lastgood 2026-11 v1 wrap", class as u8)),
+            index: derive("lastgood 2026-11 v1 index", 0),
+        }
+    }
+
+    const fn wrap_key(&self, class: Class) -> &Secret {
+        let [data, meta, refs] = &self.wrap;
+        match class {
+            Class::Data => data,
+            Class::Meta => meta,
+            Class::Refs => refs,
+        }
+    }
+}
+
+fn derive(root: &Secret, repository: RepositoryId, context: &str, number: u8) -> Secret {
+    root.derive(context, &[repository.as_bytes(), &[number]])
+}
+
+/// The key that a root signs with.
+pub(crate) fn root_signer(root: &Secret, repository: RepositoryId) -> SigningKey {
+    SigningKey::from_seed(&derive(root, repository, "lastgood 2026-11 v1 root signer", 0))
+}
+
 impl RepositoryKeys {
-    /// Derives all keys of `repository` from its root secret.
+    /// Derives all keys of `repository` from the only root secret that it ever had.
     #[must_use]
     pub fn new(root: Secret, repository: RepositoryId) -> Self {
-        let derive =
-            |context: &str, number: u8| root.derive(context, &[repository.as_bytes(), &[number]]);
-        let root_signer = SigningKey::from_seed(&derive("lastgood 2026-11 v1 root signer", 0));
+        Self::of_roots(&[root], repository, None)
+    }
+
+    /// Derives all keys of `repository` from its root secrets, the oldest first. Ids of blobs and
+    /// cuts are those of the first one for ever, so that what is stored stays known.
+    ///
+    /// # Panics
+    /// Without a root.
+    #[must_use]
+    pub fn of_roots(
+        roots: &[Secret],
+        repository: RepositoryId,
+        closed: Option<(usize, Arc<Heads>)>,
+    ) -> Self {
+        let signers = roots.iter().map(|root| root_signer(root, repository).public()).collect();
+        let (Some(first), Some(root)) = (roots.first(), roots.last()) else {
+            panic!("a repository has a root")
+        };
         Self {
-            verifier: Verifier { repository, root: root_signer.public() },
-            root_signer,
-            wrap: Class::ALL.map(|class| derive("lastgood 2026-11 v1 wrap", class as u8)),
-            blob_ids: BlobKind::ALL.map(|kind| derive("lastgood 2026-11 v1 blob id", kind as u8)),
-            index: derive("lastgood 2026-11 v1 index", 0),
-            cut: derive("lastgood 2026-11 v1 cut", 0),
-            root,
+            verifier: Verifier::new(repository, signers, closed),
+            root_signer: root_signer(root, repository),
+            sealing: roots.iter().rev().map(|root| SealingKeys::new(root, repository)).collect(),
+            blob_ids: BlobKind::ALL
+                .map(|kind| derive(first, repository, "lastgood 2026-11 v1 blob id", kind as u8)),
+            cut: derive(first, repository, "lastgood 2026-11 v1 cut", 0),
+            root: root.clone(),
         }
     }
 
@@ -283,7 +393,7 @@ impl RepositoryKeys {
         &self.verifier
     }
 
-    /// The root secret itself, for wrapping it in another slot or showing the recovery code.
+    /// The newest root secret itself, for wrapping it in another slot or showing the recovery code.
     #[must_use]
     pub const fn root(&self) -> &Secret {
         &self.root
@@ -297,8 +407,18 @@ impl RepositoryKeys {
 
     /// The secret that index segments are sealed under.
     #[must_use]
-    pub const fn index(&self) -> &Secret {
-        &self.index
+    pub fn index(&self) -> &Secret {
+        &self.newest().index
+    }
+
+    /// The secret with this commitment that index segments are or were sealed under.
+    pub(crate) fn index_of(&self, commitment: &[u8; 32]) -> Option<&Secret> {
+        let mut secrets = self.sealing.iter().map(|keys| &keys.index);
+        secrets.find(|secret| secret.commitment() == *commitment)
+    }
+
+    fn newest(&self) -> &SealingKeys {
+        self.sealing.first().expect("a repository has a root")
     }
 
     /// The secret that the chunker's key is made of.
@@ -342,7 +462,8 @@ impl RepositoryKeys {
         let signature = self
             .root_signer
             .sign(CERTIFICATE, &[self.verifier.repository.as_bytes(), &[role as u8], &public.0]);
-        Signer { key, certificate: Certificate { role, public, signature } }
+        let root = self.sealing.len().saturating_sub(1);
+        Signer { key, certificate: Certificate { role, public, signature, root } }
     }
 
     /// Wraps a session secret so that the root can unwrap it.
@@ -351,7 +472,7 @@ impl RepositoryKeys {
     /// make one key seal two secrets. Spec: `docs/format/keys.md`, section 6.
     #[must_use]
     pub fn wrap(&self, class: Class, session: SessionId, secret: &Secret) -> Vec<u8> {
-        let key = self.wrap_key(class);
+        let key = self.newest().wrap_key(class);
         let mut salt = [0; 16];
         let hedge = key.derive("lastgood 2026-11 v1 wrap salt", &[session.as_bytes(), &secret.0]);
         salt.copy_from_slice(&hedge.0[..16]);
@@ -381,22 +502,18 @@ impl RepositoryKeys {
             return Err(reader.invalid("it is wrapped in a way this program does not know").into());
         }
         let salt: [u8; 16] = reader.array()?;
-        let mut sealed = Zeroizing::new(reader.array::<48>()?);
+        let sealed = reader.array::<48>()?;
         reader.finish()?;
-        let key = self
-            .wrap_key(class)
-            .derive("lastgood 2026-11 v1 wrap key", &[session.as_bytes(), &salt]);
-        let plain = open_once(&key, &self.wrap_aad(class, session), &mut sealed[..])?;
-        Ok(Secret(plain.try_into().map_err(|_| KeyError::Forged)?))
-    }
-
-    fn wrap_key(&self, class: Class) -> &Secret {
-        let [data, meta, refs] = &self.wrap;
-        match class {
-            Class::Data => data,
-            Class::Meta => meta,
-            Class::Refs => refs,
-        }
+        let aad = self.wrap_aad(class, session);
+        let opened = self.sealing.iter().find_map(|keys| {
+            let key = keys
+                .wrap_key(class)
+                .derive("lastgood 2026-11 v1 wrap key", &[session.as_bytes(), &salt]);
+            let mut sealed = Zeroizing::new(sealed);
+            let plain = open_once(&key, &aad, &mut sealed[..]).ok()?;
+            Some(Secret((&*plain).try_into().ok()?))
+        });
+        opened.ok_or(KeyError::Forged)
     }
 
     fn wrap_aad(&self, class: Class, session: SessionId) -> Vec<u8> {
@@ -450,6 +567,8 @@ pub struct Certificate {
     /// The key.
     pub public: PublicKey,
     signature: [u8; 64],
+    /// Which of the verifier's roots stands behind it.
+    root: usize,
 }
 
 impl Certificate {
@@ -475,12 +594,13 @@ impl Certificate {
         let found = reader.u8()?;
         let public = PublicKey(reader.array()?);
         let signature = reader.array()?;
-        let Verifier { repository, root } = verifier;
-        root.verify(CERTIFICATE, &[repository.as_bytes(), &[found], &public.0], &signature)?;
+        let message: [&[u8]; 3] = [verifier.repository.as_bytes(), &[found], &public.0];
+        let is_by = |root: &PublicKey| root.verify(CERTIFICATE, &message, &signature).is_ok();
+        let root = verifier.roots.iter().rposition(is_by).ok_or(KeyError::Signature)?;
         if found != role as u8 {
             return Err(KeyError::Signature);
         }
-        Ok(Self { role, public, signature })
+        Ok(Self { role, public, signature, root })
     }
 }
 

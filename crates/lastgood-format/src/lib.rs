@@ -34,6 +34,7 @@ pub mod packset;
 pub mod page;
 pub mod parity;
 pub mod recipe;
+pub mod revision;
 #[cfg(feature = "seeded-bugs")]
 pub mod seeded;
 pub mod session;

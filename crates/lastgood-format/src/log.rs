@@ -110,12 +110,13 @@ impl LogRecord {
     ) -> Result<Self, KeyError> {
         let (record, signer) = open_signed(ObjectKind::Log, CONTEXT, keys, BODY_BYTES_MAX, bytes)?;
         let record = Self::decode_record(&record)?;
-        if record.writer != signer {
+        if record.writer != signer.public.writer_id() {
             return Err(KeyError::Signature);
         }
         if (record.writer, record.sequence) != (writer, sequence) {
             return Err(DecodeError::invalid("log record", "it is of another name").into());
         }
+        keys.verifier().allow(&signer, |heads| heads.log.get(&writer) >= Some(&sequence))?;
         Ok(record)
     }
 

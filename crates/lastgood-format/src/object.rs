@@ -47,6 +47,8 @@ pub mod name {
 
     /// The config.
     pub const CONFIG: &str = "config";
+    /// Prefix of revisions of the config.
+    pub const REVISIONS: &str = "revisions/";
     /// Prefix of key slots.
     pub const KEYS: &str = "keys/";
     /// Prefix of sessions.
@@ -83,6 +85,11 @@ pub mod name {
     #[must_use]
     pub fn repaired(object: &str) -> String {
         format!("{REPAIRED}{object}")
+    }
+    /// Name of a revision of the config.
+    #[must_use]
+    pub fn revision(number: u64) -> String {
+        format!("{REVISIONS}{number:016x}")
     }
     /// Name of a key slot.
     #[must_use]
@@ -273,7 +280,7 @@ pub(crate) fn open_signed(
     keys: &RepositoryKeys,
     body_bytes_max: usize,
     bytes: &[u8],
-) -> Result<(Vec<u8>, WriterId), KeyError> {
+) -> Result<(Vec<u8>, Certificate), KeyError> {
     let body = open(kind, keys, body_bytes_max, bytes)?;
     let mut reader = Reader::new(&body, "signed record");
     let length = reader.left();
@@ -283,7 +290,7 @@ pub(crate) fn open_signed(
     let signature = reader.array()?;
     reader.finish()?;
     certificate.public.verify(context, &[keys.repository().as_bytes(), signed], &signature)?;
-    Ok((record, certificate.public.writer_id()))
+    Ok((record, certificate))
 }
 
 /// Opens a sealed envelope of at most `body_bytes_max` bytes of body.
@@ -309,8 +316,8 @@ pub fn open(
     }
     let wrapped = reader.take(wrapped_bytes)?;
     let secret = match (kind, class) {
-        (ObjectKind::Index, 0) if keys.index().commitment() == commitment && wrapped.is_empty() => {
-            keys.index().clone()
+        (ObjectKind::Index, 0) if wrapped.is_empty() => {
+            keys.index_of(&commitment).ok_or(KeyError::Forged)?.clone()
         }
         (ObjectKind::Snapshot | ObjectKind::Log, class) if class == Class::Meta as u8 => {
             ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?.secret.clone()

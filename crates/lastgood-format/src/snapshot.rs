@@ -192,12 +192,14 @@ impl Snapshot {
     /// # Errors
     /// When it was changed, is of another repository, or its writer is not certified.
     pub fn decode(keys: &RepositoryKeys, bytes: &[u8]) -> Result<Self, KeyError> {
-        let (record, writer) =
+        let (record, signer) =
             open_signed(ObjectKind::Snapshot, CONTEXT, keys, BODY_BYTES_MAX, bytes)?;
         let snapshot = Self::decode_record(&record)?;
-        if snapshot.chain.writer != writer {
+        if snapshot.chain.writer != signer.public.writer_id() {
             return Err(KeyError::Signature);
         }
+        let Chain { writer, sequence, .. } = &snapshot.chain;
+        keys.verifier().allow(&signer, |heads| heads.snapshots.get(writer) >= Some(sequence))?;
         // spec: snapshot §1. One session's snapshot must not pass for another's.
         if session_of(bytes) != Some(snapshot.session) {
             return Err(KeyError::Forged);

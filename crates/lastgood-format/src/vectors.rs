@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::chunker::ChunkerParams;
 use crate::config::Config;
@@ -14,7 +15,7 @@ use crate::guard::{Redundancy, content as content_of, guard};
 use crate::hints::{HintItem, HintsCodec};
 use crate::id::{BlobId, ObjectId, PackId, SessionId, SnapshotId, WriterId};
 use crate::index::{IndexEntry, IndexSegment};
-use crate::key::{Class, ClassSecret, RepositoryKeys, Role, Secret, Signer};
+use crate::key::{Class, ClassSecret, Heads, RepositoryKeys, Role, Secret, Signer};
 use crate::links::{Link, LinksCodec};
 use crate::log::{Ending, LogRecord};
 use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
@@ -25,6 +26,7 @@ use crate::packset::{PackRef, PackSetCodec};
 use crate::page::{self, Child, LeafCodec, Page};
 use crate::parity::{ParityShare, Stripes};
 use crate::recipe::{Part, RecipeCodec};
+use crate::revision::{History, ROTATED_ROOTS, Revision};
 use crate::samples::{OTHER_SESSION, SESSION, WRITER, keys, other_keys, secret};
 use crate::session::{Outcome, Session};
 use crate::slot::{Credential, KeySlot, WorkFactors, parse_recovery_code, recovery_code};
@@ -236,6 +238,55 @@ fn vectors_of_config() {
     refused("signature-changed", &flip(&bytes, -1));
     refused("cut-short", &bytes[..bytes.len() - 1]);
     refused("other-root", &config.encode(&other_keys()));
+
+    let (repository, before, now) = (config.repository, keys.root(), Secret::new([8; 32]));
+    let mut history = History::new(config);
+    let mut rotation = Revision::new(&history, 1_795_000_001);
+    rotation.required.push(ROTATED_ROOTS.to_owned());
+    rotation.rotate(repository, before, &now);
+    let bytes = rotation.encode(repository, before, &now);
+    chapter
+        .stored("revision", "revision", &bytes)
+        .number("number", 2)
+        .hex("root", now.expose())
+        .hex("root-public", rotation.root.0)
+        .hex("previous-root", before.expose())
+        .text("required", ROTATED_ROOTS);
+    let decode = |bytes: &[u8]| history.clone().add(bytes);
+    let silent = Revision { required: Vec::new(), ..rotation.clone() };
+    let unsealed = Revision { previous_root: None, ..rotation.clone() };
+    let later = Revision { number: 3, ..rotation.clone() };
+    let required = vec![ROTATED_ROOTS.to_owned(), "time-travel".into()];
+    let unknown = Revision { required, ..rotation.clone() };
+    for (name, bytes) in [
+        ("revision-not-required", silent.encode(repository, before, &now)),
+        ("revision-root-not-sealed", unsealed.encode(repository, before, &now)),
+        ("revision-of-another-number", later.encode(repository, before, &now)),
+        ("revision-required-feature", unknown.encode(repository, before, &now)),
+        ("revision-by-another-root", rotation.encode(repository, &Secret::new([9; 32]), &now)),
+        ("revision-by-the-old-root-alone", rotation.encode(repository, before, before)),
+        ("revision-magic", flip(&bytes, 0)),
+        ("revision-cut-short", bytes[..bytes.len() - 1].to_vec()),
+    ] {
+        chapter.refused(name, "revision", &bytes, decode);
+    }
+    history.add(&bytes).unwrap();
+    let heads = Heads {
+        snapshots: [(keys.writer(&WRITER).writer_id(), 300)].into(),
+        log: [(keys.writer(&WRITER).writer_id(), 7)].into(),
+        round: 4,
+    };
+    let mut closing = Revision::new(&history, 1_795_000_002);
+    closing.closed = Some(Arc::new(heads));
+    let bytes = closing.encode(repository, &now, &now);
+    history.add(&bytes).unwrap();
+    chapter
+        .stored("revision-closing", "revision", &bytes)
+        .number("number", 3)
+        .hex("writer", keys.writer(&WRITER).writer_id().as_bytes())
+        .number("snapshots", 300)
+        .number("log", 7)
+        .number("round", 4);
     chapter.check();
 }
 

@@ -76,6 +76,12 @@ pub enum RepoError {
         /// Which ones.
         missing: Vec<Missing>,
     },
+    /// Its keys or features were changed since it was opened.
+    #[error("the keys or features of the repository in {location} were changed meanwhile")]
+    Revised {
+        /// Where.
+        location: String,
+    },
     /// The session was stopped by an error that was reported elsewhere.
     #[error("the session was stopped by an earlier error")]
     Stopped,
@@ -182,7 +188,7 @@ impl RepoError {
             Self::Damaged { source, .. } if source.is_too_new() => RepoErrorKind::TooNew,
             Self::Damaged { .. } | Self::MissingBlob { .. } => RepoErrorKind::Damaged,
             Self::Backend(error) => error.kind.into(),
-            Self::Fenced { .. } => RepoErrorKind::Fenced,
+            Self::Fenced { .. } | Self::Revised { .. } => RepoErrorKind::Fenced,
             Self::Missing { .. } => RepoErrorKind::Missing,
             Self::UnsafeStore { .. } => RepoErrorKind::Unsupported,
             Self::Feature(_) => RepoErrorKind::TooNew,
@@ -210,6 +216,12 @@ impl RepoError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind(), RepoErrorKind::Transient | RepoErrorKind::TooManyOpen)
+    }
+
+    /// Whether it was signed with keys that had been rotated out: it is somebody's, and not ours.
+    #[must_use]
+    pub const fn is_rotated_out(&self) -> bool {
+        matches!(self, Self::Damaged { source: Damage::Key(KeyError::RotatedOut), .. })
     }
 
     /// Whether something stored is lost, or of a later release.

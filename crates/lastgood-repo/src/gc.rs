@@ -225,7 +225,7 @@ impl Gc {
     /// When anything that may be needed cannot be read or verified; [`RepoError::Missing`];
     /// [`RepoError::Feature`] when a later release must know of what gc may remove.
     pub fn plan(&mut self, observer: &dyn GcObserver) -> Result<GcPlan, RepoError> {
-        if let Some(feature) = self.repo.config().unknown_to_writers() {
+        if let Some(feature) = self.repo.history().unknown_to_writers() {
             return Err(RepoError::Feature(feature.to_owned()));
         }
         // What a store hides, gc would take for gone.

@@ -67,6 +67,8 @@ pub struct LastSeen {
     pub snapshots: BTreeMap<WriterId, (u64, SnapshotId)>,
     /// Sequence and hash of the newest record of the log.
     pub log: BTreeMap<WriterId, (u64, ObjectId)>,
+    /// Number and hash of the newest revision of the config.
+    pub revision: Option<(u64, ObjectId)>,
 }
 
 impl LastSeen {
@@ -87,6 +89,9 @@ impl LastSeen {
         for (writer, seen) in &other.log {
             newer(&mut self.log, *writer, *seen);
         }
+        if other.revision.map(|(number, _)| number) > self.revision.map(|(number, _)| number) {
+            self.revision = other.revision;
+        }
     }
 
     /// Lines of words, the last one a checksum of those before.
@@ -97,6 +102,9 @@ impl LastSeen {
         }
         for (writer, (sequence, hash)) in &self.log {
             text += &format!("log {writer} {sequence} {hash}\n");
+        }
+        if let Some((number, hash)) = &self.revision {
+            text += &format!("revision config {number} {hash}\n");
         }
         let sum = blake3::hash(text.as_bytes());
         text + &format!("sum {sum}\n")
@@ -112,7 +120,12 @@ impl LastSeen {
         for line in lines.strip_prefix(HEADING)?.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             let &[kind, writer, sequence, id] = words.as_slice() else { return None };
-            let (writer, sequence) = (writer.parse().ok()?, sequence.parse().ok()?);
+            let sequence = sequence.parse().ok()?;
+            if (kind, writer) == ("revision", "config") {
+                seen.revision = Some((sequence, id.parse().ok()?));
+                continue;
+            }
+            let writer = writer.parse().ok()?;
             match kind {
                 "snapshot" => drop(seen.snapshots.insert(writer, (sequence, id.parse().ok()?))),
                 "log" => drop(seen.log.insert(writer, (sequence, id.parse().ok()?))),
@@ -140,8 +153,12 @@ impl LastSeenFile {
         Self(path)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// What was seen; nothing when there is no file.
-    fn read(&self) -> Result<LastSeen, RepoError> {
+    pub(crate) fn read(&self) -> Result<LastSeen, RepoError> {
         match fs::read_to_string(&self.0) {
             Ok(text) => LastSeen::decode(&text)
                 .ok_or_else(|| failed("read", &self.0)(io::ErrorKind::InvalidData.into())),
@@ -151,7 +168,7 @@ impl LastSeenFile {
     }
 
     /// Adds to what was seen: the file is the old or the new one, whenever the power fails.
-    fn add(&self, seen: &LastSeen) -> Result<(), RepoError> {
+    pub(crate) fn add(&self, seen: &LastSeen) -> Result<(), RepoError> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(failed("create", folder))?;
         let folder_file = File::open(folder).map_err(failed("open", folder))?;

@@ -8,6 +8,7 @@ mod check;
 mod each;
 mod error;
 mod gc;
+mod history;
 mod index;
 mod last_seen;
 mod log;
@@ -30,6 +31,7 @@ pub use gc::{
     Gc, GcObserver, GcOptions, GcPhase, GcPlan, GcReport, MaxUnused, OpenSession, PlannedRemoval,
     PlannedRepack, Reason,
 };
+pub use history::{Rotated, RotationPlan};
 pub use index::{BlobSet, Index, IndexLocation, IndexOptions};
 pub use last_seen::{LastSeen, Missing, SeenBy};
 pub use log::{Deed, Log};

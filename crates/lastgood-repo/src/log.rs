@@ -13,7 +13,7 @@ use lastgood_format::object::{name, object_id};
 
 use crate::error::{Damage, RepoError};
 use crate::last_seen::LastSeen;
-use crate::repository::Repository;
+use crate::repository::{Repository, parse_number};
 
 /// What is to be noted, but for its place in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,7 @@ impl Repository {
         if self.refuse_if_missing().is_err() {
             return Ok(());
         }
+        self.refuse_if_revised()?;
         let writer = signer.writer_id();
         // Where this host does not remember, or somebody was first, the listing tells.
         let mut last = self.last_seen().ok().and_then(|seen| seen.log.get(&writer).copied());
@@ -135,7 +136,7 @@ impl Repository {
     fn newest_of_log(&self, writer: WriterId) -> Result<Option<(u64, ObjectId)>, RepoError> {
         let mut newest = None;
         self.list(&format!("{}{writer}/", name::LOG), &mut |sequence, _| {
-            newest = newest.max(parse_sequence(sequence));
+            newest = newest.max(parse_number(sequence));
         })?;
         let Some(sequence) = newest else { return Ok(None) };
         let bytes = self.find(&name::log(writer, sequence), SMALL_OBJECT_BYTES_MAX)?;
@@ -177,12 +178,33 @@ impl Repository {
         let mut places: BTreeMap<WriterId, BTreeSet<u64>> = BTreeMap::new();
         self.list(name::LOG, &mut |rest, _| {
             let place = rest.split_once('/');
-            let place = place.and_then(|(w, s)| Some((w.parse().ok()?, parse_sequence(s)?)));
+            let place = place.and_then(|(w, s)| Some((w.parse().ok()?, parse_number(s)?)));
             if let Some((writer, sequence)) = place {
                 places.entry(writer).or_default().insert(sequence);
             }
         })?;
         Ok(places)
+    }
+
+    /// The last record of each writer that can be read.
+    pub(crate) fn log_heads(&self) -> Result<BTreeMap<WriterId, u64>, RepoError> {
+        let mut heads = BTreeMap::new();
+        for (writer, sequences) in self.log_places()? {
+            for sequence in sequences.into_iter().rev() {
+                let bytes = match self.find(&name::log(writer, sequence), SMALL_OBJECT_BYTES_MAX) {
+                    Err(error) if error.is_damage() => None,
+                    found => found?,
+                };
+                let reads = |bytes: &Vec<u8>| {
+                    LogRecord::decode(self.keys(), writer, sequence, bytes).is_ok()
+                };
+                if bytes.as_ref().is_some_and(reads) {
+                    heads.insert(writer, sequence);
+                    break;
+                }
+            }
+        }
+        Ok(heads)
     }
 
     /// Whether somebody accepted that a record of the log is lost.
@@ -298,12 +320,6 @@ fn lost_log_id(writer: WriterId, sequence: u64) -> SnapshotId {
     let mut hasher = blake3::Hasher::new_derive_key(LOST_CONTEXT);
     hasher.update(writer.as_bytes()).update(&sequence.to_le_bytes());
     SnapshotId::new(*hasher.finalize().as_bytes())
-}
-
-fn parse_sequence(text: &str) -> Option<u64> {
-    let is_canonical = text.len() == 16
-        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    is_canonical.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
 const LOST_CONTEXT: &str = "lastgood 2026-11 v1 lost log record";

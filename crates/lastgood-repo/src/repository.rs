@@ -7,12 +7,14 @@ use lastgood_backend::{Backend, BackendError, ErrorKind, PutOutcome};
 use lastgood_format::chunker::{Chunker, ChunkerParams, CutKey};
 use lastgood_format::config::{Config, ConfigError};
 use lastgood_format::id::{ObjectId, RepositoryId};
-use lastgood_format::key::{KeyError, RepositoryKeys, Secret};
+use lastgood_format::key::{KeyError, PublicKey, RepositoryKeys, Secret};
 use lastgood_format::limits::{KEY_SLOTS_MAX, SMALL_OBJECT_BYTES_MAX};
 use lastgood_format::object::{name, object_id};
+use lastgood_format::revision::History;
 use lastgood_format::slot::{Credential, KeySlot, SlotKind, WorkFactors};
 
 use crate::error::{Damage, RepoError, RepoErrorKind};
+use crate::history::read_history;
 use crate::index::{Index, IndexOptions, LocalCopy};
 use crate::last_seen::{LastSeenFile, Missing};
 use crate::objects::{self, Mended, object_name};
@@ -24,7 +26,7 @@ use crate::world::World;
 pub struct Repository {
     backend: Arc<dyn Backend>,
     world: World,
-    config: Config,
+    history: History,
     keys: RepositoryKeys,
     index_options: IndexOptions,
     index: std::sync::OnceLock<Arc<Index>>,
@@ -73,6 +75,12 @@ pub struct KeySlotInfo {
     pub created: i64,
 }
 
+impl KeySlotInfo {
+    fn of(id: ObjectId, slot: KeySlot) -> Self {
+        Self { id, kind: slot.kind, label: slot.label, created: slot.created }
+    }
+}
+
 impl Repository {
     /// Makes a repository on an empty backend, with one key slot.
     ///
@@ -109,7 +117,7 @@ impl Repository {
         let this = Self {
             backend,
             world,
-            config,
+            history: History::new(config),
             keys,
             index_options: options.index,
             index: std::sync::OnceLock::new(),
@@ -120,7 +128,7 @@ impl Repository {
             planted: crate::seeded::Planted::default(),
         };
         this.add_key(&init.credential, init.work, &init.label)?;
-        let config = this.config.encode(&this.keys);
+        let config = this.config().encode(&this.keys);
         match this.put(name::CONFIG, &config)? {
             PutOutcome::Created => Ok(this),
             PutOutcome::Exists => Err(RepoError::Exists { location }),
@@ -139,25 +147,27 @@ impl Repository {
         options: OpenOptions,
     ) -> Result<Self, RepoError> {
         let mended = Mended::default();
+        let last_seen = options.last_seen.map(LastSeenFile::new);
         let config = read_config(backend.as_ref(), &mended)?;
+        let history = read_history(backend.as_ref(), config, &mended, last_seen.as_ref())?;
         let location = backend.location().to_owned();
         let root = match credential {
             Credential::Root(root) => root.clone(),
-            credential => unlock(backend.as_ref(), &config, credential, &mended)?,
+            credential => unlock(backend.as_ref(), &history, credential, &mended)?,
         };
-        let keys = RepositoryKeys::new(root, config.repository);
-        if !config.belongs_to(&keys) {
-            return Err(RepoError::WrongKey { location });
-        }
+        let keys = history.keys(root).map_err(|error| match error {
+            KeyError::WrongKey => RepoError::WrongKey { location },
+            error => RepoError::Unlock(error),
+        })?;
         Ok(Self {
             backend,
             world,
-            config,
+            history,
             keys,
             index_options: options.index,
             index: std::sync::OnceLock::new(),
             mended,
-            last_seen: options.last_seen.map(LastSeenFile::new),
+            last_seen,
             missing: Mutex::default(),
             #[cfg(feature = "seeded-bugs")]
             planted: crate::seeded::Planted::default(),
@@ -191,7 +201,8 @@ impl Repository {
     pub fn slot_kinds(backend: &dyn Backend) -> Result<Vec<SlotKind>, RepoError> {
         let mended = Mended::default();
         let config = read_config(backend, &mended)?;
-        let slots = read_slots(backend, &config, &mended)?;
+        let history = read_history(backend, config, &mended, None)?;
+        let slots = read_slots(backend, &history, &mended)?;
         Ok(slots.into_iter().map(|(_, slot)| slot.kind).collect())
     }
 
@@ -207,10 +218,41 @@ impl Repository {
         self.backend.location()
     }
 
-    /// The config.
+    /// The config, as it was when the repository was made.
     #[must_use]
     pub const fn config(&self) -> &Config {
-        &self.config
+        &self.history.config
+    }
+
+    /// The config and what changed since.
+    #[must_use]
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The same repository, opened with another root secret.
+    pub(crate) fn opened_anew(&self, root: Secret) -> Result<Self, RepoError> {
+        let options = OpenOptions {
+            index: self.index_options.clone(),
+            last_seen: self.last_seen.as_ref().map(|file| file.path().to_owned()),
+        };
+        let credential = Credential::Root(root);
+        Self::open(self.backend.clone(), self.world.clone(), &credential, options)
+    }
+
+    /// All slots that a root of the repository made, and whether that is an older root.
+    pub(crate) fn all_key_slots(&self) -> Result<Vec<(KeySlotInfo, bool)>, RepoError> {
+        let mut slots = Vec::new();
+        let mut roots = vec![self.config().root];
+        roots.extend(self.history.revisions().iter().map(|revision| revision.root));
+        for (id, slot) in read_all_slots(self.backend.as_ref(), &self.mended)? {
+            let is_by = |root: &PublicKey| slot.verify(self.config().repository, root).is_ok();
+            if roots.iter().any(is_by) {
+                let is_old = !is_by(self.history.root());
+                slots.push((KeySlotInfo::of(id, slot), is_old));
+            }
+        }
+        Ok(slots)
     }
 
     /// All keys.
@@ -262,14 +304,8 @@ impl Repository {
     /// # Errors
     /// When they cannot be listed.
     pub fn key_slots(&self) -> Result<Vec<KeySlotInfo>, RepoError> {
-        let slots = read_slots(self.backend.as_ref(), &self.config, &self.mended)?;
-        let info = |(id, slot): (ObjectId, KeySlot)| KeySlotInfo {
-            id,
-            kind: slot.kind,
-            label: slot.label,
-            created: slot.created,
-        };
-        Ok(slots.into_iter().map(info).collect())
+        let slots = read_slots(self.backend.as_ref(), &self.history, &self.mended)?;
+        Ok(slots.into_iter().map(|(id, slot)| KeySlotInfo::of(id, slot)).collect())
     }
 
     /// Adds a key slot for another credential.
@@ -282,11 +318,11 @@ impl Repository {
         work: WorkFactors,
         label: &str,
     ) -> Result<ObjectId, RepoError> {
-        if read_slots(self.backend.as_ref(), &self.config, &self.mended)?.len() >= KEY_SLOTS_MAX {
+        if read_slots(self.backend.as_ref(), &self.history, &self.mended)?.len() >= KEY_SLOTS_MAX {
             return Err(RepoError::KeySlot("there are eight key slots already; remove one first"));
         }
         let slot = KeySlot::create(
-            self.config.repository,
+            self.config().repository,
             self.keys.root(),
             credential,
             work,
@@ -306,7 +342,7 @@ impl Repository {
     /// # Errors
     /// When it is the last one, or there is none of that id.
     pub fn remove_key(&self, id: ObjectId) -> Result<(), RepoError> {
-        let slots = read_slots(self.backend.as_ref(), &self.config, &self.mended)?;
+        let slots = read_slots(self.backend.as_ref(), &self.history, &self.mended)?;
         if !slots.iter().any(|(slot, _)| *slot == id) {
             return Err(RepoError::KeySlot("there is no key slot of that id"));
         }
@@ -323,9 +359,9 @@ impl Repository {
     /// # Errors
     /// [`RepoError::WrongKey`] when none does.
     pub fn slot_of(&self, credential: &Credential) -> Result<ObjectId, RepoError> {
-        read_slots(self.backend.as_ref(), &self.config, &self.mended)?
+        read_slots(self.backend.as_ref(), &self.history, &self.mended)?
             .into_iter()
-            .find(|(_, slot)| slot.open(self.config.repository, credential).is_ok())
+            .find(|(_, slot)| slot.open(self.config().repository, credential).is_ok())
             .map(|(id, _)| id)
             .ok_or_else(|| RepoError::WrongKey { location: self.location().to_owned() })
     }
@@ -399,11 +435,22 @@ fn was_used(backend: &dyn Backend) -> Result<bool, RepoError> {
     Ok(was_used)
 }
 
-/// All slots that are what their names say and that the root made. A damaged or foreign one is
-/// passed over: anybody who may add objects could else lock everybody out.
+/// All slots that the newest root made. A foreign one is passed over: anybody who may add objects
+/// could else lock everybody out.
 fn read_slots(
     backend: &dyn Backend,
-    config: &Config,
+    history: &History,
+    mended: &Mended,
+) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
+    let mut slots = read_all_slots(backend, mended)?;
+    let repository = history.config.repository;
+    slots.retain(|(_, slot)| slot.verify(repository, history.root()).is_ok());
+    Ok(slots)
+}
+
+/// All slots that are what their names say, whoever made them. A damaged one is passed over.
+fn read_all_slots(
+    backend: &dyn Backend,
     mended: &Mended,
 ) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
     let mut ids = Vec::new();
@@ -416,9 +463,7 @@ fn read_slots(
     for id in ids {
         match objects::read(backend, &name::key(id), SMALL_OBJECT_BYTES_MAX, mended) {
             Ok(Some(bytes)) if object_id(&bytes) == id => {
-                let slot = KeySlot::decode(&bytes).ok();
-                let is_ours = |slot: &KeySlot| slot.verify(config.repository, &config.root).is_ok();
-                slots.extend(slot.filter(is_ours).map(|slot| (id, slot)));
+                slots.extend(KeySlot::decode(&bytes).ok().map(|slot| (id, slot)));
             }
             Ok(_) => {}
             // Too long to be a slot, or too much of it is lost.
@@ -431,14 +476,14 @@ fn read_slots(
 
 fn unlock(
     backend: &dyn Backend,
-    config: &Config,
+    history: &History,
     credential: &Credential,
     mended: &Mended,
 ) -> Result<Secret, RepoError> {
     let location = backend.location().to_owned();
     let mut tried = 0;
-    for (id, slot) in read_slots(backend, config, mended)? {
-        match slot.open(config.repository, credential) {
+    for (id, slot) in read_slots(backend, history, mended)? {
+        match slot.open(history.config.repository, credential) {
             Ok(root) => return Ok(root),
             Err(KeyError::WrongKey) => {}
             Err(error @ KeyError::NoMemory(_)) => return Err(RepoError::Unlock(error)),
@@ -459,4 +504,11 @@ fn unlock(
         }
     }
     Err(RepoError::WrongKey { location })
+}
+
+/// The number that 16 lowercase hex digits of a name write.
+pub(crate) fn parse_number(text: &str) -> Option<u64> {
+    let is_canonical = text.len() == 16
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    is_canonical.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }

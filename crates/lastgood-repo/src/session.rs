@@ -602,6 +602,8 @@ fn announce(repo: &Arc<Repository>, signer: &Signer) -> Result<(Announced, Round
             announced.is_ended = true;
             continue;
         }
+        // After it was announced: who rotates the root ends the sessions that he can see.
+        repo.refuse_if_revised()?;
         #[cfg(feature = "seeded-bugs")]
         if repo.has_bug(crate::SeededBug::NotValidated) {
             return Ok((announced, RoundLists::load(repo, round)?));

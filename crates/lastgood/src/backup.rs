@@ -228,7 +228,7 @@ fn run(
     control: &Control,
 ) -> Result<BackupReport, Error> {
     let clock = &repo.world().clock;
-    if let Some(feature) = repo.config().unknown_to_writers() {
+    if let Some(feature) = repo.history().unknown_to_writers() {
         return Err(Error::new(
             ErrorKind::TooNew,
             format!("writing to this repository requires the feature {feature:?}"),

@@ -11,6 +11,7 @@ pub mod error;
 pub mod forget;
 pub mod gc;
 pub mod job;
+pub mod keys;
 pub mod log;
 pub mod opening;
 mod pages;

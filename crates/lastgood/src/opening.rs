@@ -274,8 +274,9 @@ fn refuse_headless(path: &Path) -> Result<(), Error> {
 }
 
 /// What a repository holds.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     name::CONFIG,
+    name::REVISIONS,
     name::KEYS,
     name::SESSIONS,
     name::OUTCOMES,

@@ -1,5 +1,7 @@
 //! `lastgood key`.
 
+mod rotate;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ enum Verb {
     },
     /// Put a new password or key file in place of the one used now
     Passwd(NewKey),
+    /// Draw a new root secret, for what is stored from now on
+    Rotate(rotate::Args),
 }
 
 /// A key to be added.
@@ -68,11 +72,19 @@ impl Args {
             Verb::Add(new) => new.add(app, &repo).map(drop),
             Verb::Remove { id, dry_run } => remove(app, &repo, &id, dry_run),
             Verb::Passwd(new) => new.replace(app, &repo, &key),
+            Verb::Rotate(args) => args.run(app, &repo, &key),
         }
     }
 }
 
 impl NewKey {
+    /// Whether a flag says what the new key is.
+    const fn is_named(&self) -> bool {
+        self.new_password_file.is_some()
+            || self.new_password_command.is_some()
+            || self.new_key_file.is_some()
+    }
+
     /// Adds the key, unless this is a dry run.
     fn add(&self, app: &App<'_>, repo: &Repository) -> Result<(), Failure> {
         if self.dry_run {

@@ -212,6 +212,11 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["gc", "-n"]);
     check(&["forget", "--keep-last", "1", "--gc"]);
     check(&["gc"]);
+    check(&["upgrade"]);
+    check(&["upgrade", "--yes"]);
+    check(&["key", "rotate"]);
+    check(&["key", "rotate", "--yes"]);
+    check(&["backup", &docs]);
     check(&["log"]);
     check(&["log", "--verify", "--verb", "backup,restore", "--since", "1d", "--latest", "1"]);
     check(&["accept-rollback"]);

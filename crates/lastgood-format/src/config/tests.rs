@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::chunker::ChunkerParams;
+use crate::key::Secret;
+use crate::revision::History;
 use crate::samples::{keys, other_keys, refuses_damage};
 
 fn config() -> Config {
@@ -31,8 +33,9 @@ proptest! {
         let decoded = Config::decode(&bytes).unwrap();
         prop_assert_eq!(&decoded, &config);
         prop_assert_eq!(decoded.encode(&keys()), bytes);
-        prop_assert!(decoded.belongs_to(&keys()));
-        prop_assert!(!decoded.belongs_to(&other_keys()));
+        let history = History::new(decoded);
+        prop_assert!(history.keys(keys().root().clone()).is_ok());
+        prop_assert_eq!(history.keys(Secret::new([1; 32])).err(), Some(KeyError::WrongKey));
     }
 }
 
@@ -49,7 +52,7 @@ fn unknown_required_features_are_refused_by_name() {
     assert_eq!(error, ConfigError::UnknownFeature("time-travel".into()));
     assert!(error.to_string().contains("time-travel"), "{error}");
     // To write is another matter than to read.
-    assert_eq!(config().unknown_to_writers(), Some("written-another-way"));
+    assert_eq!(History::new(config()).unknown_to_writers(), Some("written-another-way"));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn every_key_of_a_repository_is_another() {
         all.push(keys.writer(b"another writer!!").certificate().public.0);
         all.push(keys.maintenance().certificate().public.0);
         all.extend([keys.index(), keys.cut()].map(|secret| *secret.expose()));
-        all.extend(keys.wrap.iter().map(|secret| *secret.expose()));
+        all.extend(keys.newest().wrap.iter().map(|secret| *secret.expose()));
         all.extend(BlobKind::ALL.map(|kind| *keys.blob_id(kind, b"same").as_bytes()));
         all.extend(keys.blob_ids.iter().map(|secret| *secret.expose()));
     }

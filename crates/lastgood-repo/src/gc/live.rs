@@ -94,7 +94,12 @@ impl Live {
         let commits: Vec<(SnapshotId, SessionId, WriterId)> = commits.collect();
         let load = |&(id, session, signer): &(SnapshotId, SessionId, WriterId)| {
             let wrong = |state| repo.damaged(&name::snapshot(id), Damage::State(state));
-            let Some(snapshot) = repo.snapshot_object(id)? else {
+            let found = match repo.snapshot_object(id) {
+                // What old keys commit after a rotation keeps nothing alive.
+                Err(error) if error.is_rotated_out() => return Ok(None),
+                found => found?,
+            };
+            let Some(snapshot) = found else {
                 return match repo.lost_record(id)? {
                     Some(_) => Ok(None),
                     None => Err(wrong("it is committed and missing")),

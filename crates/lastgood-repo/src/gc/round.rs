@@ -110,6 +110,7 @@ impl Gc {
             _ => name::condemn(list.round),
         };
         let bytes = list.encode(kind, keys, &keys.maintenance());
+        self.repo.refuse_if_revised()?;
         Ok(self.repo.put(&object, &bytes)?)
     }
 

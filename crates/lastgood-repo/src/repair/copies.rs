@@ -101,7 +101,10 @@ fn is_genuine(repo: &Repository, object: &str, content: &[u8]) -> bool {
     let round = |kind: &str| id(kind).and_then(|round| u64::from_str_radix(round, 16).ok());
     if object == name::CONFIG {
         let config = Config::decode(content).ok();
-        return config.is_some_and(|config| config.belongs_to(repo.keys()));
+        return config.is_some_and(|config| config.root == repo.config().root);
+    }
+    if let Some(number) = round(name::REVISIONS) {
+        return repo.history().has_revision(number, content);
     }
     if let Some(session) = session(name::SESSIONS) {
         return Session::decode(verifier, session, content).is_ok();

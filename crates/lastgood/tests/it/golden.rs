@@ -1,4 +1,5 @@
-//! Repositories of every released format restore for ever: `fixtures/1/lastgood-0.1` and whatever
+//! Repositories of every released format restore for ever: `fixtures/1/lastgood-0.1`, the same one
+//! after its root was rotated, `fixtures/1/lastgood-0.1-rotated`, and whatever
 //! stands beside it.
 
 use std::fs;

@@ -17,4 +17,5 @@ mod poisoned;
 mod repair;
 mod restore;
 mod rollback;
+mod rotation;
 mod torture;

@@ -1,0 +1,295 @@
+//! What changed since a repository was made: its features, and its root secret.
+//! Spec: `docs/format/config.md`, section 5.
+
+use std::sync::Arc;
+
+use lastgood_backend::{Backend, PutOutcome};
+use lastgood_format::config::{Config, ConfigError, Feature, FeatureSet};
+use lastgood_format::id::{ObjectId, SessionId};
+use lastgood_format::key::{Heads, Secret, Verifier};
+use lastgood_format::limits::{REVISION_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
+use lastgood_format::object::{name, object_id};
+use lastgood_format::revision::{History, ROTATED_ROOTS, Revision};
+use lastgood_format::session::{Outcome, Session};
+use lastgood_format::slot::{Credential, KeySlot, WorkFactors};
+
+use crate::error::{Damage, RepoError};
+use crate::last_seen::{LastSeen, LastSeenFile};
+use crate::objects::{self, Mended};
+use crate::repository::{KeySlotInfo, Repository, parse_number};
+
+/// What rotating the root is going to do.
+#[derive(Debug, Clone)]
+pub struct RotationPlan {
+    /// Whether an earlier rotation was interrupted: only what is left of it is done.
+    pub is_resumed: bool,
+    /// Key slots that are removed, since they open a root of before.
+    pub slots: Vec<KeySlotInfo>,
+    /// Runs that are ended, since they hold keys of before.
+    pub sessions: Vec<SessionId>,
+    /// A feature that the repository gets; programs that do not know it cannot open it any more.
+    pub feature: Option<&'static Feature>,
+}
+
+/// What rotating the root did.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The repository, opened with the new root.
+    pub repo: Arc<Repository>,
+    /// The slot that opens it; `None` when an interrupted rotation was only finished.
+    pub slot: Option<ObjectId>,
+    /// Slots that were removed.
+    pub removed: Vec<ObjectId>,
+    /// Runs that were ended.
+    pub fenced: Vec<SessionId>,
+}
+
+impl Repository {
+    /// Adds features, for ever. What is returned is to be used from then on.
+    ///
+    /// # Errors
+    /// [`RepoError::Feature`] names one that this program does not know; [`RepoError::Revised`]
+    /// when somebody else was first.
+    pub fn upgrade(&self, features: &[&str]) -> Result<Arc<Self>, RepoError> {
+        let mut revision = self.next_revision();
+        for name in features {
+            let feature =
+                Feature::named(name).ok_or_else(|| RepoError::Feature((*name).to_owned()))?;
+            if self.history().has(name) {
+                continue;
+            }
+            let set = match feature.set {
+                FeatureSet::Required => &mut revision.required,
+                FeatureSet::ReadCompatible => &mut revision.read_compatible,
+                FeatureSet::Optional => &mut revision.optional,
+            };
+            set.push((*name).to_owned());
+        }
+        self.put_revision(&revision, self.keys().root(), self.keys().root())?;
+        Ok(Arc::new(self.opened_anew(self.keys().root().clone())?))
+    }
+
+    /// What [`rotate`](Self::rotate) would do.
+    ///
+    /// # Errors
+    /// Whatever the backend says.
+    pub fn plan_rotation(&self) -> Result<RotationPlan, RepoError> {
+        let is_resumed = self.history().is_rotation_open();
+        let slots = self.all_key_slots()?.into_iter();
+        let has_feature = self.history().has(ROTATED_ROOTS);
+        Ok(RotationPlan {
+            is_resumed,
+            slots: slots
+                .filter(|(_, is_old)| *is_old || !is_resumed)
+                .map(|(slot, _)| slot)
+                .collect(),
+            sessions: if is_resumed { self.runs_of_older_roots()? } else { self.open_runs()? },
+            feature: Feature::named(ROTATED_ROOTS).filter(|_| !has_feature),
+        })
+    }
+
+    /// Draws a new root secret, under which everything is sealed and signed from now on, and a key
+    /// slot for it. Holders of the old one can open what was stored before, and nothing new.
+    ///
+    /// The revision that names the new root is the moment at which it holds. What follows ends
+    /// the runs that hold old keys, and puts down what had been signed with these; an interrupted
+    /// rotation is finished by the next call, which draws no other root. What is returned is to be
+    /// used from then on.
+    ///
+    /// # Errors
+    /// [`RepoError::Revised`] when somebody else was first; [`RepoError::Missing`].
+    pub fn rotate(
+        &self,
+        credential: &Credential,
+        work: WorkFactors,
+        label: &str,
+    ) -> Result<Rotated, RepoError> {
+        if self.history().is_rotation_open() {
+            return self.close_rotation();
+        }
+        // Before anything is changed: what is hidden or damaged now could not be told later from
+        // what somebody made with the old keys.
+        self.heads()?;
+        let (repository, root) = (self.keys().repository(), self.world().secret());
+        let slot = KeySlot::create(
+            repository,
+            &root,
+            credential,
+            work,
+            self.world().clock.now().seconds,
+            label,
+            self.world().random(),
+        )
+        .map_err(|_| RepoError::KeySlot("the work factors of the new key are out of bounds"))?;
+        let bytes = slot.encode();
+        let slot = object_id(&bytes);
+        // First: until the revision is there, a slot of another root opens nothing.
+        self.put(&name::key(slot), &bytes)?;
+        let mut revision = self.next_revision();
+        let before = self.keys().root();
+        if !self.history().has(ROTATED_ROOTS) {
+            revision.required.push(ROTATED_ROOTS.to_owned());
+        }
+        revision.rotate(repository, before, &root);
+        if let Err(error) = self.put_revision(&revision, before, &root) {
+            drop(objects::remove(self.backend().as_ref(), &name::key(slot)));
+            return Err(error);
+        }
+        let rotated = self.opened_anew(root)?.close_rotation()?;
+        Ok(Rotated { slot: Some(slot), ..rotated })
+    }
+
+    /// Ends the runs that hold keys of before, and puts down what had been signed with these.
+    fn close_rotation(&self) -> Result<Rotated, RepoError> {
+        let mut removed = Vec::new();
+        for (slot, is_old) in self.all_key_slots()? {
+            if is_old {
+                objects::remove(self.backend().as_ref(), &name::key(slot.id))?;
+                removed.push(slot.id);
+            }
+        }
+        // A session that begins from here on looks for revisions when it is announced.
+        let fenced = self.runs_of_older_roots()?;
+        for session in &fenced {
+            let fence = Outcome::Fenced.encode(self.keys(), &self.keys().maintenance(), *session);
+            self.put(&name::outcome(*session), &fence)?;
+        }
+        let mut revision = self.next_revision();
+        revision.closed = Some(Arc::new(self.heads()?));
+        self.put_revision(&revision, self.keys().root(), self.keys().root())?;
+        let repo = Arc::new(self.opened_anew(self.keys().root().clone())?);
+        Ok(Rotated { repo, slot: None, removed, fenced })
+    }
+
+    /// Sessions that write and have no outcome.
+    fn open_runs(&self) -> Result<Vec<SessionId>, RepoError> {
+        let mut sessions = Vec::new();
+        self.list(name::SESSIONS, &mut |id, _| sessions.extend(id.parse::<SessionId>().ok()))?;
+        let mut open = Vec::new();
+        for session in sessions {
+            if self.outcome(session)?.is_none() {
+                open.push(session);
+            }
+        }
+        Ok(open)
+    }
+
+    /// Those of them whose writers a root of before certified.
+    fn runs_of_older_roots(&self) -> Result<Vec<SessionId>, RepoError> {
+        let newest = Verifier::new(self.keys().repository(), vec![*self.history().root()], None);
+        let mut older = Vec::new();
+        for session in self.open_runs()? {
+            let object = name::session(session);
+            // One that is gone by now has an outcome.
+            let Some(bytes) = self.find(&object, SMALL_OBJECT_BYTES_MAX)? else { continue };
+            if Session::decode(&newest, session, &bytes).is_err() {
+                older.push(session);
+            }
+        }
+        Ok(older)
+    }
+
+    /// How far every writer and collector has come.
+    fn heads(&self) -> Result<Heads, RepoError> {
+        let snapshots = self.snapshots()?;
+        self.refuse_if_missing()?;
+        // Once it is mended it must still count.
+        if let Some(damaged) = snapshots.damaged.into_iter().find(|it| !it.is_rotated_out()) {
+            return Err(damaged);
+        }
+        let newest = snapshots.newest.into_iter();
+        Ok(Heads {
+            snapshots: newest.map(|(writer, (sequence, _))| (writer, sequence)).collect(),
+            log: self.log_heads()?,
+            round: self.newest_round()?,
+        })
+    }
+
+    fn next_revision(&self) -> Revision {
+        Revision::new(self.history(), self.world().clock.now().seconds)
+    }
+
+    fn put_revision(
+        &self,
+        revision: &Revision,
+        before: &Secret,
+        now: &Secret,
+    ) -> Result<(), RepoError> {
+        let bytes = revision.encode(self.keys().repository(), before, now);
+        let object = name::revision(revision.number);
+        if self.put(&object, &bytes)? == PutOutcome::Exists
+            && self.find(&object, REVISION_BYTES_MAX)? != Some(bytes.clone())
+        {
+            return Err(RepoError::Revised { location: self.location().to_owned() });
+        }
+        let revision = Some((revision.number, object_id(&bytes)));
+        self.remember(&LastSeen { revision, ..LastSeen::default() })
+    }
+
+    /// Fails when the repository was revised since it was opened: whoever goes on would write with
+    /// keys that do not count any more, or without knowing of a feature.
+    pub(crate) fn refuse_if_revised(&self) -> Result<(), RepoError> {
+        let newest = numbers(self.backend().as_ref())?.last().copied().unwrap_or(1);
+        match newest > self.history().number() {
+            true => Err(RepoError::Revised { location: self.location().to_owned() }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Reads the config and its revisions, and compares them with what this host has seen.
+pub(crate) fn read_history(
+    backend: &dyn Backend,
+    config: Config,
+    mended: &Mended,
+    last_seen: Option<&LastSeenFile>,
+) -> Result<History, RepoError> {
+    let location = || backend.location().to_owned();
+    let mut history = History::new(config);
+    let numbers = numbers(backend)?;
+    if !numbers.is_empty() {
+        // One that a power cut takes back must not have been seen by anybody.
+        backend.settle(name::REVISIONS)?;
+    }
+    let mut newest = None;
+    for number in numbers {
+        let object = name::revision(number);
+        let damaged =
+            |source| RepoError::Damaged { object: object.clone(), location: location(), source };
+        let bytes = objects::read(backend, &object, REVISION_BYTES_MAX, mended)?
+            .ok_or_else(|| damaged(Damage::State("it was there and is gone")))?;
+        history.add(&bytes).map_err(|error| match error {
+            ConfigError::UnknownFeature(_) => {
+                RepoError::Config { location: location(), source: error }
+            }
+            ConfigError::Key(error) => damaged(error.into()),
+            ConfigError::Decode(error) => damaged(error.into()),
+        })?;
+        newest = Some((number, object_id(&bytes)));
+    }
+    let Some(file) = last_seen else { return Ok(history) };
+    // One that cannot be read is reported where snapshots are listed.
+    let seen = file.read().ok().and_then(|seen| seen.revision);
+    if let Some((number, _)) = seen
+        && newest.is_none_or(|(newest, _)| newest < number)
+    {
+        let gone = Damage::State("this host has seen it, and it is missing");
+        let object = name::revision(number);
+        return Err(RepoError::Damaged { object, location: location(), source: gone });
+    }
+    if newest.is_some() && newest != seen {
+        drop(file.add(&LastSeen { revision: newest, ..LastSeen::default() }));
+    }
+    Ok(history)
+}
+
+/// The numbers of all revisions, in order.
+fn numbers(backend: &dyn Backend) -> Result<Vec<u64>, RepoError> {
+    let mut numbers = Vec::new();
+    backend.list(name::REVISIONS, &mut |listed| {
+        let number = listed.name.as_str().strip_prefix(name::REVISIONS);
+        numbers.extend(number.and_then(parse_number));
+    })?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
