@@ -282,10 +282,16 @@ impl<'a> App<'a> {
     pub(crate) fn log(&self, repo: &Repository, entry: Entry) -> Result<(), Failure> {
         let program = concat!("lastgood ", env!("CARGO_PKG_VERSION"));
         if let Err(error) = Logbook::here(&self.home()?.state, program).write(repo, entry) {
-            let why = Failure::from(error).text();
-            self.out.note(format!("this is not in the log of the repository: {why}"));
+            self.tell_unlogged(Some(Failure::from(error).text()));
         }
         Ok(())
+    }
+
+    /// Says that what was done is not in the log of the repository, if it is not.
+    pub(crate) fn tell_unlogged(&self, why: Option<String>) {
+        if let Some(why) = why {
+            self.out.note(format!("this is not in the log of the repository: {why}"));
+        }
     }
 
     /// Runs a job, showing its progress, problems and notes.

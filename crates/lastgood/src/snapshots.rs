@@ -180,7 +180,7 @@ pub fn tag(
     record: &SnapshotRecord,
     change: &TagChange,
     program: &str,
-) -> Result<Option<SnapshotRecord>, Error> {
+) -> Result<Option<Changed>, Error> {
     let tags = change.apply(&record.snapshot.tags);
     if tags == record.snapshot.tags {
         return Ok(None);
@@ -201,7 +201,7 @@ pub fn pin(
     record: &SnapshotRecord,
     pinned: bool,
     program: &str,
-) -> Result<Option<SnapshotRecord>, Error> {
+) -> Result<Option<Changed>, Error> {
     let old = record.snapshot.flags;
     if old.contains(SnapshotFlags::PINNED) == pinned {
         return Ok(None);
@@ -212,6 +212,15 @@ pub fn pin(
     };
     let change = Change { verb, reason, flags, ..Change::none(record) };
     replace(repo, state, record, change, program).map(Some)
+}
+
+/// A snapshot that took the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The new snapshot.
+    pub record: SnapshotRecord,
+    /// Why the log does not tell of it, if it does not. It is done all the same.
+    pub unlogged: Option<String>,
 }
 
 /// What a copy of a snapshot says otherwise.
@@ -239,7 +248,7 @@ fn replace(
     record: &SnapshotRecord,
     change: Change,
     program: &str,
-) -> Result<SnapshotRecord, Error> {
+) -> Result<Changed, Error> {
     let began = repo.world().clock.now();
     let (verb, reason) = (change.verb, change.reason);
     let writer = WriterState::claim(state, repo)?;
@@ -252,20 +261,9 @@ fn replace(
     })?;
     repo.retire(record, reason, Some(copy.id))?;
     let entry = Entry { snapshots: vec![copy.id, record.id], ..Entry::done(verb, began) };
-    note(repo, &writer, state, program, entry);
-    Ok(copy)
-}
-
-/// Notes what is done in the log. It is done, whether or not that is possible; the log lacks it
-/// then.
-pub(crate) fn note(
-    repo: &Repository,
-    writer: &WriterState,
-    state: &Path,
-    program: &str,
-    entry: Entry,
-) {
-    drop(repo.append_to_log(writer.name(), &Logbook::here(state, program).deed(entry)));
+    let deed = Logbook::here(state, program).deed(entry);
+    let unlogged = repo.append_to_log(writer.name(), &deed).err().map(|why| why.to_string());
+    Ok(Changed { record: copy, unlogged })
 }
 
 /// Commits a snapshot with the content of another, and reads nothing of it; `None` when what the

@@ -40,6 +40,8 @@ impl Args {
             if self.dry_run {
                 app.out.line(format!("snapshot {} would be {word}", text::short(&record.id)));
             } else if let Some(new) = snapshots::pin(&repo, &state, record, pinned, program)? {
+                app.tell_unlogged(new.unlogged);
+                let new = new.record;
                 fields["new_snapshot_id"] = new.id.to_string().into();
                 app.out.line(format!(
                     "snapshot {} is now {} and {word}",

@@ -67,6 +67,8 @@ impl Args {
                 continue;
             };
             changed += 1;
+            app.tell_unlogged(new.unlogged);
+            let new = new.record;
             app.out.line(format!(
                 "snapshot {} is now {} with tags [{}]",
                 text::short(&record.id),

@@ -82,7 +82,7 @@ impl Life {
                 let record = &self.live[number].0;
                 let pinned = lastgood::snapshots::pin(&repo, &state, record, true, "a test");
                 if let Some(copy) = pinned.unwrap() {
-                    self.live[number].0 = copy;
+                    self.live[number].0 = copy.record;
                 }
             }
             Step::Gc(max_unused) => {
@@ -169,7 +169,7 @@ proptest! {
             let free =
                 lastgood::snapshots::pin(&life.place.repo, &life.place.home.state, &record, false, "");
             if let Some(copy) = free.unwrap() {
-                life.live[0].0 = copy;
+                life.live[0].0 = copy.record;
             }
             life.step(Step::Forget(0));
         }

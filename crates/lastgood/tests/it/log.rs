@@ -46,7 +46,7 @@ fn what_is_done_is_noted_in_order() {
     let (_, first) = place.backup();
     let tags = TagChange { add: vec!["x".into()], ..TagChange::default() };
     let tagged = snapshots::tag(&place.repo, &place.home.state, &first, &tags, "test");
-    let tagged = tagged.unwrap().unwrap();
+    let tagged = tagged.unwrap().unwrap().record;
     place.backup_with(lastgood::backup::BackupOptions { dry_run: true, ..place.options() });
     let nowhere = vec![place.path("nowhere")];
     let failing = lastgood::backup::BackupOptions { sources: nowhere, ..place.options() };
@@ -168,8 +168,11 @@ fn a_log_that_cannot_be_written_fails_no_backup_and_is_told() {
     fs::write(place.home.data.join("repository/log"), b"in the way").unwrap();
     let start = |options| lastgood::backup::start(place.repo.clone(), options);
     let report = start(place.options()).wait(drop).unwrap();
-    assert!(report.snapshot.is_some());
     assert!(report.unlogged.is_some(), "{report:?}");
+    let tags = TagChange { add: vec!["x".into()], ..TagChange::default() };
+    let record = report.snapshot.unwrap();
+    let tagged = snapshots::tag(&place.repo, &place.home.state, &record, &tags, "test").unwrap();
+    assert!(tagged.unwrap().unlogged.is_some());
     let mut notes = Vec::new();
     let nowhere =
         lastgood::backup::BackupOptions { sources: vec![place.path("nowhere")], ..place.options() };

@@ -217,9 +217,9 @@ impl Workload {
             let change = TagChange { add: vec![format!("tag-{began}")], ..TagChange::default() };
             let state = this.source.beside("state");
             let copy = lastgood::snapshots::tag(repo, &state, &old, &change, "test")?;
-            let copy = copy.expect("the tag is new");
-            let what = What::Committed(copy.id, this.tree_of(old.id));
-            Ok((copy, what, Excuse::Unlogged))
+            let lastgood::snapshots::Changed { record, unlogged } = copy.expect("the tag is new");
+            let what = What::Committed(record.id, this.tree_of(old.id));
+            Ok((record, what, unlogged.map_or(Excuse::None, |_| Excuse::Unlogged)))
         })?;
         self.deeds[forgotten].ended = Some(self.disk.step_count());
         live.push(copy);
