@@ -137,7 +137,7 @@ def unguarded(data, limit):
 class Repository:
     def __init__(self, path, root):
         self.path, self.blobs = path, {}
-        data = self.get("config", SMALL_MAX)
+        data = self.get("config", SMALL_MAX, b"") or self.get(f"revisions/{1:016x}", SMALL_MAX)
         need(data[:6] == b"lgconf" and len(data) > 72, "this is no lastgood repository")
         need(data[6:8] == b"\x01\n", "the repository is newer than this program")
         config = record(data[8:-64])
@@ -158,7 +158,8 @@ class Repository:
     def revise(self):
         """config.md, section 5: notes the roots and their heads; returns the sealed roots of before."""
         sealed = []
-        for number, name in enumerate(self.names("revisions", 16), 2):
+        names = [name for name in self.names("revisions", 16) if int(name, 16) > 1]
+        for number, name in enumerate(names, 2):
             data = self.get(f"revisions/{name}", REVISION_MAX)
             need(data[:8] == b"lgrevn\x01\n" and int(name, 16) == number, "a revision is missing or newer")
             fields = record(data[8:-128])

@@ -45,7 +45,8 @@ def unlock(path, kind, secret):
     repository, root_public = field(config, 4, 16), field(config, 5, 32)
     verify(root_public, "config", [data[:-64]], data[-64:])
     revisions = os.path.join(path, "revisions")
-    for name in sorted(os.listdir(revisions)) if os.path.isdir(revisions) else []:
+    names = sorted(os.listdir(revisions)) if os.path.isdir(revisions) else []
+    for name in filter(lambda name: int(name, 16) > 1, names):
         revision = stored(revisions, name)
         verify(root_public, "config revision", [repository, revision[:-128]], revision[-128:-64])
         root_public = field(record(revision[8:-128]), 6, 32)

@@ -49,6 +49,8 @@ pub mod name {
     pub const CONFIG: &str = "config";
     /// Prefix of revisions of the config.
     pub const REVISIONS: &str = "revisions/";
+    /// Number of the config among its revisions: under it, its second copy is stored.
+    pub const FIRST_REVISION: u64 = 1;
     /// Prefix of key slots.
     pub const KEYS: &str = "keys/";
     /// Prefix of sessions.

@@ -208,12 +208,15 @@ impl Check<'_> {
         }
         let mut slot_count = 0;
         self.repo.list(name::KEYS, &mut |_, _| slot_count += 1)?;
-        let readable = self.repo.key_slots()?.len();
+        let readable = self.repo.all_key_slots()?.len();
         if readable != slot_count {
             self.damage(self.repo.damaged(
                 name::KEYS,
                 Damage::State("a key slot cannot be read; remove it and add its key again"),
             ))?;
+        }
+        if let Err(error) = self.repo.compare_config_copy() {
+            self.damage(error)?;
         }
         let mut sessions = Vec::new();
         self.repo

@@ -229,7 +229,13 @@ impl Repository {
     /// Fails when the repository was revised since it was opened: whoever goes on would write with
     /// keys that do not count any more, or without knowing of a feature.
     pub(crate) fn refuse_if_revised(&self) -> Result<(), RepoError> {
-        let newest = numbers(self.backend().as_ref())?.last().copied().unwrap_or(1);
+        let numbers = numbers(self.backend().as_ref())?;
+        if numbers.first() != Some(&name::FIRST_REVISION) {
+            // It was interrupted when it was made, or the copy was lost. Where this fails, the next
+            // run does it.
+            drop(self.copy_config());
+        }
+        let newest = numbers.last().copied().unwrap_or(name::FIRST_REVISION);
         match newest > self.history().number() {
             true => Err(RepoError::Revised { location: self.location().to_owned() }),
             false => Ok(()),
@@ -246,7 +252,8 @@ pub(crate) fn read_history(
 ) -> Result<History, RepoError> {
     let location = || backend.location().to_owned();
     let mut history = History::new(config);
-    let numbers = numbers(backend)?;
+    let mut numbers = numbers(backend)?;
+    numbers.retain(|number| *number > name::FIRST_REVISION);
     if !numbers.is_empty() {
         // One that a power cut takes back must not have been seen by anybody.
         backend.settle(name::REVISIONS)?;
@@ -283,7 +290,7 @@ pub(crate) fn read_history(
     Ok(history)
 }
 
-/// The numbers of all revisions, in order.
+/// The numbers of the copy of the config and of all revisions, in order.
 fn numbers(backend: &dyn Backend) -> Result<Vec<u64>, RepoError> {
     let mut numbers = Vec::new();
     backend.list(name::REVISIONS, &mut |listed| {

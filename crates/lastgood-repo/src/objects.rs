@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use lastgood_backend::{Backend, BackendError, ErrorKind, ObjectName, PutOutcome};
 use lastgood_format::guard::{Guarded, Redundancy, content, guard, guarded_bytes_max};
 use lastgood_format::limits::{
-    GC_LIST_BYTES_MAX, INDEX_BYTES_MAX, SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX,
+    GC_LIST_BYTES_MAX, INDEX_BYTES_MAX, REVISION_BYTES_MAX, SMALL_OBJECT_BYTES_MAX,
+    SNAPSHOT_BYTES_MAX,
 };
 use lastgood_format::object::{name, object_id};
 use lastgood_format::session::Outcome;
@@ -129,6 +130,7 @@ pub(crate) fn remove(backend: &dyn Backend, object: &str) -> Result<(), BackendE
 /// Every kind of object but packs: the name or prefix, and the most content one has.
 pub(crate) const KINDS: &[(&str, u64)] = &[
     (name::CONFIG, SMALL_OBJECT_BYTES_MAX),
+    (name::REVISIONS, REVISION_BYTES_MAX),
     (name::KEYS, SMALL_OBJECT_BYTES_MAX),
     (name::SESSIONS, SMALL_OBJECT_BYTES_MAX),
     (name::INDEX, INDEX_BYTES_MAX),

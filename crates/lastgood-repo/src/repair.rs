@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lastgood_backend::{ErrorKind, PutOutcome};
 use lastgood_format::id::{ObjectId, PackId, SessionId};
 use lastgood_format::index::IndexSegment;
-use lastgood_format::limits::PACK_BYTES_MAX;
+use lastgood_format::limits::{PACK_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
 use lastgood_format::object::{name, object_id};
 use lastgood_format::pack::{mend, open_whole, verify_bytes};
 use lastgood_format::packset::PackRef;
@@ -149,6 +149,10 @@ impl Repair<'_> {
             } else {
                 self.repo.list(kind, &mut |rest, _| names.push(format!("{kind}{rest}")))?;
             }
+            if kind == name::REVISIONS {
+                let copy = name::revision(name::FIRST_REVISION);
+                names.extend((!names.contains(&copy)).then_some(copy));
+            }
             for object in names {
                 self.object(&object, bytes_max)?;
             }
@@ -158,14 +162,26 @@ impl Repair<'_> {
 
     fn object(&self, object: &str, bytes_max: u64) -> Result<(), RepoError> {
         let backend = self.repo.backend().as_ref();
-        let Some(remains) = objects::survey(backend, object, bytes_max)? else { return Ok(()) };
+        let Some(remains) = objects::survey(backend, object, bytes_max)? else {
+            return match self.twin(object)? {
+                Some(content) => {
+                    self.put(object, &content, bytes_max)?;
+                    self.note(object, None);
+                    Ok(())
+                }
+                None => Ok(()),
+            };
+        };
         lock(&self.report).objects_read += 1;
         if remains.is_whole {
             return Ok(());
         }
         let found = match remains.content {
             Ok(content) => Some((content, None)),
-            Err(_) => self.in_copies(&|copy| copy.content(object, bytes_max))?,
+            Err(_) => match self.twin(object)? {
+                Some(content) => Some((content, None)),
+                None => self.in_copies(&|copy| copy.content(object, bytes_max))?,
+            },
         };
         match (found, remains.free) {
             (Some((content, from)), Some(free)) => {
@@ -180,6 +196,19 @@ impl Repair<'_> {
             },
         }
         Ok(())
+    }
+
+    /// What the other copy of the config holds, for either of the two.
+    fn twin(&self, object: &str) -> Result<Option<Vec<u8>>, RepoError> {
+        let copy = name::revision(name::FIRST_REVISION);
+        let twin = match object {
+            name::CONFIG => &copy,
+            object if object == copy => name::CONFIG,
+            _ => return Ok(None),
+        };
+        let backend = self.repo.backend().as_ref();
+        let found = objects::survey(backend, twin, SMALL_OBJECT_BYTES_MAX)?;
+        Ok(found.and_then(|remains| remains.content.ok()))
     }
 
     /// What the first copy has of something, and where that copy is.

@@ -96,11 +96,8 @@ impl Repository {
         options: OpenOptions,
     ) -> Result<Self, RepoError> {
         let location = backend.location().to_owned();
-        let config_name = object_name(name::CONFIG);
-        match backend.stat(&config_name) {
-            Ok(_) => return Err(RepoError::Exists { location }),
-            Err(error) if error.kind == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        if Self::exists(backend.as_ref())? {
+            return Err(RepoError::Exists { location });
         }
         let repository = RepositoryId::new(world.random());
         let keys = RepositoryKeys::new(world.secret(), repository);
@@ -129,10 +126,12 @@ impl Repository {
         };
         this.add_key(&init.credential, init.work, &init.label)?;
         let config = this.config().encode(&this.keys);
-        match this.put(name::CONFIG, &config)? {
-            PutOutcome::Created => Ok(this),
-            PutOutcome::Exists => Err(RepoError::Exists { location }),
+        if this.put(name::CONFIG, &config)? == PutOutcome::Exists {
+            return Err(RepoError::Exists { location });
         }
+        // Where this fails, the first run does it.
+        drop(this.copy_config());
+        Ok(this)
     }
 
     /// Opens a repository.
@@ -179,11 +178,40 @@ impl Repository {
     /// # Errors
     /// Whatever the backend says, but for "not found".
     pub fn exists(backend: &dyn Backend) -> Result<bool, RepoError> {
-        match backend.stat(&object_name(name::CONFIG)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
+        for object in [name::CONFIG, &name::revision(name::FIRST_REVISION)] {
+            match backend.stat(&object_name(object)) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(false)
+    }
+
+    /// Whether the second copy of the config, if it can be read, is one.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn compare_config_copy(&self) -> Result<(), RepoError> {
+        let object = name::revision(name::FIRST_REVISION);
+        let read = |object: &str| match self.find(object, SMALL_OBJECT_BYTES_MAX) {
+            Err(error) if error.is_damage() => Ok(None),
+            found => found,
+        };
+        match (read(name::CONFIG)?, read(&object)?) {
+            (Some(config), Some(copy)) if config != copy => {
+                Err(self.damaged(&object, Damage::State("it is no copy of the config")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores the second copy of the config.
+    pub(crate) fn copy_config(&self) -> Result<(), RepoError> {
+        if let Some(config) = self.find(name::CONFIG, SMALL_OBJECT_BYTES_MAX)? {
+            self.put(&name::revision(name::FIRST_REVISION), &config)?;
+        }
+        Ok(())
     }
 
     /// The id of the repository, without any key.
@@ -411,7 +439,16 @@ impl Repository {
 fn read_config(backend: &dyn Backend, mended: &Mended) -> Result<Config, RepoError> {
     let location = backend.location().to_owned();
     let unusable = |source: ConfigError| RepoError::Config { location: location.clone(), source };
-    match objects::read(backend, name::CONFIG, SMALL_OBJECT_BYTES_MAX, mended) {
+    let found = objects::read(backend, name::CONFIG, SMALL_OBJECT_BYTES_MAX, mended);
+    if !matches!(&found, Ok(Some(_))) && !found.as_ref().is_err_and(|error| !error.is_damage()) {
+        let copy = name::revision(name::FIRST_REVISION);
+        let copied = objects::read(backend, &copy, SMALL_OBJECT_BYTES_MAX, mended);
+        if let Ok(Some(content)) = copied {
+            mended.note(name::CONFIG, false);
+            return Config::decode(&content).map_err(unusable);
+        }
+    }
+    match found {
         Ok(Some(content)) => Config::decode(&content).map_err(unusable),
         Ok(None) if was_used(backend)? => Err(RepoError::Damaged {
             object: name::CONFIG.to_owned(),

@@ -260,13 +260,14 @@ fn refuse_headless(path: &Path) -> Result<(), Error> {
         std::fs::read_dir(path.join(prefix)).is_ok_and(|mut entries| entries.next().is_some())
     };
     let was_used = holds(name::SESSIONS) || holds(name::OUTCOMES);
-    if path.join(name::CONFIG).exists() || !was_used {
+    let copy = name::revision(name::FIRST_REVISION);
+    if [name::CONFIG, &copy].iter().any(|config| path.join(config).exists()) || !was_used {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Damaged,
         format!(
-            "the repository in {0} has lost its config: bring {0}/config back from a copy of the \
+            "the repository in {0} has lost its config and the copy of it: bring {0}/config back from a copy of the \
              repository, or name another directory",
             path.display()
         ),

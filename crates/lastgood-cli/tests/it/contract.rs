@@ -62,13 +62,21 @@ fn exit_codes_are_as_promised() {
     check(&["--key-file", &world.text("docs/a"), "snapshots"], &[], 12, "wrong-key");
     let wrong = [("LASTGOOD_PASSWORD", "wrong")];
     check(&["snapshots"], &wrong, 12, "wrong-key");
-    // Nothing new is made on top of a repository that lost its config.
-    let config = world.path("home/.local/share/lastgood/repository/config");
+    // The config has a copy, and nothing new is made on top of a repository that lost both.
+    let repository = world.path("home/.local/share/lastgood/repository");
+    let config = repository.join("config");
+    let copy = repository.join("revisions/0000000000000001");
     let bytes = std::fs::read(&config).unwrap();
     std::fs::remove_file(&config).unwrap();
+    check(&["init"], &[], 1, "exists");
+    let warned = world.run(&["snapshots"]).code(0);
+    assert!(warned.err.contains("config is damaged"), "{}", warned.err);
+    std::fs::remove_file(&copy).unwrap();
     check(&["backup", &docs], &[], 5, "damaged");
     check(&["init"], &[], 5, "damaged");
-    std::fs::write(&config, bytes).unwrap();
+    std::fs::write(&copy, &bytes).unwrap();
+    world.run(&["repair", "--yes"]).code(0);
+    assert_eq!(std::fs::read(&config).unwrap(), bytes);
     world.run(&["check", "--read-data"]).code(0);
     world.run(&["--version"]).code(0);
     world.run(&["--help"]).code(0);

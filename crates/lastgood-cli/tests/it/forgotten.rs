@@ -88,11 +88,12 @@ fn what_is_forgotten_comes_back_until_gc_ran() {
     assert!(gone.err.contains("gc has removed"), "{}", gone.err);
 
     // No new repository is made over this one, though no session is left in it.
-    let config = world.path("home/.local/share/lastgood/repository/config");
-    let bytes = std::fs::read(&config).unwrap();
-    std::fs::remove_file(&config).unwrap();
+    let repository = world.path("home/.local/share/lastgood/repository");
+    let copies = [repository.join("config"), repository.join("revisions/0000000000000001")];
+    let bytes = std::fs::read(&copies[0]).unwrap();
+    copies.iter().for_each(|copy| std::fs::remove_file(copy).unwrap());
     world.run(&["init"]).code(5);
-    std::fs::write(&config, bytes).unwrap();
+    copies.iter().for_each(|copy| std::fs::write(copy, &bytes).unwrap());
 
     let log = world.run(&["--json", "log", "--verify"]).code(0).messages();
     let verbs: Vec<&str> = log.iter().filter_map(|record| record["verb"].as_str()).collect();

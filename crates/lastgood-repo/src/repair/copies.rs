@@ -104,7 +104,10 @@ fn is_genuine(repo: &Repository, object: &str, content: &[u8]) -> bool {
         return config.is_some_and(|config| config.root == repo.config().root);
     }
     if let Some(number) = round(name::REVISIONS) {
-        return repo.history().has_revision(number, content);
+        return match number {
+            name::FIRST_REVISION => is_genuine(repo, name::CONFIG, content),
+            number => repo.history().has_revision(number, content),
+        };
     }
     if let Some(session) = session(name::SESSIONS) {
         return Session::decode(verifier, session, content).is_ok();

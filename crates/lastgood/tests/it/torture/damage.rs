@@ -157,6 +157,7 @@ fn every_bit_of_every_object_is_mended() {
         "readers",
         "relocations",
         "retired",
+        "revisions",
         "sessions",
         "snapshots",
         "verdict",

@@ -346,7 +346,7 @@ impl Store {
             let Some((_, tree)) = known else { return Err("a snapshot from nowhere".to_owned()) };
             self.compare(&repo, record, tree)?;
         }
-        let lost = found.live.len() < self.records.len();
+        let lost = found.live.len() < self.records.len() || !repo.mended().is_empty();
         let damage = check(&repo).map_err(|error| format!("{error:?}"));
         Ok(lost || !found.damaged.is_empty() || damage.map_or(true, |damage| !damage.is_empty()))
     }
