@@ -206,14 +206,8 @@ impl Check<'_> {
                 Damage::State("it cannot be read; the next backup indexes its packs again"),
             ))?;
         }
-        let mut slot_count = 0;
-        self.repo.list(name::KEYS, &mut |_, _| slot_count += 1)?;
-        let readable = self.repo.all_key_slots()?.len();
-        if readable != slot_count {
-            self.damage(self.repo.damaged(
-                name::KEYS,
-                Damage::State("a key slot cannot be read; remove it and add its key again"),
-            ))?;
+        for error in self.repo.damaged_key_slots()? {
+            self.damage(error)?;
         }
         if let Err(error) = self.repo.compare_config_copy() {
             self.damage(error)?;

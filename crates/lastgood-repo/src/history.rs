@@ -131,9 +131,13 @@ impl Repository {
             revision.required.push(ROTATED_ROOTS.to_owned());
         }
         revision.rotate(repository, before, &root);
-        if let Err(error) = self.put_revision(&revision, before, &root) {
-            drop(objects::remove(self.backend().as_ref(), &name::key(slot)));
-            return Err(error);
+        match self.put_revision(&revision, before, &root) {
+            Err(error @ RepoError::Revised { .. }) => {
+                drop(objects::remove(self.backend().as_ref(), &name::key(slot)));
+                return Err(error);
+            }
+            // After any other error the revision may be there, and then only the slot opens it.
+            put => put?,
         }
         let rotated = self.opened_anew(root)?.close_rotation()?;
         Ok(Rotated { slot: Some(slot), ..rotated })
@@ -217,13 +221,17 @@ impl Repository {
     ) -> Result<(), RepoError> {
         let bytes = revision.encode(self.keys().repository(), before, now);
         let object = name::revision(revision.number);
-        if self.put(&object, &bytes)? == PutOutcome::Exists
-            && self.find(&object, REVISION_BYTES_MAX)? != Some(bytes.clone())
-        {
-            return Err(RepoError::Revised { location: self.location().to_owned() });
+        if self.put(&object, &bytes)? == PutOutcome::Exists {
+            let gone = Damage::State("it was there and is gone");
+            let found = self.find(&object, REVISION_BYTES_MAX)?;
+            if found.ok_or_else(|| self.damaged(&object, gone))? != bytes {
+                return Err(RepoError::Revised { location: self.location().to_owned() });
+            }
         }
         let revision = Some((revision.number, object_id(&bytes)));
-        self.remember(&LastSeen { revision, ..LastSeen::default() })
+        // Where this fails, the next listing says why, and the next opening remembers it.
+        drop(self.remember(&LastSeen { revision, ..LastSeen::default() }));
+        Ok(())
     }
 
     /// Fails when the repository was revised since it was opened: whoever goes on would write with

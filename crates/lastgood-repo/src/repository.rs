@@ -274,6 +274,7 @@ impl Repository {
         let mut roots = vec![self.config().root];
         roots.extend(self.history.revisions().iter().map(|revision| revision.root));
         for (id, slot) in read_all_slots(self.backend.as_ref(), &self.mended)? {
+            let Ok(slot) = slot else { continue };
             let is_by = |root: &PublicKey| slot.verify(self.config().repository, root).is_ok();
             if roots.iter().any(is_by) {
                 let is_old = !is_by(self.history.root());
@@ -327,13 +328,19 @@ impl Repository {
         Index::aside(LocalCopy::of(&self.index_options, &self.keys))
     }
 
-    /// Lists the key slots that can be read; those that cannot come as errors.
+    /// Lists the key slots of the newest root that can be read.
     ///
     /// # Errors
     /// When they cannot be listed.
     pub fn key_slots(&self) -> Result<Vec<KeySlotInfo>, RepoError> {
         let slots = read_slots(self.backend.as_ref(), &self.history, &self.mended)?;
         Ok(slots.into_iter().map(|(id, slot)| KeySlotInfo::of(id, slot)).collect())
+    }
+
+    /// What is wrong with each key slot that cannot be read.
+    pub(crate) fn damaged_key_slots(&self) -> Result<Vec<RepoError>, RepoError> {
+        let slots = read_all_slots(self.backend.as_ref(), &self.mended)?;
+        Ok(slots.into_iter().filter_map(|(_, slot)| slot.err()).collect())
     }
 
     /// Adds a key slot for another credential.
@@ -479,17 +486,17 @@ fn read_slots(
     history: &History,
     mended: &Mended,
 ) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
-    let mut slots = read_all_slots(backend, mended)?;
-    let repository = history.config.repository;
-    slots.retain(|(_, slot)| slot.verify(repository, history.root()).is_ok());
-    Ok(slots)
+    let (repository, root) = (history.config.repository, history.root());
+    let slots = read_all_slots(backend, mended)?.into_iter();
+    let slots = slots.filter_map(|(id, slot)| Some((id, slot.ok()?)));
+    Ok(slots.filter(|(_, slot)| slot.verify(repository, root).is_ok()).collect())
 }
 
-/// All slots that are what their names say, whoever made them. A damaged one is passed over.
+/// All slots, whoever made them, or what is wrong with one.
 fn read_all_slots(
     backend: &dyn Backend,
     mended: &Mended,
-) -> Result<Vec<(ObjectId, KeySlot)>, RepoError> {
+) -> Result<Vec<(ObjectId, Result<KeySlot, RepoError>)>, RepoError> {
     let mut ids = Vec::new();
     backend.list(name::KEYS, &mut |listed| {
         let id = listed.name.as_str().strip_prefix(name::KEYS);
@@ -498,13 +505,22 @@ fn read_all_slots(
     ids.sort();
     let mut slots = Vec::new();
     for id in ids {
-        match objects::read(backend, &name::key(id), SMALL_OBJECT_BYTES_MAX, mended) {
-            Ok(Some(bytes)) if object_id(&bytes) == id => {
-                slots.extend(KeySlot::decode(&bytes).ok().map(|slot| (id, slot)));
+        let object = name::key(id);
+        let damaged = |source| {
+            let (object, location) = (object.clone(), backend.location().to_owned());
+            RepoError::Damaged { object, location, source }
+        };
+        match objects::read(backend, &object, SMALL_OBJECT_BYTES_MAX, mended) {
+            Ok(Some(bytes)) if object_id(&bytes) != id => {
+                slots.push((id, Err(damaged(Damage::Name))));
             }
-            Ok(_) => {}
+            Ok(Some(bytes)) => {
+                slots.push((id, KeySlot::decode(&bytes).map_err(|error| damaged(error.into()))));
+            }
+            // Removed meanwhile.
+            Ok(None) => {}
             // Too long to be a slot, or too much of it is lost.
-            Err(error) if error.kind() == RepoErrorKind::Damaged => {}
+            Err(error) if error.kind() == RepoErrorKind::Damaged => slots.push((id, Err(error))),
             Err(error) => return Err(error),
         }
     }

@@ -20,9 +20,10 @@ use lastgood_backend::memory::{MemoryBackend, Objects};
 use lastgood_backend::{Backend, ErrorKind as BackendErrorKind};
 use lastgood_format::guard::{self, Redundancy};
 use lastgood_format::index::IndexSegment;
+use lastgood_format::key::Secret;
 use lastgood_repo::{
     Gc, GcObserver, GcOptions, GcPhase, IndexOptions, InitOptions, MaxUnused, OpenOptions,
-    RepoError,
+    RepoError, WriteSession,
 };
 use lastgood_testkit::chance::mix;
 use lastgood_testkit::faulty::{Calls, Failure, Faulty, Moment};
@@ -53,7 +54,7 @@ impl Faults {
         fs::write(source.join("sub/goes"), noise(3, 10_000)).unwrap();
         let memory = MemoryBackend::new();
         let init = InitOptions {
-            credential: Credential::KeyFile(lastgood_format::key::Secret::new([7; 32])),
+            credential: Credential::KeyFile(Secret::new([7; 32])),
             label: "test".to_owned(),
             work: WorkFactors::DEFAULT,
             chunker: ChunkerParams::Fixed { block: 16 << 10 },
@@ -546,4 +547,105 @@ fn whatever_fails_in_gc_nothing_is_lost() {
 #[test]
 fn whatever_fails_in_repair_nothing_is_lost() {
     tended_without_loss(Tending::Repair);
+}
+
+/// A repository of which the root is about to be rotated, with a run at work.
+struct Rotated {
+    faults: Faults,
+    new: Credential,
+}
+
+impl Rotated {
+    fn new() -> Self {
+        let mut faults = Faults::new();
+        faults.memory.replace(faults.before.clone());
+        let repo = faults.open(Arc::new(faults.memory.clone())).unwrap();
+        let session = WriteSession::begin(&repo, Settings::default(), &[9; 16]).unwrap();
+        faults.before = faults.memory.objects();
+        drop(session);
+        Self { faults, new: Credential::KeyFile(Secret::new([8; 32])) }
+    }
+
+    fn open(&self, credential: &Credential) -> Result<Arc<Repository>, Error> {
+        let backend = Arc::new(self.faults.memory.clone());
+        let options = OpenOptions::default();
+        Ok(Arc::new(Repository::open(backend, system::world(), credential, options)?))
+    }
+
+    /// What must hold of a rotation that ended somehow: one of the keys opens the repository,
+    /// another rotation is all that it takes, and all of it is as if nothing had happened.
+    fn check(&self, is_done: bool) -> Verdict {
+        let opened = match self.open(&self.new) {
+            Ok(repo) => repo,
+            Err(error) if is_done => return Err(format!("the new key is refused: {error:?}")),
+            Err(_) => self
+                .open(&self.faults.credential)
+                .map_err(|error| format!("neither key opens it: {error:?}"))?,
+        };
+        let is_resumed = opened.history().is_rotation_open();
+        if is_done && is_resumed {
+            return Err("it says that it is done, and is not".to_owned());
+        }
+        let newer = Credential::KeyFile(Secret::new([9; 32]));
+        let next = lastgood::keys::rotate(&opened, &newer, "newer")
+            .map_err(|error| format!("the next rotation failed: {error:?}"))?;
+        let key = if is_resumed { &self.new } else { &newer };
+        for old in [&self.faults.credential, &newer, &self.new] {
+            if !std::ptr::eq(old, key) && self.open(old).is_ok() {
+                return Err("another key still opens it".to_owned());
+            }
+        }
+        let repo = self.open(key).map_err(|error| format!("the key is refused: {error:?}"))?;
+        if next.recovery_code != lastgood_format::slot::recovery_code(repo.keys().root()) {
+            return Err("another recovery code was shown".to_owned());
+        }
+        let Faults { folder, first, first_tree, .. } = &self.faults;
+        let target = self.faults.path("target");
+        restore(&repo, first, &target, first_tree)?;
+        let second = backup(&repo, folder.path().to_owned())
+            .map_err(|error| format!("the next run failed: {error:?}"))?;
+        restore(&repo, &second, &target, &self.faults.source())?;
+        let damage = check(&repo).map_err(|error| error.to_string())?;
+        if damage.is_empty() { Ok(()) } else { Err(format!("damage: {damage:?}")) }
+    }
+}
+
+#[test]
+fn whatever_fails_in_a_rotation_a_key_opens_it_and_the_next_one_finishes() {
+    let rotated = Rotated::new();
+    let faults = &rotated.faults;
+    let rotate = |failure| {
+        faults.memory.replace(faults.before.clone());
+        faults.run(failure, |repo| lastgood::keys::rotate(&repo, &rotated.new, "new"))
+    };
+    let (result, count) = rotate(None);
+    assert_eq!(result.unwrap().fenced.len(), 1);
+    rotated.check(true).unwrap();
+    let is_campaign = std::env::var_os("LASTGOOD_TORTURE").is_some();
+    assert_all(count, |failure| {
+        if !is_campaign && failure.kind != BackendErrorKind::Transient {
+            return Ok(());
+        }
+        let (result, _) = rotate(Some(failure));
+        if let Err(error) = &result {
+            is_right_kind(failure.kind, error)?;
+        }
+        rotated.check(result.is_ok())
+    });
+}
+
+#[test]
+fn a_rotation_may_be_cut_after_any_change() {
+    let rotated = Rotated::new();
+    let faults = &rotated.faults;
+    faults.memory.replace(faults.before.clone());
+    let recording = Arc::new(Recording::of_memory(&faults.memory));
+    let repo = faults.open(recording.clone()).unwrap();
+    lastgood::keys::rotate(&repo, &rotated.new, "new").unwrap();
+    let count = recording.change_count();
+    assert!(count >= 5, "slot, revision, old slot, fence, revision: {count} changes");
+    for at in 0..=count {
+        faults.memory.replace(recording.state_after(at).objects());
+        rotated.check(at == count).unwrap_or_else(|why| panic!("cut after {at} changes: {why}"));
+    }
 }
