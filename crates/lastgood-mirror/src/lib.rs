@@ -1,0 +1,11 @@
+//! A mirror: a plain copy of the newest state, and plain reverse deltas of what it was before.
+//!
+//! `latest/` is what a file manager shows. A folder `backup-…` beside it holds the files that a
+//! version had and the next one has not, at their own paths. Everything else is text
+//! ([`text`], [`record`]), in which [`delta`] looks up what a path was at any time.
+//! Spec: `docs/format/mirror.md`.
+#![forbid(unsafe_code)]
+
+pub mod delta;
+pub mod record;
+pub mod text;
