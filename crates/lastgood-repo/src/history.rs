@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use lastgood_backend::{Backend, PutOutcome};
 use lastgood_format::config::{Config, ConfigError, Feature, FeatureSet};
+use lastgood_format::gc::RoundList;
 use lastgood_format::id::{ObjectId, SessionId};
 use lastgood_format::key::{Heads, Secret, Verifier};
 use lastgood_format::limits::{REVISION_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
-use lastgood_format::object::{name, object_id};
+use lastgood_format::object::{ObjectKind, name, object_id};
 use lastgood_format::revision::{History, ROTATED_ROOTS, Revision};
 use lastgood_format::session::{Outcome, Session};
 use lastgood_format::slot::{Credential, KeySlot, WorkFactors};
@@ -109,7 +110,7 @@ impl Repository {
         }
         // Before anything is changed: what is hidden or damaged now could not be told later from
         // what somebody made with the old keys.
-        self.heads()?;
+        self.heads(self.newest_round()?)?;
         let (repository, root) = (self.keys().repository(), self.world().secret());
         let slot = KeySlot::create(
             repository,
@@ -158,8 +159,10 @@ impl Repository {
             let fence = Outcome::Fenced.encode(self.keys(), &self.keys().maintenance(), *session);
             self.put(&name::outcome(*session), &fence)?;
         }
+        let round = self.newest_round()?;
+        self.decide_rounds(round)?;
         let mut revision = self.next_revision();
-        revision.closed = Some(Arc::new(self.heads()?));
+        revision.closed = Some(Arc::new(self.heads(round)?));
         self.put_revision(&revision, self.keys().root(), self.keys().root())?;
         let repo = Arc::new(self.opened_anew(self.keys().root().clone())?);
         Ok(Rotated { repo, slot: None, removed, fenced })
@@ -193,8 +196,22 @@ impl Repository {
         Ok(older)
     }
 
-    /// How far every writer and collector has come.
-    fn heads(&self) -> Result<Heads, RepoError> {
+    /// Decides rounds of gc up to `newest` that nobody has decided: nothing goes. A verdict by an old
+    /// key would else count, whenever it is put and whatever it names.
+    fn decide_rounds(&self, newest: u64) -> Result<(), RepoError> {
+        let (keys, kind) = (self.keys(), ObjectKind::Verdict);
+        for round in 1..=newest {
+            if self.round_list(kind, round)?.is_none() {
+                let nothing = RoundList { round, packs: Vec::new() };
+                let bytes = nothing.encode(kind, keys, &keys.maintenance());
+                self.put(&name::verdict(round), &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How far every writer has come, and collectors up to `round`.
+    fn heads(&self, round: u64) -> Result<Heads, RepoError> {
         let snapshots = self.snapshots()?;
         self.refuse_if_missing()?;
         // Once it is mended it must still count.
@@ -205,7 +222,7 @@ impl Repository {
         Ok(Heads {
             snapshots: newest.map(|(writer, (sequence, _))| (writer, sequence)).collect(),
             log: self.log_heads()?,
-            round: self.newest_round()?,
+            round,
         })
     }
 

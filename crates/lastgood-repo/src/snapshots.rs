@@ -6,7 +6,7 @@ use lastgood_backend::PutOutcome;
 use lastgood_format::gc::{ChainLink, Retired};
 use lastgood_format::id::{PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::limits::{SMALL_OBJECT_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_HEADS_MAX};
-use lastgood_format::object::name;
+use lastgood_format::object::{name, session_of};
 use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::{Chain, Head, Snapshot};
 
@@ -90,7 +90,12 @@ impl Repository {
     /// # Errors
     /// [`RepoError::Damaged`] when it or its outcome is not what was written.
     pub fn load_snapshot(&self, id: SnapshotId) -> Result<Option<SnapshotRecord>, RepoError> {
-        let Some(snapshot) = self.snapshot_object(id)? else { return Ok(None) };
+        let found = match self.snapshot_object(id) {
+            // Of a run that was fenced when its keys were rotated out.
+            Err(error) if error.is_rotated_out() && !self.is_committed(id)? => None,
+            found => found?,
+        };
+        let Some(snapshot) = found else { return Ok(None) };
         let Some((Outcome::Commit(committed), signer)) = self.signed_outcome(snapshot.session)?
         else {
             return Ok(None);
@@ -103,6 +108,13 @@ impl Repository {
             return Err(self.damaged(&name::snapshot(id), why));
         }
         Ok(Some(SnapshotRecord { id, snapshot }))
+    }
+
+    /// Whether the session that a snapshot object names committed it.
+    fn is_committed(&self, id: SnapshotId) -> Result<bool, RepoError> {
+        let bytes = self.find(&name::snapshot(id), SNAPSHOT_BYTES_MAX)?;
+        let Some(session) = bytes.as_deref().and_then(session_of) else { return Ok(false) };
+        Ok(self.outcome(session)? == Some(Outcome::Commit(id)))
     }
 
     /// Loads a snapshot object, committed or not.

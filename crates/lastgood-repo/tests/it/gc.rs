@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use lastgood_backend::memory::MemoryBackend;
 use lastgood_backend::{Backend, BackendError, Listed, ObjectName, PutOutcome};
-use lastgood_format::gc::ReadSession;
+use lastgood_format::gc::{PackLocation, ReadSession, RoundList};
 use lastgood_format::id::SessionId;
+use lastgood_format::object::{ObjectKind, name};
+use lastgood_format::slot::WorkFactors;
 use lastgood_repo::{
     BlobReader, Gc, GcOptions, MaxUnused, Reason, RepoError, Repository, SnapshotRecord,
     WriteSession,
 };
 use lastgood_testkit::recording::Recording;
 
-use crate::place::{Place, open};
+use crate::place::{Place, credential, open};
 use crate::small::{Quiet, SETTINGS, checked, collect, eager, store, take_over};
 
 /// Fences whoever is in the way and repacks nothing.
@@ -538,4 +540,30 @@ fn a_crash_anywhere_leaves_what_the_next_gc_goes_on_with() {
         }
         assert_eq!(left(&crashed), expected, "after {count} changes");
     }
+}
+
+/// Whoever holds an old root may add objects, and nothing goes by its word: neither by a verdict on
+/// a round that was open when the root was rotated, nor by a round of its own.
+#[test]
+fn nothing_goes_by_the_word_of_a_root_that_was_rotated_out() {
+    let place = Place::new();
+    store(&place.repo, 1, &[1, 2, 3, 4]).unwrap();
+    let packs = place.repo.all_packs().unwrap().into_iter();
+    let mut packs: Vec<PackLocation> =
+        packs.map(|(session, pack, _)| PackLocation { session, pack }).collect();
+    packs.sort();
+    let thief = place.repo.keys();
+    let list = |kind, round| {
+        let list = RoundList { round, packs: packs.clone() };
+        list.encode(kind, thief, &thief.maintenance())
+    };
+    place.put(&name::condemn(1), &list(ObjectKind::Condemn, 1));
+    let rotated = place.reopened().rotate(&credential(), WorkFactors::DEFAULT, "new").unwrap();
+    for round in [1, 2] {
+        place.put(&name::condemn(round), &list(ObjectKind::Condemn, round));
+        place.put(&name::verdict(round), &list(ObjectKind::Verdict, round));
+    }
+    let report = collect(&rotated.repo, plain()).unwrap();
+    assert_eq!(report.packs_removed, 0);
+    assert_whole(&place.memory);
 }

@@ -7,10 +7,11 @@ use lastgood_backend::Backend;
 use lastgood_backend::memory::MemoryBackend;
 use lastgood_format::gc::{PackLocation, RoundList};
 use lastgood_format::object::ObjectKind;
+use lastgood_format::slot::WorkFactors;
 use lastgood_repo::{GcOptions, MaxUnused, RepoError, Repository};
 use lastgood_testkit::schedule::{Leg, Order, Participant, play, run};
 
-use crate::place::{Place, open};
+use crate::place::{Place, credential, open};
 use crate::small::{checked, collect, eager, store, take_over};
 
 /// What every run begins with.
@@ -61,7 +62,12 @@ fn collector(is_eager: bool, max_unused: MaxUnused) -> GcOptions {
 }
 
 /// One run. Tells what was lost, if anything.
-fn lost(seed: u64, kill: u16, prepare: &(dyn Fn(&Repository) + Sync)) -> Option<String> {
+fn lost(
+    seed: u64,
+    kill: u16,
+    is_rotated: bool,
+    prepare: &(dyn Fn(&Repository) + Sync),
+) -> Option<String> {
     let coin = |bit: u32| seed >> bit & 1 == 1;
     let place = if coin(0) { begin_condemned() } else { begin() };
     let backend: Arc<dyn Backend> = Arc::new(place.memory.clone());
@@ -89,11 +95,30 @@ fn lost(seed: u64, kill: u16, prepare: &(dyn Fn(&Repository) + Sync)) -> Option<
             store(&repo, 3, &[4, 5, 8]).map(drop)
         }));
     }
+    if is_rotated {
+        participants.extend([15, 16].map(|number| {
+            process(number, prepare, move |repo| {
+                let repo = rotated(&repo)?;
+                store(&repo, 4, &[2, 4, 6, 9]).map(drop)
+            })
+        }));
+    }
     let go_on = [0, 300, 700, 900, 970][(seed / 64 % 5) as usize];
     let log = run(&backend, Order { seed, go_on, kill, cut: 0 }, participants);
-    let lost = damage(&place.memory)?;
+    // Whoever rotated may have been killed.
+    let repo = open(backend, 999).unwrap();
+    let is_open = repo.history().is_rotation_open();
+    let lost = damage(&place.memory).or_else(|| {
+        is_open.then(|| rotated(&repo).err().map(|error| error.to_string()))?;
+        damage(&place.memory)
+    })?;
     let log = log.join("\n  ");
     Some(format!("seed {seed}, kill {kill}: {lost}\n  {log}"))
+}
+
+/// Rotates the root, and opens the repository as before: the new slot takes the same key.
+fn rotated(repo: &Repository) -> Result<Arc<Repository>, RepoError> {
+    Ok(repo.rotate(&credential(), WorkFactors::DEFAULT, "rotated")?.repo)
 }
 
 fn damage(memory: &MemoryBackend) -> Option<String> {
@@ -110,8 +135,10 @@ fn seeds() -> u64 {
 fn nothing_is_lost_in_any_order() {
     for seed in 0..seeds() {
         for kill in [0, 4] {
-            if let Some(lost) = lost(seed, kill, &|_| ()) {
-                panic!("{lost}");
+            for is_rotated in [false, true] {
+                if let Some(lost) = lost(seed, kill, is_rotated, &|_| ()) {
+                    panic!("{lost}");
+                }
             }
         }
     }

@@ -71,7 +71,7 @@ pub(crate) fn open_at(
     Ok(Arc::new(Repository::open(backend, world, &credential(), OpenOptions::default())?))
 }
 
-fn credential() -> Credential {
+pub(crate) fn credential() -> Credential {
     Credential::KeyFile(Secret::new([7; 32]))
 }
 
