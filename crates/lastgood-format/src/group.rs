@@ -73,6 +73,15 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// What it is called, in a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Zstd => "zstd",
+        }
+    }
+
     /// The compression with this number.
     ///
     /// # Errors

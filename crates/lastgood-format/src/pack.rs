@@ -54,6 +54,19 @@ impl BlobKind {
     pub const ALL: [Self; Self::COUNT] =
         [Self::Chunk, Self::Tree, Self::Recipe, Self::Hints, Self::Links, Self::PackSet];
 
+    /// What it is called, in a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chunk => "chunk",
+            Self::Tree => "tree",
+            Self::Recipe => "recipe",
+            Self::Hints => "hints",
+            Self::Links => "links",
+            Self::PackSet => "pack-set",
+        }
+    }
+
     /// The kind with this number.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod gc;
 mod history;
 mod index;
 mod last_seen;
+mod lineage;
 mod log;
 mod objects;
 mod packer;
@@ -23,6 +24,7 @@ mod rounds;
 mod seeded;
 mod session;
 mod snapshots;
+mod space;
 mod world;
 
 pub use check::{CheckObserver, CheckPlan, CheckReport, ReadData, check};
@@ -34,6 +36,7 @@ pub use gc::{
 pub use history::{Rotated, RotationPlan};
 pub use index::{BlobSet, Index, IndexLocation, IndexOptions};
 pub use last_seen::{LastSeen, Missing, SeenBy};
+pub use lineage::{Fate, Lineage, Run, StoredCopy, path_of};
 pub use log::{Deed, Log};
 pub use packer::{BlobWriter, Settings, Tally};
 pub use reader::{BlobPlace, BlobReader, GroupBuffers, ListCursor, Loaded, PackReader};
@@ -46,6 +49,7 @@ pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};
 pub use seeded::SeededBug;
 pub use session::{Stored, WriteSession};
 pub use snapshots::{SnapshotRecord, Snapshots};
+pub use space::{Proceed, SnapshotSpace, Space, freed_by_forgetting, space};
 pub use world::{Clock, Random, World};
 
 pub use lastgood_backend as backend;

@@ -469,6 +469,28 @@ impl BlobReader {
         }
     }
 
+    /// The session that wrote the pack that holds a blob, and the entry of its group.
+    ///
+    /// # Errors
+    /// When the pack cannot be opened.
+    pub(crate) fn group_entry(
+        &self,
+        place: &BlobPlace,
+    ) -> Result<(SessionId, GroupEntry), RepoError> {
+        let opened = self.packs.open(place.pack)?;
+        let group = opened.directory.groups.get(place.entry.group as usize);
+        // The directory was compared with itself when it was decoded.
+        let group = group.copied().ok_or_else(|| self.missing(place.entry.id))?;
+        Ok((opened.header.session, group))
+    }
+
+    /// What a blob takes in its pack: its share of what its group was compressed to, in bytes.
+    pub(crate) fn stored_bytes(&self, place: &BlobPlace) -> Result<u64, RepoError> {
+        let (_, group) = self.group_entry(place)?;
+        let share = u64::from(group.stored_bytes) * u64::from(place.entry.bytes);
+        Ok(share / u64::from(group.raw_bytes).max(1))
+    }
+
     /// Reads a blob from another pack than `damaged`, where it cannot be read; some runs store one
     /// blob twice.
     #[must_use]

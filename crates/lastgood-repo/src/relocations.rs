@@ -65,6 +65,15 @@ impl Relocations {
         self.moved.get(&pack).map_or(&[], Vec::as_slice)
     }
 
+    /// The places that a pack stands in for.
+    pub(crate) fn replaced_by(&self, pack: PackId) -> Vec<PackLocation> {
+        let moved = self.moved.values().flatten();
+        let moved = moved.filter(|moved| moved.to.iter().any(|place| place.pack == pack));
+        let mut from: Vec<PackLocation> = moved.map(|moved| moved.from).collect();
+        from.sort();
+        from
+    }
+
     /// Every pack of which a relocation tells.
     pub(crate) fn moved_packs(&self) -> impl Iterator<Item = PackId> {
         self.moved.keys().copied()

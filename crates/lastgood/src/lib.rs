@@ -12,6 +12,7 @@ pub mod forget;
 pub mod gc;
 pub mod job;
 pub mod keys;
+pub mod lineage;
 pub mod log;
 pub mod opening;
 mod pages;

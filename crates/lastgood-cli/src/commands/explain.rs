@@ -1,5 +1,8 @@
 //! `lastgood explain`.
 
+mod lineage;
+mod space;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use lastgood::snapshots::{self, Filter};
 use lastgood::this_host;
 use serde_json::{Map, Value};
 
+use super::pick;
 use super::select::SelectArgs;
 use crate::app::App;
 use crate::failure::{Code, Failure};
@@ -19,9 +23,20 @@ use crate::text;
 /// Flags of `explain`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Paths to explain
-    #[arg(value_name = "PATH", required = true)]
+    /// Why these are backed up, or not; with @SNAPSHOT behind it, where its content came from; with
+    /// --space, snapshots
+    #[arg(value_name = "PATH[@SNAPSHOT]", required_unless_present_any = ["blob", "space"])]
     paths: Vec<PathBuf>,
+    /// Where this blob came from
+    #[arg(long, value_name = "ID", conflicts_with_all = ["paths", "space"])]
+    blob: Option<String>,
+    /// What takes the space: by snapshot, by age and by directory; and what forgetting the
+    /// snapshots that are named would free
+    #[arg(long)]
+    space: bool,
+    /// How deep directories are told apart with --space [default: two below the deepest source]
+    #[arg(long, value_name = "N", requires = "space")]
+    depth: Option<usize>,
     /// What is backed up; may be given several times [default: the sources of the newest snapshot
     /// of this host that hold PATH]
     #[arg(long, value_name = "PATH")]
@@ -32,6 +47,13 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
+        if let Some(id) = &self.blob {
+            return lineage::blob(app, id);
+        }
+        if self.space {
+            let names = self.paths.iter().map(|name| name.to_string_lossy().into_owned());
+            return space::run(app, &names.collect::<Vec<_>>(), self.depth);
+        }
         let home = app.home()?;
         let repository = match app.named_repository() {
             Some(path) => path.to_owned(),
@@ -40,6 +62,13 @@ impl Args {
         let mut options = self.select.options();
         this_host::add_rules(&mut options, &home, &repository);
         for path in &self.paths {
+            if let Some((path, snapshot)) = in_snapshot(path) {
+                let repo = app.open()?;
+                let record = pick::one(app, &repo, snapshot)?;
+                let path = absolute(Path::new(OsStr::from_bytes(path)))?;
+                lineage::path(app, &repo, path_bytes(&path), &record)?;
+                continue;
+            }
             // Asked for as it was written: a slash at its end means a directory.
             let full = absolute(path)?;
             let sources = match self.source.as_slice() {
@@ -52,6 +81,17 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// The path and the snapshot of `PATH@SNAPSHOT`. What is there under the whole name is meant by it.
+fn in_snapshot(path: &Path) -> Option<(&[u8], &str)> {
+    let bytes = path_bytes(path);
+    let at = bytes.iter().rposition(|byte| *byte == b'@')?;
+    let (path_of, snapshot) = (bytes.get(..at)?, std::str::from_utf8(bytes.get(at + 1..)?).ok()?);
+    let is_snapshot = snapshot.starts_with("latest")
+        || !snapshot.is_empty() && snapshot.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_snapshot && !path_of.is_empty() && path.symlink_metadata().is_err())
+        .then_some((path_of, snapshot))
 }
 
 /// The sources of the newest snapshot of this host of which one holds `path`.

@@ -205,6 +205,9 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["stats", "--mode", "raw-data"]);
     check(&["explain", &format!("{docs}/a"), "-e", "a"]);
     check(&["explain", &format!("{docs}/sub/b"), "--source", &docs, "-e", "sub", "-e", "!b"]);
+    check(&["explain", &format!("{docs}/a@latest")]);
+    check(&["explain", "--space"]);
+    check(&["explain", "--space", "latest", "--depth", "1"]);
     check(&["key", "list"]);
     check(&["key", "add", "--new-key-file", &world.text("k")]);
     check(&["tag", "--add", "x", "latest"]);

@@ -38,9 +38,7 @@ impl BlobSet {
     pub fn insert(&self, blob: BlobId) -> bool {
         let blob = BlobPrefix::from(blob);
         let mut blobs = lock(&self.0);
-        // A file that cannot be read any more makes a dry run count a blob twice and nothing else.
-        let is_in = |run: &Arc<Run>| run.find_entry(blob, &mut |_, _| true).unwrap_or(false);
-        if blobs.newest.contains(&blob) || blobs.runs.iter().any(is_in) {
+        if blobs.contains(blob) {
             return false;
         }
         blobs.newest.insert(blob);
@@ -49,9 +47,21 @@ impl BlobSet {
         }
         true
     }
+
+    /// Whether a blob is in the set.
+    #[must_use]
+    pub fn contains(&self, blob: BlobId) -> bool {
+        lock(&self.0).contains(blob.into())
+    }
 }
 
 impl Blobs {
+    fn contains(&self, blob: BlobPrefix) -> bool {
+        // A file that cannot be read any more makes a blob count twice and nothing else.
+        let is_in = |run: &Arc<Run>| run.find_entry(blob, &mut |_, _| true).unwrap_or(false);
+        self.newest.contains(&blob) || self.runs.iter().any(is_in)
+    }
+
     fn spill(&mut self) -> Result<(), RepoError> {
         let Some(local) = &self.local else { return Ok(()) };
         let entry = |&blob| IndexEntry { blob, pack: 0, ordinal: 0, bytes: 0 };

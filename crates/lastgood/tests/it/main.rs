@@ -9,6 +9,7 @@ mod embedding;
 mod faults;
 mod golden;
 mod interrupted;
+mod lineage;
 mod log;
 mod moving;
 mod partial;
