@@ -268,6 +268,25 @@ impl Repository {
         Self::open(self.backend.clone(), self.world.clone(), &credential, options)
     }
 
+    /// The same repository with the same keys, on a backend that holds a copy of it. What its own
+    /// revisions say does not matter: it may have been made before the newest of them.
+    pub(crate) fn on(&self, backend: Arc<dyn Backend>) -> Result<Self, RepoError> {
+        let root = self.keys.root().clone();
+        Ok(Self {
+            backend,
+            world: self.world.clone(),
+            history: self.history.clone(),
+            keys: self.history.keys(root).map_err(RepoError::Unlock)?,
+            index_options: IndexOptions::default(),
+            index: std::sync::OnceLock::new(),
+            mended: Mended::default(),
+            last_seen: None,
+            missing: Mutex::default(),
+            #[cfg(feature = "seeded-bugs")]
+            planted: crate::seeded::Planted::default(),
+        })
+    }
+
     /// All slots that a root of the repository made, and whether that is an older root.
     pub(crate) fn all_key_slots(&self) -> Result<Vec<(KeySlotInfo, bool)>, RepoError> {
         let mut slots = Vec::new();

@@ -12,11 +12,10 @@ use lastgood_format::log::LogRecord;
 use lastgood_format::object::{ObjectKind, name};
 use lastgood_format::pack::{mend, verify_bytes};
 use lastgood_format::session::{Outcome, Session};
-use lastgood_format::slot::Credential;
 
 use crate::error::RepoError;
 use crate::objects::{self, object_name, read_around};
-use crate::repository::{OpenOptions, Repository};
+use crate::repository::Repository;
 
 /// A copy of a repository, with the same id and keys.
 #[derive(Debug)]
@@ -37,10 +36,8 @@ impl RepositoryCopy {
         if Repository::id_of(backend.as_ref())? != original.config().repository {
             return Ok(None);
         }
-        let world = original.world().clone();
-        let root = Credential::Root(original.keys().root().clone());
-        let repo = Repository::open(backend, world, &root, OpenOptions::default())?;
-        Ok(Some(Self { repo: Arc::new(repo), places: OnceLock::new() }))
+        let repo = Arc::new(original.on(backend)?);
+        Ok(Some(Self { repo, places: OnceLock::new() }))
     }
 
     /// The copy, as a repository.

@@ -169,6 +169,21 @@ fn listing(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files(folder).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
+#[test]
+fn a_copy_of_before_a_rotation_has_what_was_stored_then() {
+    let mut kept = Kept::new(6);
+    let copy = kept.copied();
+    let key = opening::read_key_file(&kept.place.home.default_key_file()).unwrap();
+    lastgood::keys::rotate(&kept.place.repo, &key, "new").unwrap();
+    kept.place.reopen();
+    for (number, object) in kept.objects(&["packs", "snapshots", "outcomes"]).iter().enumerate() {
+        destroy(object, number as u64);
+    }
+    let report = kept.repair(|kept| kept.with_copy(&copy));
+    assert!(!report.has_losses(), "{report:?}");
+    kept.assert_whole();
+}
+
 /// Destroys far more of a file than parity makes up for.
 fn destroy(path: &Path, seed: u64) {
     let mut bytes = fs::read(path).unwrap();
