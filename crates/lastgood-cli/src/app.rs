@@ -54,7 +54,17 @@ impl<'a> App<'a> {
 
     pub(crate) fn hints(&self) -> Hints {
         let repository = self.repository.as_ref().map(|path| path.to_string_lossy().into_owned());
-        Hints { repository }
+        let is_open = self.opened.get().is_some();
+        let key_file = match self.named_key().ok().flatten() {
+            Some(KeySource::KeyFile(path)) => Some(path),
+            None if self.repository.is_none() => {
+                self.home().ok().map(|home| home.default_key_file())
+            }
+            _ => None,
+        };
+        let new = key_file.map(|path| beside(&path)).filter(|path| path.exists());
+        let new_key_file = new.map(|path| path.to_string_lossy().into_owned());
+        Hints { repository, is_open, new_key_file }
     }
 
     pub(crate) fn home(&self) -> Result<Home, Failure> {
@@ -106,13 +116,13 @@ impl<'a> App<'a> {
     /// Says what of the repository was damaged and could be read nevertheless.
     pub(crate) fn warn_of_mended(&self) {
         let mended = self.opened.get().map(|repo| repo.mended()).unwrap_or_default();
+        let repair = self.hints().command("repair");
         for object in mended.iter().take(PROBLEMS_SHOWN as usize) {
-            self.out
-                .warn(format!("{object} is damaged; nothing of it is lost, see lastgood repair"));
+            self.out.warn(format!("{object} is damaged; nothing of it is lost, see: {repair}"));
         }
         if mended.len() > PROBLEMS_SHOWN as usize {
             self.out.warn(format!(
-                "{} objects are damaged; nothing is lost, see lastgood repair",
+                "{} objects are damaged; nothing is lost, see: {repair}",
                 mended.len()
             ));
         }
@@ -353,6 +363,13 @@ impl<'a> App<'a> {
 }
 
 /// Refuses an empty password.
+/// Where a new key is until it takes the place of the one in `file`.
+pub(crate) fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
 pub(crate) fn not_empty(password: Password) -> Result<Password, Failure> {
     match password.is_empty() {
         true => Err(Failure::new(Code::WrongKey, "an empty password protects nothing")

@@ -51,6 +51,10 @@ pub(crate) struct Failure {
 pub(crate) struct Hints {
     /// The repository as it was named; `None` for the default one.
     pub(crate) repository: Option<String>,
+    /// Whether it could be opened.
+    pub(crate) is_open: bool,
+    /// The key file of a rotation that was interrupted.
+    pub(crate) new_key_file: Option<String>,
 }
 
 impl Failure {
@@ -202,9 +206,18 @@ impl Hints {
                  one is named with -r PATH or LASTGOOD_REPOSITORY"
                     .to_owned()
             }
+            "wrong-key" if self.new_key_file.is_some() => format!(
+                "a rotation of the keys may have been interrupted; finish it with: {} --key-file \
+                 {} --yes",
+                self.command("key rotate"),
+                quoted(self.new_key_file.as_deref().unwrap_or_default())
+            ),
             "wrong-key" => "give the password at the prompt, with --password-file or with \
                  --password-command, a key file with --key-file, or the recovery code with \
                  --recovery-code-file"
+                .to_owned(),
+            "damaged" if !self.is_open => "nothing can be read without it: bring it back from a \
+                 copy of the repository"
                 .to_owned(),
             "damaged" => format!(
                 "what is not damaged can be restored; find out what is with: {}",

@@ -40,8 +40,8 @@ fn main() -> ExitCode {
         out.warn(format!("cannot listen for signals, so Ctrl-C ends at once: {error}"));
     }
     let result = App::new(cli.global, environment, &out).and_then(|app| {
-        hints = app.hints();
         let result = cli.command.run(&app);
+        hints = app.hints();
         app.warn_of_mended();
         result
     });

@@ -129,8 +129,9 @@ pub fn check(
     check.report.mendable = repo.mended();
     let repaired = repo.mended.repaired_count();
     if repaired > 0 {
+        let objects = if repaired == 1 { "object is" } else { "objects are" };
         check.report.remarks.push(format!(
-            "{repaired} damaged objects are stored whole again, beside what is damaged"
+            "{repaired} damaged {objects} stored whole again, beside what is damaged"
         ));
     }
     if !check.replaced.is_empty() {

@@ -226,6 +226,9 @@ impl Repair<'_> {
 
     /// Notes that an object is stored whole now, and the copy that it came from.
     fn note(&self, object: &str, from: Option<String>) {
+        if !self.plan.dry_run {
+            self.repo.mended.note(object, true);
+        }
         let mut report = lock(&self.report);
         report.repaired.push(object.to_owned());
         report.from_copies.extend(from.map(|from| (object.to_owned(), from)));

@@ -34,7 +34,7 @@ impl Args {
         let report = app.run(check::start(repo, options))?;
         show(app, &report);
         if report.damage.is_empty() {
-            return mendable(&report);
+            return mendable(app, &report);
         }
         let count = text::count(report.damage.len() as u64, "damaged object");
         let failure = Failure::new(Code::Damaged, format!("the repository has {count}"));
@@ -51,13 +51,14 @@ impl Args {
 }
 
 /// Damage that costs nothing yet is damage.
-fn mendable(report: &CheckReport) -> Result<(), Failure> {
+fn mendable(app: &App<'_>, report: &CheckReport) -> Result<(), Failure> {
     if report.mendable.is_empty() {
         return Ok(());
     }
     let count = text::count(report.mendable.len() as u64, "damaged object");
     let failure = Failure::new(Code::Damaged, format!("the repository has {count}"));
-    Err(failure.hint("nothing is lost; store it whole again with: lastgood repair"))
+    let repair = app.hints().command("repair");
+    Err(failure.hint(format!("nothing is lost; store it whole again with: {repair}")))
 }
 
 fn show(app: &App<'_>, report: &CheckReport) {

@@ -147,7 +147,13 @@ impl Args {
         for problem in &candidates.problems {
             app.out.warn(Failure::caused(Code::Damaged, &**problem).text());
         }
-        let plan = self.plan(&candidates, &policy)?;
+        let plan = self.plan(&candidates, &policy).map_err(|failure| match policy.is_empty() {
+            true if self.names.is_empty() => {
+                let example = app.hints().command("forget --keep-daily 7 --keep-weekly 5 -n");
+                failure.hint(format!("such as: {example}; all rules: lastgood forget --help"))
+            }
+            _ => failure,
+        })?;
         show(app, &plan);
         let (kept, forgotten) = (plan.kept().count() as u64, plan.forgotten().count() as u64);
         if !self.dry_run && forgotten > 0 {

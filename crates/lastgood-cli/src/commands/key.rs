@@ -134,7 +134,12 @@ impl NewKey {
             (None, None) => match &self.new_key_file {
                 Some(path) if path.exists() => return Ok(opening::read_key_file(path)?),
                 Some(path) => return Ok(opening::write_key_file(path, &system::world())?),
-                None => app.new_password("new password")?,
+                None => app.new_password("new password").map_err(|failure| {
+                    failure.hint(
+                        "give the new one with --new-password-file, --new-password-command or \
+                         --new-key-file, or at a terminal",
+                    )
+                })?,
             },
         };
         Ok(Credential::Passphrase(not_empty(password)?))

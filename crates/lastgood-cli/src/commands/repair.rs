@@ -119,7 +119,10 @@ impl Args {
         let home = app.home()?;
         let (mut copies, mut others) = (Vec::new(), Vec::new());
         for path in &self.from {
-            if let Some(copy) = opening::open_copy(repo, path)? {
+            let copy = opening::open_copy(repo, path).map_err(|error| {
+                Failure::from(error).hint(format!("is {} right?", path.display()))
+            });
+            if let Some(copy) = copy? {
                 copies.push(copy);
             } else {
                 let key = self.key(app, path)?;
@@ -161,6 +164,9 @@ fn show(app: &App<'_>, report: &RepairReport, is_plan: bool) {
     for object in &objects.repaired {
         let from = match objects.from_copies.get(object) {
             Some(copy) => format!("from {copy}"),
+            None if CONFIG_COPIES.contains(&object.as_str()) => {
+                "from its parity or its other copy".to_owned()
+            }
             None => "from its parity".to_owned(),
         };
         app.out.line(format!("{} {object} {from}", word("to mend:", "mended:")));
@@ -185,6 +191,9 @@ fn show(app: &App<'_>, report: &RepairReport, is_plan: bool) {
         app.out.line(format!("lost for good: {}", place(affected)));
     }
 }
+
+/// What is stored under two names.
+const CONFIG_COPIES: [&str; 2] = ["config", "revisions/0000000000000001"];
 
 fn origin_text(origin: &Origin) -> String {
     match origin {

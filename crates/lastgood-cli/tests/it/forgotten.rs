@@ -223,3 +223,32 @@ fn prune_is_gc_and_takes_no_policy() {
     }
     world.run(&["check", "--read-data"]).code(0);
 }
+
+/// The new key file takes the place of the old one last, so a rotation that dies before leaves it
+/// beside: that is said, and how to go on.
+#[test]
+fn a_rotation_that_was_interrupted_tells_where_the_new_key_is() {
+    let world = World::new();
+    with_snapshots(&world, &DAYS[..1]);
+    let data = world.path("home/.local/share/lastgood");
+    let (key, new) = (data.join("repository.key"), data.join("repository.key.new"));
+    let old = std::fs::read(&key).unwrap();
+    world.run(&["key", "rotate", "--yes"]).code(0);
+    assert!(!new.exists());
+    std::fs::rename(&key, &new).unwrap();
+    std::fs::write(&key, &old).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::remove_file(data.join("repository/revisions/0000000000000003")).unwrap();
+    std::fs::remove_dir_all(world.path("home/.local/state")).unwrap();
+
+    let refused = world.run(&["backup", &world.text("docs")]).code(12);
+    let new = new.to_string_lossy().into_owned();
+    let hint = format!("lastgood key rotate --key-file {new} --yes");
+    assert!(refused.err.contains(&hint), "{}", refused.err);
+    let finished = world.run(&["key", "rotate", "--key-file", &new, "--yes"]).code(0);
+    let hint = format!("mv {new} {}", key.display());
+    assert!(finished.out.contains("recovery code") && finished.out.contains(&hint), "{finished:?}");
+    std::fs::rename(&new, &key).unwrap();
+    world.run(&["backup", &world.text("docs")]).code(0);
+    world.run(&["check", "--read-data"]).code(0);
+}

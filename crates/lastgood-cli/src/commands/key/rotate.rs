@@ -8,7 +8,7 @@ use lastgood::{Credential, ErrorKind, Repository, opening, system};
 use serde_json::{Map, Value, json};
 
 use super::NewKey;
-use crate::app::App;
+use crate::app::{App, beside};
 use crate::failure::{Code, Failure};
 use crate::settings::KeySource;
 use crate::text;
@@ -47,11 +47,8 @@ impl Args {
         };
         let label = self.new.label.clone().unwrap_or_else(|| app.key_label());
         let entry = Entry::done("key-rotate", repo.world().clock.now());
-        let rotation = keys::rotate(repo, credential.as_ref().unwrap_or(key), &label)?;
-        if let Some(file) = file.filter(|_| !plan.is_resumed) {
-            replace(&file)?;
-            app.out.line(format!("the new key is in {}", file.display()));
-        }
+        let rotation = keys::rotate(repo, credential.as_ref().unwrap_or(key), &label);
+        let rotation = rotation.map_err(|error| interrupted(error, file.as_deref()))?;
         let counts = vec![
             ("keys_removed", rotation.removed.len() as u64),
             ("runs_ended", rotation.fenced.len() as u64),
@@ -59,6 +56,14 @@ impl Args {
         app.log(&rotation.repo, Entry { counts, ..entry })?;
         app.out.line("rotated the root secret; the old passwords, key files and recovery code open the repository no more");
         app.show_recovery_code(&rotation.recovery_code);
+        match &file {
+            Some(file) if plan.is_resumed => put_in_place(app, file),
+            Some(file) => {
+                replace(file)?;
+                app.out.line(format!("the new key is in {}", file.display()));
+            }
+            None => {}
+        }
         let mut fields = Map::new();
         fields.insert("action".to_owned(), "rotate".into());
         fields.insert("dry_run".to_owned(), false.into());
@@ -107,11 +112,28 @@ fn show(app: &App<'_>, plan: &RotationPlan) {
     }
 }
 
-/// Where the key is until it takes the place of the old one.
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
+/// Says how to go on: by now the new key may be the one that opens the repository.
+fn interrupted(error: lastgood::Error, file: Option<&Path>) -> Failure {
+    if error.kind() == ErrorKind::Conflict {
+        return error.into();
+    }
+    let new = match file {
+        Some(file) => format!("with --key-file {}", text::quoted(&beside(file).to_string_lossy())),
+        None => "with the new key".to_owned(),
+    };
+    let failure = Failure::from(error);
+    failure.hint(format!(
+        "run the command again; where the old key opens the repository no more, {new}"
+    ))
+}
+
+/// Of a rotation that was finished, the key lies where the interrupted one put it.
+fn put_in_place(app: &App<'_>, file: &Path) {
+    let path = file.to_string_lossy();
+    if let Some(old) = path.strip_suffix(".new") {
+        let (new, old) = (text::quoted(&path), text::quoted(old));
+        app.out.line(format!("the new key is in {path}; put it in its place with: mv {new} {old}"));
+    }
 }
 
 /// The key file of a rotation that was interrupted before it was used, or a new one.
