@@ -43,6 +43,18 @@ impl HostError {
         self.is(&[Errno::EXIST])
     }
 
+    /// A directory that was to be removed or replaced is not empty.
+    #[must_use]
+    pub fn is_not_empty(&self) -> bool {
+        self.is(&[Errno::NOTEMPTY])
+    }
+
+    /// The file system has no hard links, or no more of them for this file.
+    #[must_use]
+    pub fn is_no_link(&self) -> bool {
+        self.is(&[Errno::PERM, Errno::OPNOTSUPP, Errno::MLINK, Errno::NOSYS])
+    }
+
     /// Permissions, flags or a read-only file system forbid it.
     #[must_use]
     pub fn is_denied(&self) -> bool {

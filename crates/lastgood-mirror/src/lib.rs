@@ -6,6 +6,19 @@
 //! Spec: `docs/format/mirror.md`.
 #![forbid(unsafe_code)]
 
+pub mod content;
 pub mod delta;
+mod error;
+pub mod journal;
+pub mod layout;
+mod mirror;
+pub mod place;
 pub mod record;
+pub mod restore;
+pub mod run;
+pub mod scripts;
 pub mod text;
+pub mod verify;
+
+pub use error::{MirrorError, Trouble, Watch};
+pub use mirror::{Head, Mirror, Subject, Version, View, versions_text};

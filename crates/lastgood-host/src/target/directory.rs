@@ -219,6 +219,28 @@ impl TargetDirectory {
         self.rename_with(from, to, RenameFlags::NOREPLACE)
     }
 
+    /// Renames into another directory of the same file system; what bears the name there is
+    /// replaced in one step.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn rename_into(&self, from: &[u8], other: &Self, to: &[u8]) -> Result<(), HostError> {
+        self.check("rename", from)?;
+        other.check("rename to", to)?;
+        fs::renameat(self.directory.fd(), from, other.directory.fd(), to)
+            .map_err(|errno| other.error("rename to", to, errno))
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// [`HostError::is_not_empty`]; [`HostError::is_not_found`].
+    pub fn remove_directory(&self, name: &[u8]) -> Result<(), HostError> {
+        self.check("remove directory", name)?;
+        fs::unlinkat(self.directory.fd(), name, AtFlags::REMOVEDIR)
+            .map_err(|errno| self.error("remove directory", name, errno))
+    }
+
     /// Removes an entry that is no directory; a link and not what it points to.
     ///
     /// # Errors

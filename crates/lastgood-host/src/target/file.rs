@@ -107,6 +107,19 @@ impl TargetFile {
             .map_err(|errno| self.error("set the length of", errno))
     }
 
+    /// Locks the file against others who ask for the same lock, until it is closed or the process
+    /// ends; `false` when another has it.
+    ///
+    /// # Errors
+    /// Where the file system has no locks.
+    pub fn try_lock(&self) -> Result<bool, HostError> {
+        match sys::retry(|| fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(self.error("lock", errno)),
+        }
+    }
+
     /// Sets flags that a file can only have while it is empty ([`flags::EARLY`]); those that the
     /// file system does not know are left out and reported by [`apply`](Self::apply).
     pub fn set_early_flags(&self, bits: u32) {

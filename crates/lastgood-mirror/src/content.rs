@@ -1,0 +1,94 @@
+//! The bytes of files: hashed as they are read.
+
+use lastgood_host::HostError;
+use lastgood_host::source::SourceFile;
+use lastgood_host::target::TargetFile;
+
+use crate::place::{Place, READ_BYTES};
+use crate::text::Sha256;
+
+/// SHA-256 of a file of the mirror; `None` where there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash(place: &dyn Place, path: &[u8]) -> Result<Option<[u8; 32]>, HostError> {
+    match place.open(path)? {
+        Some(file) => copy(&file, None, &mut |_| true).map(|copied| copied.map(|it| it.hash)),
+        None => Ok(None),
+    }
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// How many bytes.
+    pub size: u64,
+    /// SHA-256 of all of them.
+    pub hash: [u8; 32],
+}
+
+/// Reads a file to its end, into `to` where there is one; holes stay holes, as far as both file
+/// systems know them. `step` hears of the bytes as they go by; `None` when it says to stop.
+///
+/// # Errors
+/// What either file system says.
+pub fn copy(
+    from: &SourceFile,
+    to: Option<&TargetFile>,
+    step: &mut dyn FnMut(u64) -> bool,
+) -> Result<Option<Copied>, HostError> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut position = 0;
+    for range in from.extents() {
+        let range = range?;
+        if !skip(&mut hash, range.start - position, step) {
+            return Ok(None);
+        }
+        position = range.start;
+        while position < range.end {
+            let wanted = (range.end - position).min(READ_BYTES as u64);
+            let wanted = usize::try_from(wanted).unwrap_or(READ_BYTES);
+            let count = from.read_at(&mut buffer[..wanted], position)?;
+            if count == 0 {
+                // Cut meanwhile: what was read is all there is.
+                return finish(hash, position, to).map(Some);
+            }
+            hash.update(&buffer[..count]);
+            if let Some(to) = to {
+                to.write_at(&buffer[..count], position)?;
+            }
+            position += count as u64;
+            if !step(count as u64) {
+                return Ok(None);
+            }
+        }
+    }
+    if !skip(&mut hash, from.stat().size.saturating_sub(position), step) {
+        return Ok(None);
+    }
+    finish(hash, position.max(from.stat().size), to).map(Some)
+}
+
+fn finish(hash: Sha256, size: u64, to: Option<&TargetFile>) -> Result<Copied, HostError> {
+    if let Some(to) = to {
+        to.set_len(size)?;
+    }
+    Ok(Copied { size, hash: hash.finish() })
+}
+
+/// Takes a hole for the zeros that it reads as.
+fn skip(hash: &mut Sha256, bytes: u64, step: &mut dyn FnMut(u64) -> bool) -> bool {
+    let mut left = bytes;
+    while left > 0 {
+        let count = left.min(ZEROS.len() as u64);
+        hash.update(usize::try_from(count).map_or(&ZEROS[..], |count| &ZEROS[..count]));
+        left -= count;
+        if !step(count) {
+            return false;
+        }
+    }
+    true
+}
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

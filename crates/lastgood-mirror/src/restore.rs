@@ -1,0 +1,289 @@
+//! Bringing a version back, or one path of it, at any moment: also while a commit is under way.
+
+use std::collections::HashMap;
+use std::path::{Path as FilePath, PathBuf};
+
+use lastgood_format::entry::Node;
+use lastgood_host::HostError;
+use lastgood_host::metadata::{ApplyPolicy, Metadata, Unset};
+use lastgood_host::target::{Target, TargetDirectory, temporary_name};
+
+use crate::content;
+use crate::error::{MirrorError, Trouble, Watch, check, told};
+use crate::mirror::{Mirror, View};
+use crate::record::{self, Path, Present};
+
+/// How to restore.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Name of the version.
+    pub version: String,
+    /// What of it; empty for all.
+    pub path: Path,
+    /// Where to.
+    pub target: PathBuf,
+    /// What metadata may be set.
+    pub policy: ApplyPolicy,
+    /// Whether nothing is written.
+    pub is_dry: bool,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// Entries that are there now.
+    pub restored: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Files that are damaged or lost, and were not restored.
+    pub damaged: Vec<Path>,
+    /// Entries that could not be written.
+    pub failed: u64,
+    /// Kinds of metadata that could not be set, with how often.
+    pub unset: Vec<(String, u64)>,
+}
+
+/// Restores.
+///
+/// # Errors
+/// Trouble with one path does not end it.
+pub fn restore(
+    mirror: &Mirror,
+    options: &RestoreOptions,
+    watch: &dyn Watch,
+) -> Result<RestoreReport, MirrorError> {
+    let view = mirror.view()?;
+    let k = view.index(&options.version)?;
+    let version = view.history().version(k);
+    let wanted: Vec<(Path, Present)> = version
+        .into_iter()
+        .filter(|(path, _)| is_below(path, &options.path))
+        .map(|(path, present)| (path.into(), present.clone()))
+        .collect();
+    if wanted.is_empty() {
+        return Err(MirrorError::NoPath(options.path.clone()));
+    }
+    let files = wanted.iter().filter(|(_, present)| present.is_file());
+    watch.total(files.clone().count() as u64, files.map(|(_, present)| present.size()).sum());
+    let mut restore = Restore {
+        mirror,
+        view,
+        k,
+        options,
+        watch,
+        links: HashMap::new(),
+        report: RestoreReport::default(),
+    };
+    if options.is_dry {
+        restore.report.restored = wanted.len() as u64;
+        restore.report.bytes = wanted.iter().map(|(_, present)| present.size()).sum();
+        return Ok(restore.report);
+    }
+    let target = Target::open(&options.target)?;
+    restore.write(&target, &wanted)?;
+    target.sync_filesystem()?;
+    Ok(restore.report)
+}
+
+fn is_below(path: &[u8], root: &[u8]) -> bool {
+    root.is_empty()
+        || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+struct Restore<'a> {
+    mirror: &'a Mirror,
+    view: View,
+    k: usize,
+    options: &'a RestoreOptions,
+    watch: &'a dyn Watch,
+    /// Where the first file of each group of hard links went.
+    links: HashMap<((u64, u64), Vec<u8>), Path>,
+    report: RestoreReport,
+}
+
+impl Restore<'_> {
+    fn write(&mut self, target: &Target, wanted: &[(Path, Present)]) -> Result<(), MirrorError> {
+        for (path, present) in wanted {
+            check(self.watch)?;
+            let to = self.place(path, present);
+            match self.entry(target, path, &to, present) {
+                Ok(true) => {
+                    self.report.restored += 1;
+                    self.report.bytes += present.size();
+                }
+                Ok(false) => {
+                    let message = "its bytes are damaged or lost".to_owned();
+                    self.watch.trouble(Trouble { path: path.clone(), during: "restore", message });
+                    self.report.damaged.push(path.clone());
+                }
+                Err(error) if error.is_no_space() => return Err(error.into()),
+                Err(error) => {
+                    let message = told(&error);
+                    self.watch.trouble(Trouble { path: path.clone(), during: "restore", message });
+                    self.report.failed += 1;
+                }
+            }
+            if present.is_file() {
+                self.watch.file(path);
+            }
+        }
+        // The deepest first: what is put into a directory changes its times.
+        for (path, present) in wanted.iter().rev() {
+            if !present.entry.is_directory() {
+                continue;
+            }
+            let metadata = Metadata::from(&present.entry);
+            match target.directory(&self.place(path, present)) {
+                Ok(directory) => {
+                    let unset = directory.apply(&metadata, self.options.policy);
+                    self.count(unset);
+                }
+                Err(error) => {
+                    let message = told(&error);
+                    self.watch.trouble(Trouble { path: path.clone(), during: "restore", message });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a path goes: what was asked for is the target itself, or, if it is no directory, lies
+    /// in it.
+    fn place(&self, path: &[u8], present: &Present) -> Path {
+        let rest = &path[self.options.path.len()..];
+        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+        let is_itself = rest.is_empty() && !present.entry.is_directory();
+        if is_itself { record::name(path).into() } else { rest.into() }
+    }
+
+    /// Writes one entry; `false` when its bytes are not to be had.
+    fn entry(
+        &mut self,
+        target: &Target,
+        path: &Path,
+        to: &[u8],
+        present: &Present,
+    ) -> Result<bool, HostError> {
+        if present.entry.is_directory() {
+            return self.directory(target, to).map(|()| true);
+        }
+        let parent = target.directory(record::parent(to).unwrap_or_default())?;
+        let name = record::name(to);
+        let temporary = temporary_name(self.report.restored);
+        parent.remove_tree(&temporary, &mut |_| {});
+        match &present.entry.node {
+            Node::File { .. } => {
+                if !self.file(target, &parent, &temporary, path, to, present)? {
+                    return Ok(false);
+                }
+            }
+            Node::Symlink { target } => {
+                let link = parent.create_symlink(&temporary, target)?;
+                let unset = link.apply(&Metadata::from(&present.entry), self.options.policy);
+                self.count(unset);
+            }
+            node => {
+                let special = parent.create_special(&temporary, node)?;
+                let unset = special.apply(&Metadata::from(&present.entry), self.options.policy);
+                self.count(unset);
+            }
+        }
+        match parent.rename(&temporary, name) {
+            // A directory is in the way, and the version has none there.
+            Err(error) if error.source.kind() == std::io::ErrorKind::IsADirectory => {
+                parent.remove_directory(name)?;
+                parent.rename(&temporary, name)?;
+            }
+            renamed => renamed?,
+        }
+        Ok(true)
+    }
+
+    fn directory(&self, target: &Target, to: &[u8]) -> Result<(), HostError> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let parent = target.directory(record::parent(to).unwrap_or_default())?;
+        let name = record::name(to);
+        match parent.enter_or_create(name) {
+            Ok((directory, _)) => directory.unlock(),
+            Err(error) if error.is_not_directory() => parent.replace_with_directory(name).map(drop),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn file(
+        &mut self,
+        target: &Target,
+        parent: &TargetDirectory,
+        temporary: &[u8],
+        path: &Path,
+        to: &[u8],
+        present: &Present,
+    ) -> Result<bool, HostError> {
+        let hash = present.hash().map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+        let key = present.link.map(|link| (link, hash));
+        if let Some(first) = key.as_ref().and_then(|key| self.links.get(key)) {
+            let directory = target.directory(record::parent(first).unwrap_or_default())?;
+            parent.hard_link(temporary, &directory, record::name(first))?;
+            return Ok(true);
+        }
+        let Some(from) = self.open(path, present)? else { return Ok(false) };
+        let file = parent.create_file(temporary)?;
+        let watch = self.watch;
+        let copied = content::copy(&from, Some(&file), &mut |count| {
+            watch.bytes(path, count);
+            true
+        })?;
+        let read = copied.map(|copied| lastgood_format::id::BlobId::new(copied.hash));
+        if read != present.hash() {
+            parent.remove_entry(temporary)?;
+            return Ok(false);
+        }
+        let unset = file.apply(&Metadata::from(&present.entry), self.options.policy);
+        self.count(unset);
+        if let Some(key) = key {
+            self.links.insert(key, to.into());
+        }
+        Ok(true)
+    }
+
+    /// Opens the bytes of a file. When they are not where they should be, a run may have ended
+    /// since: then the texts say where they are now.
+    fn open(
+        &mut self,
+        path: &Path,
+        present: &Present,
+    ) -> Result<Option<lastgood_host::source::SourceFile>, HostError> {
+        if let Some(file) = self.view.open(self.mirror, self.k, path, present)? {
+            return Ok(Some(file));
+        }
+        let Ok(view) = self.mirror.view() else { return Ok(None) };
+        let Ok(k) = view.index(&self.options.version) else { return Ok(None) };
+        (self.view, self.k) = (view, k);
+        self.view.open(self.mirror, self.k, path, present)
+    }
+
+    fn count(&mut self, unset: Vec<Unset>) {
+        for unset in unset {
+            let what = format!("{:?}", unset.aspect).to_lowercase();
+            match self.report.unset.iter_mut().find(|(known, _)| *known == what) {
+                Some((_, count)) => *count += 1,
+                None => self.report.unset.push((what, 1)),
+            }
+        }
+    }
+}
+
+/// A path as the user gave it, below the source: without slashes around it.
+///
+/// # Errors
+/// [`MirrorError::NoPath`] for one that no version can have.
+pub fn below_source(path: &FilePath) -> Result<Path, MirrorError> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_prefix(b"/").unwrap_or(bytes);
+    let bytes = bytes.strip_suffix(b"/").unwrap_or(bytes);
+    let bytes: Path = if bytes == b"." { Path::default() } else { bytes.into() };
+    if record::is_valid(&bytes) { Ok(bytes) } else { Err(MirrorError::NoPath(bytes)) }
+}

@@ -1,0 +1,133 @@
+//! A run: the mirror becomes what the source is, and keeps what it was.
+//!
+//! Scan, plan, guard, space, stage: until here nothing of the mirror changed, and a run may end at
+//! any moment. Then one [`Journal`](crate::journal::Journal) is made durable and done.
+
+mod guard;
+mod plan;
+mod scan;
+mod stage;
+
+use std::path::{Path as FilePath, PathBuf};
+
+use lastgood_format::entry::Timestamp;
+use lastgood_host::scan::{Directory, Stat};
+
+use crate::error::{MirrorError, Watch, check};
+use crate::mirror::{Mirror, Subject, Version};
+use crate::record::Path;
+
+pub use guard::Held;
+
+/// What of a source is mirrored.
+pub trait Rules {
+    /// A directory is entered, by its path below the source.
+    fn enter(&mut self, path: &[u8], directory: &Directory);
+    /// The directory that was entered last is left.
+    fn leave(&mut self);
+    /// What to do with an entry of the directory that was entered last.
+    fn choose(&mut self, name: &[u8], stat: &Stat) -> Choice;
+}
+
+/// What to do with an entry of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// It is mirrored, with all that is in it.
+    In,
+    /// It is mirrored, and what is in it is not: something is mounted there.
+    Shallow,
+    /// It is not mirrored.
+    Out,
+}
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The source.
+    pub source: PathBuf,
+    /// When it is.
+    pub now: Timestamp,
+    /// Whether the guard was asked already.
+    pub is_approved: bool,
+    /// Whether what rules leave out now is removed from the newest version, as if it were deleted;
+    /// else it stays as it was.
+    pub forgets_excluded: bool,
+    /// Whether files are read before they go into history: rot never gets there as if it were true.
+    pub verifies_outgoing: bool,
+    /// Whether nothing is written.
+    pub is_dry: bool,
+    /// Bytes free on the file system of the mirror.
+    pub available: u64,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunReport {
+    /// The version that was made; `None` when nothing changed, and in a dry run.
+    pub version: Option<Version>,
+    /// Files that are new, moved ones not counted.
+    pub new: u64,
+    /// Files whose content differs.
+    pub changed: u64,
+    /// Files that are elsewhere now, at no bytes.
+    pub moved: u64,
+    /// Files that are gone.
+    pub deleted: u64,
+    /// Files that are as they were.
+    pub unchanged: u64,
+    /// Files of the source.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that were written.
+    pub bytes_written: u64,
+    /// Paths of which the older state was kept, because the source could not be read.
+    pub kept: u64,
+    /// Paths that somebody else changed in `latest/`; what they held is in `.lastgood/conflicts`.
+    pub conflicts: Vec<Path>,
+    /// Files of the mirror that had rotted; what is left of them is in `.lastgood/damaged`.
+    pub rotted: Vec<Path>,
+    /// Kinds of metadata that `latest/` does not show, with how often; the records have them.
+    pub unset: Vec<(String, u64)>,
+}
+
+/// Runs. `mirror` is locked and recovered.
+///
+/// # Errors
+/// [`MirrorError::Held`] when the guard asks; then, and on any error before the commit, nothing
+/// changed. After that the next run rolls forward.
+pub fn run(
+    mirror: &Mirror,
+    options: &RunOptions,
+    rules: &mut dyn Rules,
+    watch: &dyn Watch,
+) -> Result<RunReport, MirrorError> {
+    let root = Directory::open_root(&options.source)?;
+    let view = mirror.view_from(usize::MAX)?;
+    let found = scan::scan(mirror, &view.latest, &root, options, rules, watch)?;
+    check(watch)?;
+    let subject = mirror.subject()?;
+    guard::check(&view.latest, &found, &subject, root.own_stat()?.hint.inode, options)?;
+    let needed = found.bytes_to_read() + SPACE_RESERVE_BYTES;
+    if !options.is_dry && needed > options.available {
+        return Err(MirrorError::NoSpace { needed, available: options.available });
+    }
+    if options.is_dry {
+        return Ok(found.forecast(&view.latest));
+    }
+    let staged = stage::stage(mirror, &view.latest, found, &root, options, watch)?;
+    check(watch)?;
+    plan::commit(mirror, &view, staged, options, watch)
+}
+
+/// What a mirror of `source` says that it is of.
+///
+/// # Errors
+/// When the source is no directory that can be opened.
+pub fn subject(source: &FilePath) -> Result<Subject, MirrorError> {
+    let root = Directory::open_root(source)?.own_stat()?.hint.inode;
+    Ok(Subject { source: source.into(), root })
+}
+
+/// Room for texts and directories.
+const SPACE_RESERVE_BYTES: u64 = 16 << 20;

@@ -1,0 +1,70 @@
+//! Asks before most of a mirror would go: an empty mount point, a slip, or somebody's malice.
+
+use std::fmt;
+
+use super::RunOptions;
+use super::scan::{Found, Wanted};
+use crate::delta::Manifest;
+use crate::error::MirrorError;
+use crate::mirror::Subject;
+
+/// Why a run is held until somebody approves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Files that the newest version has.
+    pub files: u64,
+    /// How many of them would go.
+    pub deleted: u64,
+    /// How many would change.
+    pub changed: u64,
+    /// Whether the source is another directory than that of the last run, under the same name.
+    pub is_other_root: bool,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { files, deleted, changed, is_other_root } = self;
+        if *is_other_root {
+            write!(f, "the source is another directory than before; is everything mounted? ")?;
+        }
+        write!(
+            f,
+            "of {files} files in the mirror, {deleted} would be deleted and {changed} changed"
+        )
+    }
+}
+
+/// Holds the run unless it was approved.
+pub(super) fn check(
+    old: &Manifest,
+    found: &Found,
+    subject: &Subject,
+    root: u64,
+    options: &RunOptions,
+) -> Result<(), MirrorError> {
+    let files = old.iter().filter(|(_, present)| present.is_file());
+    let mut held = Held {
+        files: 0,
+        deleted: 0,
+        changed: 0,
+        is_other_root: !old.is_empty() && subject.root != root,
+    };
+    for (path, _) in files {
+        held.files += 1;
+        match found.wanted.get(path) {
+            None => held.deleted += 1,
+            Some(Wanted::Read(_)) if !found.is_edited(path) => held.changed += 1,
+            Some(Wanted::Read(_)) => {}
+            Some(Wanted::Known(is)) if is.is_file() => {}
+            Some(Wanted::Known(_)) => held.deleted += 1,
+        }
+    }
+    let is_all = held.files > 0 && held.deleted == held.files;
+    let is_many = held.deleted > COUNT_MIN.max(held.files / 5)
+        || held.changed > COUNT_MIN.max(held.files / 2);
+    let is_held = is_all || is_many || held.is_other_root;
+    if is_held && !options.is_approved { Err(MirrorError::Held(held)) } else { Ok(()) }
+}
+
+/// So few may always go.
+const COUNT_MIN: u64 = 50;

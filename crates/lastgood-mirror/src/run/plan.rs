@@ -1,0 +1,329 @@
+//! From the next version to the operations that make it the newest.
+
+use std::collections::BTreeSet;
+
+use lastgood_format::entry::Marks;
+use lastgood_host::metadata::Unset;
+
+use super::scan::is_shown;
+use super::stage::Staged;
+use super::{RunOptions, RunReport};
+use crate::content;
+use crate::delta::{self, Delta};
+use crate::error::{MirrorError, Trouble, Watch, check};
+use crate::journal::{Journal, Operation};
+use crate::layout;
+use crate::mirror::{Head, Mirror, Version, View, records_text, versions_text};
+use crate::place;
+use crate::record::{self, At, Path, Present, State};
+
+/// Makes the staged version the newest.
+pub(super) fn commit(
+    mirror: &Mirror,
+    view: &View,
+    mut staged: Staged,
+    options: &RunOptions,
+    watch: &dyn Watch,
+) -> Result<RunReport, MirrorError> {
+    let mut report = std::mem::take(&mut staged.report);
+    let mut delta = delta::between(&view.latest, &staged.new, &staged.moved);
+    count(&view.latest, &staged, &delta, &mut report);
+    report.conflicts = staged.edited.iter().chain(&staged.extras).cloned().collect();
+    let rotted = outgoing(mirror, &mut delta, &staged.edited, options, watch)?;
+    report.rotted = rotted.iter().cloned().collect();
+    let is_new = view.versions.is_empty() || !delta.is_empty();
+    let is_touched = is_new || !report.conflicts.is_empty() || staged.new != view.latest;
+    if !is_touched {
+        return Ok(report);
+    }
+    let mut versions = view.versions.clone();
+    let last = versions.last().map(|version| (version.name.clone(), version.time));
+    let version = if is_new {
+        named(mirror, &versions, options)?
+    } else {
+        versions.pop().ok_or_else(|| MirrorError::Missing(layout::VERSIONS.into()))?
+    };
+    let plan = Plan {
+        old: &view.latest,
+        staged: &staged,
+        delta: &delta,
+        rotted: &rotted,
+        from: last.as_ref().map(|(name, _)| name.as_str()),
+        conflicts: layout::conflicts(&version.name),
+    };
+    let mut operations = plan.operations();
+    let mut texts = Vec::new();
+    if let (true, Some((name, time)), Some(last)) = (is_new, &last, versions.last_mut()) {
+        let before = view.versions.len().checked_sub(2).map(|index| view.versions[index].seal);
+        let head = Head { before, replaces: Vec::new() };
+        let records = delta.iter().map(|(path, state)| (path, state.clone()));
+        let (bytes, seal) = records_text("delta", name, *time, &head, records);
+        last.seal = seal;
+        texts.push((layout::delta(name), "delta", bytes));
+    }
+    let records =
+        staged.new.iter().map(|(path, present)| (path, State::Present(Box::new(present.clone()))));
+    let (bytes, seal) =
+        records_text("latest", &version.name, version.time, &Head::default(), records);
+    texts.push((layout::MANIFEST.into(), "latest", bytes));
+    let kept = staged.new.values().filter(|it| it.entry.marks.contains(Marks::KEPT)).count();
+    let version =
+        Version { seal, files: report.files, bytes: report.bytes, kept: kept as u64, ..version };
+    versions.push(version.clone());
+    texts.push((layout::VERSIONS.into(), "versions", versions_text(&versions)));
+    operations.push(Operation::Barrier);
+    for (to, name, bytes) in texts {
+        let from = layout::stage(name);
+        place::write(&*mirror.place, &from, &bytes)?;
+        operations.push(Operation::Put { from, to });
+    }
+    operations.push(Operation::Barrier);
+    check(watch)?;
+    let journal = Journal { aside: plan.conflicts, operations };
+    let done = mirror.commit(&journal)?;
+    let is_news = |path: &Path| !report.conflicts.iter().any(|it| layout::latest(it) == *path);
+    for path in done.vanished.into_iter().filter(is_news) {
+        let message = "somebody removed it while the run went on".to_owned();
+        watch.trouble(Trouble { path, during: "keep", message });
+    }
+    count_unset(&mut report, done.unset.into_iter().map(|(_, unset)| unset));
+    report.version = is_new.then_some(version);
+    Ok(report)
+}
+
+/// The version that is made: after all others, by its time as by its name.
+fn named(
+    mirror: &Mirror,
+    versions: &[Version],
+    options: &RunOptions,
+) -> Result<Version, MirrorError> {
+    let mut time = options.now;
+    if let Some(last) = versions.last()
+        && time <= last.time
+    {
+        time = last.time;
+        time.nanos += 1;
+        if time.nanos == NANOS {
+            time = lastgood_format::entry::Timestamp { seconds: time.seconds + 1, nanos: 0 };
+        }
+    }
+    let stem = layout::version_name(time);
+    let mut name = stem.clone();
+    let mut number = 2;
+    while versions.iter().any(|version| version.name == name)
+        || mirror.place.stat(name.as_bytes())?.is_some()
+    {
+        name = format!("{stem}-{number}");
+        number += 1;
+    }
+    let seal = crate::text::Seal([0; 32]);
+    Ok(Version { name, time, seal, files: 0, bytes: 0, kept: 0 })
+}
+
+fn count(old: &delta::Manifest, staged: &Staged, delta: &Delta, report: &mut RunReport) {
+    let to: BTreeSet<&Path> = staged.moved.values().collect();
+    for (path, present) in staged.new.iter().filter(|(_, present)| present.is_file()) {
+        report.files += 1;
+        report.bytes += present.size();
+        match old.get(path).filter(|old| old.is_file()) {
+            _ if to.contains(path) => report.moved += 1,
+            None => report.new += 1,
+            Some(old) if old.entry.node == present.entry.node => report.unchanged += 1,
+            Some(_) => report.changed += 1,
+        }
+    }
+    let gone = delta.iter().filter(|(path, state)| {
+        state.present().is_some_and(Present::is_file)
+            && !staged.new.get(*path).is_some_and(Present::is_file)
+            && !staged.moved.contains_key(*path)
+    });
+    report.deleted = gone.count() as u64;
+}
+
+/// Looks at the files that leave `latest/`: what rotted, or was written over by somebody, does not
+/// go into history as if it were true. Returns what rotted.
+fn outgoing(
+    mirror: &Mirror,
+    delta: &mut Delta,
+    edited: &BTreeSet<Path>,
+    options: &RunOptions,
+    watch: &dyn Watch,
+) -> Result<BTreeSet<Path>, MirrorError> {
+    let mut rotted = BTreeSet::new();
+    for (path, state) in delta {
+        let State::Present(present) = state else { continue };
+        if !present.is_file() || !matches!(present.at, At::Here(_)) {
+            continue;
+        }
+        check(watch)?;
+        if edited.contains(path) {
+            present.at = At::Lost;
+        } else if options.verifies_outgoing {
+            let hash = content::hash(&*mirror.place, &layout::latest(path))?;
+            if hash != present.hash().map(|id| *id.as_bytes()) {
+                present.at = At::Lost;
+                rotted.insert(path.clone());
+            }
+        }
+    }
+    Ok(rotted)
+}
+
+pub(super) fn count_unset(report: &mut RunReport, unset: impl IntoIterator<Item = Unset>) {
+    for unset in unset {
+        let what = format!("{:?}", unset.aspect).to_lowercase();
+        match report.unset.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, count)) => *count += 1,
+            None => report.unset.push((what, 1)),
+        }
+    }
+}
+
+struct Plan<'a> {
+    old: &'a delta::Manifest,
+    staged: &'a Staged,
+    delta: &'a Delta,
+    rotted: &'a BTreeSet<Path>,
+    /// Name of the version that is the newest now.
+    from: Option<&'a str>,
+    /// Where goes what is not ours.
+    conflicts: Path,
+}
+
+impl Plan<'_> {
+    fn operations(&self) -> Vec<Operation> {
+        let mut operations = vec![Operation::Directory(layout::LATEST.into())];
+        self.keep(&mut operations);
+        operations.push(Operation::Barrier);
+        let (blocking, rest) = self.removals();
+        operations.extend(blocking);
+        self.arrive(&mut operations);
+        operations.extend(rest);
+        self.looks(&mut operations);
+        operations
+    }
+
+    /// A second name for all that leaves its place in `latest/`.
+    fn keep(&self, operations: &mut Vec<Operation>) {
+        let mut keep = |from: &[u8], to: Path, hash| {
+            operations.push(Operation::Keep { from: layout::latest(from), to, hash });
+        };
+        for (path, state) in self.delta {
+            let (Some(present), Some(from)) = (state.present(), self.from) else { continue };
+            if self.rotted.contains(path) {
+                keep(path, layout::damaged(from, path), None);
+            } else if present.is_file() && present.at == At::Here(path.clone()) {
+                keep(path, layout::folder(from, path), None);
+            }
+        }
+        for path in self.staged.edited.iter().chain(&self.staged.extras) {
+            keep(path, record::join(&self.conflicts, path), None);
+        }
+        for (number, (from, to)) in self.staged.moved.iter().enumerate() {
+            let hash = self.staged.new.get(to).and_then(Present::hash);
+            keep(from, moving(number), hash.map(|id| *id.as_bytes()));
+        }
+    }
+
+    /// What goes: first what stands in the way of something else, then, when everything new is in
+    /// place, the rest; deepest first.
+    fn removals(&self) -> (Vec<Operation>, Vec<Operation>) {
+        let (mut blocking, mut rest) = (Vec::new(), Vec::new());
+        let gone = self.old.iter().filter(|(_, old)| is_shown(old)).map(|(path, _)| path);
+        let mut paths: Vec<&Path> = gone.chain(&self.staged.extras).collect();
+        paths.sort_by(|one, other| other.cmp(one));
+        for path in paths {
+            let was_directory = self.old.get(path).is_some_and(|old| old.entry.is_directory());
+            let is = self.staged.new.get(path).filter(|is| is_shown(is));
+            let is_edited = self.staged.edited.contains(path);
+            match is {
+                Some(is) if is.entry.is_directory() == was_directory && !is_edited => continue,
+                // A rename replaces it, whatever it is.
+                Some(is) if !is.entry.is_directory() && !was_directory => continue,
+                _ => {}
+            }
+            let removals = if self.is_in_the_way(path) { &mut blocking } else { &mut rest };
+            let shown = layout::latest(path);
+            removals.push(Operation::Clear(shown.clone()));
+            if is.is_none_or(|is| !is.entry.is_directory()) {
+                removals.push(Operation::Leave(shown));
+            }
+        }
+        (blocking, rest)
+    }
+
+    /// Whether a directory is to lie where something else is, or the other way round, at a path or
+    /// above it.
+    fn is_in_the_way(&self, path: &[u8]) -> bool {
+        let mut at = Some(path);
+        while let Some(path) = at {
+            if let Some(is) = self.staged.new.get(path) {
+                let is_other = is.entry.is_directory() != self.was_directory(path);
+                return is_shown(is) && (is_other || self.staged.edited.contains(path));
+            }
+            at = record::parent(path);
+        }
+        false
+    }
+
+    fn was_directory(&self, path: &[u8]) -> bool {
+        self.old.get(path).is_some_and(|old| old.entry.is_directory())
+    }
+
+    /// What comes: directories, then what lies in them.
+    fn arrive(&self, operations: &mut Vec<Operation>) {
+        for (path, present) in &self.staged.new {
+            let is_there = self.was_directory(path) && !self.staged.edited.contains(path);
+            if present.entry.is_directory() && !is_there {
+                operations.push(Operation::Directory(layout::latest(path)));
+            }
+        }
+        for (path, from) in &self.staged.puts {
+            let to = layout::latest(path);
+            operations.push(Operation::Put { from: from.clone(), to });
+        }
+        for (number, to) in self.staged.moved.values().enumerate() {
+            operations.push(Operation::Put { from: moving(number), to: layout::latest(to) });
+        }
+    }
+
+    /// Metadata: of what only looks different, of what moved, and last of directories, because all
+    /// that happens in them changes their times.
+    fn looks(&self, operations: &mut Vec<Operation>) {
+        let moved: BTreeSet<&Path> = self.staged.moved.values().collect();
+        let mut touched = BTreeSet::new();
+        let mut looks = Vec::new();
+        for (path, present) in &self.staged.new {
+            let is_same = self.old.get(path).is_some_and(|old| old.entry == present.entry);
+            if !is_shown(present) || (is_same && !self.staged.edited.contains(path)) {
+                continue;
+            }
+            touched.extend(record::parent(path).map(Path::from));
+            let is_dressed = self.staged.puts.contains_key(path) && !moved.contains(path);
+            if present.entry.is_directory() {
+                touched.insert(path.clone());
+            } else if !is_dressed {
+                looks.push((path, present));
+            }
+        }
+        let gone = self.old.keys().filter(|path| !self.staged.new.contains_key(*path));
+        for path in gone.chain(&self.staged.extras) {
+            touched.extend(record::parent(path).map(Path::from));
+        }
+        let directories = touched.iter().rev().filter_map(|path| {
+            let present = self.staged.new.get_key_value(path)?;
+            present.1.entry.is_directory().then_some(present)
+        });
+        operations.extend(looks.into_iter().chain(directories).map(|(path, present)| {
+            let present = Present { hint: Default::default(), ..present.clone() };
+            Operation::Look(path.clone(), Box::new(present))
+        }));
+    }
+}
+
+/// Where a file that moves is on its way.
+fn moving(number: usize) -> Path {
+    layout::stage(&format!("moved-{number}"))
+}
+
+const NANOS: u32 = 1_000_000_000;

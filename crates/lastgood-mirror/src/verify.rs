@@ -1,0 +1,129 @@
+//! Comparing all that a mirror holds with what its texts say.
+
+use std::collections::BTreeSet;
+
+use lastgood_host::HostError;
+
+use crate::content;
+use crate::delta::{self, Delta};
+use crate::error::{MirrorError, Trouble, Watch, check, told};
+use crate::layout;
+use crate::mirror::{Head, Mirror, View};
+use crate::record::{Path, Present};
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Versions whose texts were read.
+    pub versions: u64,
+    /// Files that are what they should be.
+    pub whole: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that are not, by their path below the mirror.
+    pub damaged: Vec<Path>,
+    /// Files that were known to be lost: version and path.
+    pub lost: Vec<(String, Path)>,
+    /// Links of the chain of seals that do not hold: names of versions.
+    pub broken: Vec<String>,
+}
+
+/// Reads every file of every version once.
+///
+/// # Errors
+/// Damaged files do not end it.
+pub fn verify(mirror: &Mirror, watch: &dyn Watch) -> Result<VerifyReport, MirrorError> {
+    let view = mirror.view()?;
+    let mut report = VerifyReport { versions: view.versions.len() as u64, ..Default::default() };
+    let files = stored(&view, &mut report);
+    watch.total(files.len() as u64, files.iter().map(|(_, present)| present.size()).sum());
+    for (place, present) in files {
+        check(watch)?;
+        match is_whole(mirror, &view, &place, present, watch) {
+            Ok(true) => {
+                report.whole += 1;
+                report.bytes += present.size();
+            }
+            Ok(false) => report.damaged.push(place.clone()),
+            Err(error) => {
+                let message = told(&error);
+                watch.trouble(Trouble { path: place.clone(), during: "read", message });
+                report.damaged.push(place.clone());
+            }
+        }
+        watch.file(&place);
+    }
+    report.broken = broken(mirror, &view)?;
+    Ok(report)
+}
+
+/// Every file that any version needs, once, with what it should be.
+fn stored<'a>(view: &'a View, report: &mut VerifyReport) -> Vec<(Path, &'a Present)> {
+    let history = view.history();
+    let mut seen = BTreeSet::new();
+    let mut files = Vec::new();
+    let of =
+        |delta: &'a Delta| delta.iter().filter_map(|(path, state)| Some((path, state.present()?)));
+    let deltas = view.deltas.iter().map(of).enumerate();
+    let records = deltas.flat_map(|(k, records)| records.map(move |record| (k, record)));
+    let latest = view.latest.iter().map(|record| (view.deltas.len(), record));
+    for (k, (path, present)) in records.chain(latest) {
+        if !present.is_file() {
+            continue;
+        }
+        let name = &view.versions[k].name;
+        let place = match history.place(k, path) {
+            _ if k == view.deltas.len() && present.at == crate::record::At::Lost => {
+                report.lost.push((name.clone(), path.clone()));
+                continue;
+            }
+            delta::Place::Folder(i, at) => layout::folder(&view.versions[i].name, &at),
+            delta::Place::Latest(at) => layout::latest(&at),
+            delta::Place::Lost => {
+                report.lost.push((name.clone(), path.clone()));
+                continue;
+            }
+        };
+        if seen.insert(place.clone()) {
+            files.push((place, present));
+        }
+    }
+    files
+}
+
+fn is_whole(
+    mirror: &Mirror,
+    view: &View,
+    place: &[u8],
+    present: &Present,
+    watch: &dyn Watch,
+) -> Result<bool, HostError> {
+    for at in view.names(place) {
+        let Some(file) = mirror.place.open(&at)? else { continue };
+        let copied = content::copy(&file, None, &mut |count| {
+            watch.bytes(place, count);
+            !watch.is_cancelled()
+        })?;
+        if copied.map(|copied| lastgood_format::id::BlobId::new(copied.hash)) == present.hash() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Versions whose delta does not name the one before it.
+fn broken(mirror: &Mirror, view: &View) -> Result<Vec<String>, MirrorError> {
+    let mut broken = Vec::new();
+    let mut before: Option<(crate::text::Seal, Head)> = None;
+    for version in view.versions.iter().take(view.deltas.len()) {
+        let head = mirror.head(view, version)?;
+        if let Some((seal, older)) = &before {
+            let is_known = |named| named == *seal || older.replaces.contains(&named);
+            if !head.before.is_some_and(is_known) {
+                broken.push(version.name.clone());
+            }
+        }
+        before = Some((version.seal, head));
+    }
+    Ok(broken)
+}

@@ -1,0 +1,554 @@
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use lastgood_mirror::MirrorError;
+
+use crate::world::{World, tree};
+
+#[test]
+fn the_first_run_makes_a_plain_copy() {
+    let mut world = World::new();
+    world.write("a.txt", b"hello");
+    world.write("sub/deep/b", &[7; 300_000]);
+    world.write("empty", b"");
+    symlink("a.txt", world.source("link")).unwrap();
+    let odd = world.source("").join(std::ffi::OsStr::from_bytes(b"odd\xff \n\t\\name'\" *"));
+    fs::write(&odd, b"odd").unwrap();
+    world.write("-", b"dash");
+    world.write("sub/-/x", b"dash");
+    fs::set_permissions(&odd, fs::Permissions::from_mode(0o640)).unwrap();
+    let report = world.run();
+    assert_eq!((report.new, report.files, report.changed), (6, 6, 0));
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    world.check();
+    // A second run without a change makes no version.
+    let report = world.run();
+    assert_eq!((report.version, report.unchanged, report.bytes_written), (None, 6, 0));
+    world.check();
+}
+
+#[test]
+fn what_changes_goes_and_comes_is_in_each_version_as_it_was() {
+    let mut world = World::new();
+    world.write("stays", b"1");
+    world.write("changes", b"1");
+    world.write("goes/x/y", b"1");
+    world.run();
+    world.write("changes", b"22");
+    world.write("comes/x", b"new here");
+    fs::remove_dir_all(world.source("goes")).unwrap();
+    let report = world.run();
+    assert_eq!((report.new, report.changed, report.deleted, report.unchanged), (1, 1, 1, 1));
+    world.write("changes", b"333");
+    fs::remove_dir_all(world.source("comes")).unwrap();
+    world.run();
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    assert_eq!(world.names(&world.folder_of(0)), ["changes", "goes", "goes/x", "goes/x/y"]);
+    assert_eq!(fs::read(world.mirror(&world.folder_of(0)).join("changes")).unwrap(), b"1");
+    world.check();
+    let listed = world.script("restore.sh", &[]);
+    assert_eq!(listed, world.script("restore.py", &[]));
+    assert_eq!(listed.lines().count(), 3);
+}
+
+#[test]
+fn one_file_of_one_version_comes_back() {
+    let mut world = World::new();
+    world.write("d/a", b"old");
+    world.write("d/b", b"other");
+    world.run();
+    world.write("d/a", b"new");
+    world.run();
+    let to = tempfile::tempdir().unwrap();
+    world.restore(&world.folder_of(0), "d/a", &to.path().join("one"));
+    assert_eq!(fs::read(to.path().join("one/a")).unwrap(), b"old");
+    world.restore(&world.folder_of(0), "d", &to.path().join("two"));
+    assert_eq!(tree(&to.path().join("two")).len(), 3);
+    for script in ["restore.sh", "restore.py"] {
+        let (one, two) =
+            (to.path().join(format!("1{script}")), to.path().join(format!("2{script}")));
+        let name = world.folder_of(0);
+        world.script(script, &[name.as_ref(), one.as_ref(), "d/a".as_ref()]);
+        assert_eq!(
+            tree(&one).into_iter().skip(1).collect::<Vec<_>>(),
+            tree(&to.path().join("one")).into_iter().skip(1).collect::<Vec<_>>()
+        );
+        world.script(script, &[name.as_ref(), two.as_ref(), "d".as_ref()]);
+        assert_eq!(tree(&two), tree(&to.path().join("two")));
+    }
+}
+
+#[test]
+fn case_03_file_directory_and_link_turn_into_each_other() {
+    let mut world = World::new();
+    world.write("a", b"file");
+    world.write("b/c/d", b"deep");
+    symlink("a", world.source("l")).unwrap();
+    world.run();
+    let rounds: [fn(&World); 3] = [
+        |world| {
+            fs::remove_file(world.source("a")).unwrap();
+            world.write("a/x/y", b"below");
+            fs::remove_dir_all(world.source("b")).unwrap();
+            world.write("b", b"flat");
+            fs::remove_file(world.source("l")).unwrap();
+            world.write("l/z", b"no link");
+        },
+        |world| {
+            fs::remove_dir_all(world.source("a")).unwrap();
+            symlink("b", world.source("a")).unwrap();
+            fs::remove_file(world.source("b")).unwrap();
+            fs::create_dir(world.source("b")).unwrap();
+            fs::remove_dir_all(world.source("l")).unwrap();
+            world.write("l", b"file");
+        },
+        |world| {
+            fs::remove_file(world.source("a")).unwrap();
+            world.write("a", b"file");
+        },
+    ];
+    for round in rounds {
+        round(&world);
+        world.run();
+        assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+        world.check();
+    }
+}
+
+#[test]
+fn case_04_what_was_created_later_is_absent_before() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    world.run();
+    world.write("b", b"2");
+    world.run();
+    fs::remove_file(world.source("b")).unwrap();
+    world.run();
+    // It lived for one version, and is in one folder.
+    assert_eq!(world.names(&world.folder_of(0)), [""; 0]);
+    assert_eq!(world.names(&world.folder_of(1)), ["b"]);
+    world.check();
+}
+
+#[test]
+fn case_05_a_rename_costs_no_bytes() {
+    let mut world = World::new();
+    world.write("film", &[1; 100_000]);
+    world.write("dir/one", &[2; 50_000]);
+    world.write("dir/two", &[3; 50_000]);
+    world.run();
+    fs::rename(world.source("film"), world.source("cinema")).unwrap();
+    fs::rename(world.source("dir"), world.source("folder")).unwrap();
+    let report = world.run();
+    assert_eq!((report.moved, report.new, report.deleted), (3, 0, 0));
+    assert_eq!(report.bytes_written, 0);
+    assert!(!world.mirror(&world.folder_of(0)).exists());
+    world.check();
+    // Places swapped, in a circle.
+    fs::rename(world.source("cinema"), world.source("x")).unwrap();
+    fs::rename(world.source("folder/one"), world.source("cinema")).unwrap();
+    fs::rename(world.source("x"), world.source("folder/one")).unwrap();
+    world.run();
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    world.check();
+    // When the bytes are replaced at last, they stay for all who refer to them.
+    world.write("folder/two", b"new");
+    world.write("cinema", b"new, too");
+    world.run();
+    world.check();
+}
+
+#[test]
+fn case_05_moved_and_edited_is_both() {
+    let mut world = World::new();
+    world.write("old", b"before");
+    world.run();
+    fs::rename(world.source("old"), world.source("new")).unwrap();
+    world.write("new", b"after the edit");
+    world.write("old", b"something else");
+    world.run();
+    world.check();
+}
+
+#[test]
+fn case_06_hard_links_come_back_as_hard_links() {
+    let mut world = World::new();
+    world.write("a", b"shared");
+    fs::hard_link(world.source("a"), world.source("b")).unwrap();
+    world.run();
+    world.check();
+    // Another name, then none.
+    fs::hard_link(world.source("a"), world.source("c")).unwrap();
+    world.run();
+    fs::remove_file(world.source("a")).unwrap();
+    fs::remove_file(world.source("b")).unwrap();
+    world.run();
+    world.check();
+    // History shares no inode with what lies open to edits.
+    let inode = |path: &str| fs::metadata(world.mirror(path)).unwrap().ino();
+    let kept = world.names(&world.folder_of(1));
+    assert!(
+        kept.iter()
+            .all(|name| inode(&format!("{}/{name}", world.folder_of(1))) != inode("latest/c"))
+    );
+}
+
+#[test]
+fn case_07_links_are_never_followed() {
+    let mut world = World::new();
+    world.write("d/f", b"1");
+    let outside = world.folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("f"), b"untouched").unwrap();
+    world.run();
+    // Somebody puts a link where the mirror has a directory.
+    fs::remove_dir_all(world.mirror("latest/d")).unwrap();
+    symlink(&outside, world.mirror("latest/d")).unwrap();
+    world.write("d/f", b"2222");
+    world.run();
+    assert_eq!(fs::read(outside.join("f")).unwrap(), b"untouched");
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    assert_eq!(
+        fs::read_link(world.mirror(".lastgood/conflicts").join(world.folder_of(1)).join("d"))
+            .unwrap(),
+        outside
+    );
+}
+
+#[test]
+fn case_09_permissions_do_not_lock_us_out() {
+    let mut world = World::new();
+    world.write("d/f", b"1");
+    let mode = |path: std::path::PathBuf, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(world.source("d/f"), 0o000);
+    mode(world.source("d"), 0o500);
+    world.run();
+    assert_eq!(fs::metadata(world.mirror("latest/d")).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(world.mirror("latest/d/f")).unwrap().mode() & 0o777, 0o400);
+    mode(world.source("d"), 0o755);
+    mode(world.source("d/f"), 0o644);
+    world.write("d/f", b"2");
+    world.run();
+    world.check();
+}
+
+#[test]
+fn case_13_a_change_of_metadata_is_a_version_without_bytes() {
+    let mut world = World::new();
+    world.write("run.sh", b"#!/bin/sh");
+    world.run();
+    fs::set_permissions(world.source("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let report = world.run();
+    assert_eq!((report.unchanged, report.bytes_written), (1, 0));
+    assert!(report.version.is_some() && !world.mirror(&world.folder_of(0)).exists());
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    world.check();
+}
+
+#[test]
+fn case_14_sparse_files_stay_sparse() {
+    let mut world = World::new();
+    let file = fs::File::create(world.source("sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"middle", 32 << 20).unwrap();
+    drop(file);
+    world.run();
+    let allocated = fs::metadata(world.mirror("latest/sparse")).unwrap().blocks() * 512;
+    assert!(allocated < 1 << 20, "{allocated} bytes");
+    assert_eq!(world.verify().damaged, Vec::<Box<[u8]>>::new());
+}
+
+#[test]
+fn case_17_a_file_written_in_the_same_tick_is_read_again() {
+    let mut world = World::new();
+    world.write("a", b"1111");
+    let before = fs::metadata(world.source("a")).unwrap();
+    // The run is in the second of the write.
+    world.set_clock(before.mtime() - 86_400);
+    world.run();
+    world.write("a", b"2222");
+    let file = fs::File::options().write(true).open(world.source("a")).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    drop(file);
+    let report = world.run();
+    assert_eq!(report.changed, 1);
+}
+
+#[test]
+fn case_18_unreadable_is_not_deleted() {
+    if rustix::process::geteuid().is_root() {
+        // Nothing is unreadable to root; a file in the place of a directory is, to a listing.
+        return unreadable_as_another_user();
+    }
+    let mut world = World::new();
+    unreadable(&mut world);
+}
+
+/// The same in a process that is not root.
+fn unreadable_as_another_user() {
+    let test = std::env::current_exe().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("test");
+    fs::copy(test, &copy).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let mut command = std::process::Command::new(&copy);
+    command.args(["--exact", "cases::case_18_unreadable_is_not_deleted"]);
+    std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+    let output = command.env("TMPDIR", folder.path()).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+fn unreadable(world: &mut World) {
+    world.write("file", b"1");
+    world.write("dir/x", b"2");
+    world.write("gone", b"3");
+    world.run();
+    let mode = |path: &str, mode| {
+        fs::set_permissions(world.source(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("file", 0o000);
+    mode("dir", 0o000);
+    fs::remove_file(world.source("gone")).unwrap();
+    let report = world.run();
+    assert_eq!((report.kept, report.deleted), (2, 1));
+    let troubles: std::collections::BTreeSet<_> =
+        world.troubles.0.lock().unwrap().iter().map(|trouble| trouble.path.clone()).collect();
+    assert_eq!(troubles, [b"dir"[..].into(), b"file"[..].into()].into());
+    assert_eq!(fs::read(world.mirror("latest/file")).unwrap(), b"1");
+    assert_eq!(fs::read(world.mirror("latest/dir/x")).unwrap(), b"2");
+    let mode = |path: &str, mode| {
+        fs::set_permissions(world.source(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("file", 0o644);
+    mode("dir", 0o755);
+    assert_eq!(world.run().kept, 0);
+    assert_eq!(world.verify().damaged, Vec::<Box<[u8]>>::new());
+}
+
+#[test]
+fn case_19_and_20_an_emptied_source_asks_first() {
+    let mut world = World::new();
+    for number in 0..20 {
+        world.write(&format!("f{number}"), b"1");
+    }
+    world.run();
+    world.is_approved = false;
+    let before = tree(&world.mirror(""));
+    fs::rename(world.source(""), world.folder.path().join("away")).unwrap();
+    fs::create_dir(world.source("")).unwrap();
+    let held = world.try_run().unwrap_err();
+    let MirrorError::Held(held) = held else { panic!("{held}") };
+    assert_eq!((held.deleted, held.is_other_root), (20, true));
+    let relevant = |tree: crate::world::Tree| {
+        tree.into_iter().filter(|(path, _)| !path.starts_with(".lastgood")).collect::<Vec<_>>()
+    };
+    assert_eq!(relevant(tree(&world.mirror(""))), relevant(before));
+    world.is_approved = true;
+    assert_eq!(world.run().deleted, 20);
+    world.check();
+}
+
+#[test]
+fn case_20_most_files_changed_at_once_asks_first() {
+    let mut world = World::new();
+    for number in 0..200 {
+        world.write(&format!("f{number}"), b"1");
+    }
+    world.run();
+    for number in 0..150 {
+        world.write(&format!("f{number}"), b"scrambled");
+    }
+    world.is_approved = false;
+    let MirrorError::Held(held) = world.try_run().unwrap_err() else { panic!("not held") };
+    assert_eq!((held.changed, held.deleted), (150, 0));
+}
+
+#[test]
+fn case_21_too_little_room_changes_nothing() {
+    let mut world = World::new();
+    world.write("a", &[1; 100_000]);
+    world.run();
+    world.write("b", &[2; 100_000]);
+    let mut options = world.options();
+    options.available = 50_000;
+    let mirror = lastgood_mirror::Mirror::open(&world.mirror("")).unwrap();
+    let before = tree(&world.mirror("latest"));
+    let result = lastgood_mirror::run::run(
+        &mirror,
+        &options,
+        &mut crate::world::Names(&[]),
+        &world.troubles,
+    );
+    assert!(matches!(result, Err(MirrorError::NoSpace { .. })), "{result:?}");
+    assert_eq!(tree(&world.mirror("latest")), before);
+}
+
+#[test]
+fn case_22_two_runs_at_once_are_refused() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    world.run();
+    let (held, _) = lastgood_mirror::Mirror::open_to_change(&world.mirror("")).unwrap();
+    assert!(matches!(world.try_run(), Err(MirrorError::Busy(_))));
+    drop(held);
+    world.run();
+}
+
+#[test]
+fn case_23_a_clock_that_goes_back_keeps_names_and_order() {
+    let mut world = World::new();
+    for round in 0..4_u8 {
+        world.write("a", &[round]);
+        // The same second each time, then a year before.
+        world.set_clock(if round < 3 { 4_000_000_000 } else { 3_970_000_000 });
+        world.run();
+    }
+    let names: Vec<&str> = world.versions.iter().map(|(name, _)| name.as_str()).collect();
+    let stem = names[0];
+    assert_eq!(names, [stem.into(), format!("{stem}-2"), format!("{stem}-3"), format!("{stem}-4")]);
+    world.check();
+}
+
+#[test]
+fn case_28_an_edit_in_latest_is_kept_aside_and_undone() {
+    let mut world = World::new();
+    world.write("a", b"true");
+    world.write("b", b"true");
+    world.write("d/c", b"true");
+    world.run();
+    fs::write(world.mirror("latest/a"), b"edited").unwrap();
+    fs::remove_file(world.mirror("latest/b")).unwrap();
+    fs::write(world.mirror("latest/new"), b"foreign").unwrap();
+    fs::create_dir(world.mirror("latest/d/dir")).unwrap();
+    fs::write(world.mirror("latest/d/dir/x"), b"foreign").unwrap();
+    let report = world.run();
+    assert_eq!(report.conflicts.len(), 4);
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    let aside = world.mirror(".lastgood/conflicts").join(world.folder_of(0));
+    assert_eq!(fs::read(aside.join("a")).unwrap(), b"edited");
+    assert_eq!(fs::read(aside.join("new")).unwrap(), b"foreign");
+    assert_eq!(fs::read(aside.join("d/dir/x")).unwrap(), b"foreign");
+    world.check();
+    // Edited, and due to change: what it was is lost, and nobody says otherwise.
+    fs::write(world.mirror("latest/a"), b"edited again").unwrap();
+    world.write("a", b"the next one");
+    world.run();
+    let report = world.verify();
+    assert_eq!(report.lost, [(world.folder_of(0), b"a"[..].into())]);
+    assert_eq!(report.damaged, Vec::<Box<[u8]>>::new());
+}
+
+#[test]
+fn case_29_rot_does_not_enter_history() {
+    let mut world = World::new();
+    world.write("a", b"true bytes");
+    world.run();
+    let latest = world.mirror("latest/a");
+    let modified = fs::metadata(&latest).unwrap().modified().unwrap();
+    fs::write(&latest, b"r0tt bytes").unwrap();
+    fs::File::options().write(true).open(&latest).unwrap().set_modified(modified).unwrap();
+    assert_eq!(world.verify().damaged, [b"latest/a"[..].into()]);
+    world.write("a", b"the next version");
+    let report = world.run();
+    assert_eq!(report.rotted, [b"a"[..].into()]);
+    let aside = world.mirror(".lastgood/damaged").join(world.folder_of(0)).join("a");
+    assert_eq!(fs::read(aside).unwrap(), b"r0tt bytes");
+    let to = tempfile::tempdir().unwrap();
+    let report = world.restore(&world.folder_of(0), "", to.path());
+    assert_eq!(report.damaged, [b"a"[..].into()]);
+    assert!(!to.path().join("a").exists());
+}
+
+#[test]
+fn case_30_rot_in_a_folder_or_a_text_is_found() {
+    let mut world = World::new();
+    world.write("a", b"one");
+    world.run();
+    world.write("a", b"two two");
+    world.run();
+    world.check();
+    let kept = format!("{}/a", world.folder_of(0));
+    fs::write(world.mirror(&kept), b"0ne").unwrap();
+    assert_eq!(world.verify().damaged, [kept.as_bytes().into()]);
+    let delta = world.mirror(".lastgood/deltas").join(world.folder_of(0));
+    let mut text = fs::read(&delta).unwrap();
+    text[60] ^= 1;
+    fs::write(&delta, text).unwrap();
+    let mirror = lastgood_mirror::Mirror::open(&world.mirror("")).unwrap();
+    assert!(matches!(mirror.view(), Err(MirrorError::Text { .. })));
+    // The newest version needs no delta.
+    assert_eq!(mirror.view_from(usize::MAX).unwrap().latest.len(), 2);
+}
+
+#[test]
+fn case_37_special_files_are_in_the_records_only() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    let fifo = world.source("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o640),
+        0,
+    )
+    .unwrap();
+    world.run();
+    assert_eq!(world.names("latest"), ["a"]);
+    fs::remove_file(&fifo).unwrap();
+    world.write("pipe", b"a file now");
+    world.run();
+    world.check();
+}
+
+#[test]
+fn case_42_what_rules_leave_out_is_not_deleted() {
+    let mut world = World::new();
+    world.write("cache/x", b"1");
+    world.write("a", b"1");
+    world.run();
+    world.excluded = vec!["cache"];
+    world.write("cache/x", b"changed");
+    world.write("a", b"22");
+    assert_eq!(world.run().deleted, 0);
+    assert_eq!(fs::read(world.mirror("latest/cache/x")).unwrap(), b"1");
+    world.forgets_excluded = true;
+    world.write("a", b"333");
+    assert_eq!(world.run().deleted, 1);
+    assert!(!world.mirror("latest/cache").exists());
+    assert_eq!(world.verify().damaged, Vec::<Box<[u8]>>::new());
+}
+
+#[test]
+fn case_44_times_of_directories_are_those_of_the_source() {
+    let mut world = World::new();
+    world.write("d/e/f", b"1");
+    world.run();
+    world.write("d/e/g", b"2");
+    fs::remove_file(world.source("d/e/f")).unwrap();
+    world.run();
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    world.check();
+}
+
+#[test]
+fn a_directory_with_something_else_in_it_is_left_alone() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    fs::create_dir(world.mirror("")).unwrap();
+    fs::write(world.mirror("mine"), b"1").unwrap();
+    assert!(matches!(world.try_run(), Err(MirrorError::Foreign(_))));
+    assert_eq!(world.names(""), ["mine"]);
+    fs::remove_file(world.mirror("mine")).unwrap();
+    world.run();
+    // The mirror of one source is not that of another.
+    fs::rename(world.source(""), world.folder.path().join("other")).unwrap();
+    let mut options = world.options();
+    options.source = world.folder.path().join("other");
+    let subject = lastgood_mirror::run::subject(&options.source).unwrap();
+    let opened = lastgood_mirror::Mirror::open_or_create(&world.mirror(""), &subject);
+    assert!(matches!(opened, Err(MirrorError::OtherSource { .. })));
+}

@@ -1,0 +1,6 @@
+//! The mirror on real directories: the cases of which other tools get some wrong, each under its
+//! name, and the end of power at any moment.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod cases;
+mod world;
