@@ -54,17 +54,31 @@ impl<'a> App<'a> {
 
     pub(crate) fn hints(&self) -> Hints {
         let repository = self.repository.as_ref().map(|path| path.to_string_lossy().into_owned());
-        let is_open = self.opened.get().is_some();
-        let key_file = match self.named_key().ok().flatten() {
-            Some(KeySource::KeyFile(path)) => Some(path),
-            None if self.repository.is_none() => {
+        Hints { repository, is_open: self.opened.get().is_some(), ..Hints::default() }
+    }
+
+    /// What hints about a failure are made with.
+    pub(crate) fn hints_about(&self, failure: &Failure) -> Hints {
+        let hints = self.hints();
+        let path = match (&self.repository, self.home()) {
+            (Some(path), _) => path.clone(),
+            (None, Ok(home)) => home.default_repository(),
+            (None, Err(_)) => return hints,
+        };
+        if failure.code != Code::WrongKey {
+            return hints;
+        }
+        let key_file = match self.named_key() {
+            Ok(Some(KeySource::KeyFile(path))) => Some(path),
+            Ok(None) if self.repository.is_none() => {
                 self.home().ok().map(|home| home.default_key_file())
             }
             _ => None,
         };
         let new = key_file.map(|path| beside(&path)).filter(|path| path.exists());
         let new_key_file = new.map(|path| path.to_string_lossy().into_owned());
-        Hints { repository, is_open, new_key_file }
+        let is_rotation_open = opening::is_rotation_open(&path).unwrap_or(false);
+        Hints { is_rotation_open, new_key_file, ..hints }
     }
 
     pub(crate) fn home(&self) -> Result<Home, Failure> {

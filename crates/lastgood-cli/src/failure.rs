@@ -53,7 +53,9 @@ pub(crate) struct Hints {
     pub(crate) repository: Option<String>,
     /// Whether it could be opened.
     pub(crate) is_open: bool,
-    /// The key file of a rotation that was interrupted.
+    /// Whether a rotation of its keys was interrupted.
+    pub(crate) is_rotation_open: bool,
+    /// The key file that it left.
     pub(crate) new_key_file: Option<String>,
 }
 
@@ -206,12 +208,20 @@ impl Hints {
                  one is named with -r PATH or LASTGOOD_REPOSITORY"
                     .to_owned()
             }
-            "wrong-key" if self.new_key_file.is_some() => format!(
-                "a rotation of the keys may have been interrupted; finish it with: {} --key-file \
-                 {} --yes",
-                self.command("key rotate"),
-                quoted(self.new_key_file.as_deref().unwrap_or_default())
-            ),
+            "wrong-key" if self.is_rotation_open => {
+                let command = self.command("key rotate");
+                let new = match &self.new_key_file {
+                    Some(file) => format!("{command} --key-file {} --yes", quoted(file)),
+                    None => format!("{command} --yes, and the new password or key file"),
+                };
+                format!("a rotation of its keys was interrupted; finish it with: {new}")
+            }
+            "wrong-key" if self.new_key_file.is_some() => {
+                let new = self.new_key_file.as_deref().unwrap_or_default();
+                let old = quoted(new.strip_suffix(".new").unwrap_or(new));
+                let new = quoted(new);
+                format!("a rotation left another key: if --key-file {new} opens it, mv {new} {old}")
+            }
             "wrong-key" => "give the password at the prompt, with --password-file or with \
                  --password-command, a key file with --key-file, or the recovery code with \
                  --recovery-code-file"

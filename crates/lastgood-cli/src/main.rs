@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     }
     let result = App::new(cli.global, environment, &out).and_then(|app| {
         let result = cli.command.run(&app);
-        hints = app.hints();
+        if let Err(failure) = &result {
+            hints = app.hints_about(failure);
+        }
         app.warn_of_mended();
         result
     });

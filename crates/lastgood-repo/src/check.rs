@@ -126,6 +126,13 @@ pub fn check(
     if !check.report.is_stopped {
         check.trees(&snapshots, &marks)?;
     }
+    if repo.history().is_rotation_open() {
+        check.report.remarks.push(
+            "the keys were rotated, and that was interrupted: until it is finished, what old keys \
+             sign counts"
+                .to_owned(),
+        );
+    }
     check.report.mendable = repo.mended();
     let repaired = repo.mended.repaired_count();
     if repaired > 0 {

@@ -234,6 +234,16 @@ impl Repository {
         Ok(slots.into_iter().map(|(_, slot)| slot.kind).collect())
     }
 
+    /// Whether its root was rotated, and that was interrupted before its end, without any key.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for the key.
+    pub fn is_rotation_open(backend: &dyn Backend) -> Result<bool, RepoError> {
+        let mended = Mended::default();
+        let config = read_config(backend, &mended)?;
+        Ok(read_history(backend, config, &mended, None)?.is_rotation_open())
+    }
+
     /// The backend.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {

@@ -105,6 +105,15 @@ pub fn slot_kinds(path: &Path) -> Result<Vec<SlotKind>, Error> {
     Ok(Repository::slot_kinds(backend(path, &system::world())?.as_ref())?)
 }
 
+/// Whether the root of a repository was rotated, and that was interrupted: the new key is the one
+/// that opens it, and finishes that. Found out without any.
+///
+/// # Errors
+/// [`ErrorKind::NoRepository`], and whatever the directory says.
+pub fn is_rotation_open(path: &Path) -> Result<bool, Error> {
+    Ok(Repository::is_rotation_open(backend(path, &system::world())?.as_ref())?)
+}
+
 /// Opens the default repository; makes it at its first use, with a key file beside it.
 ///
 /// # Errors

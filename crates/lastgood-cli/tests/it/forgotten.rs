@@ -238,6 +238,9 @@ fn a_rotation_that_was_interrupted_tells_where_the_new_key_is() {
     std::fs::rename(&key, &new).unwrap();
     std::fs::write(&key, &old).unwrap();
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let refused = world.run(&["snapshots"]).code(12);
+    let hint = format!("if --key-file {0} opens it, mv {0} {1}", new.display(), key.display());
+    assert!(refused.err.contains(&hint), "{}", refused.err);
     std::fs::remove_file(data.join("repository/revisions/0000000000000003")).unwrap();
     std::fs::remove_dir_all(world.path("home/.local/state")).unwrap();
 

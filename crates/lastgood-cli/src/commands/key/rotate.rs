@@ -122,8 +122,9 @@ fn interrupted(error: lastgood::Error, file: Option<&Path>) -> Failure {
         None => "with the new key".to_owned(),
     };
     let failure = Failure::from(error);
+    let first = if failure.code == Code::NoSpace { "free some space and " } else { "" };
     failure.hint(format!(
-        "run the command again; where the old key opens the repository no more, {new}"
+        "{first}run the command again; where the old key opens the repository no more, {new}"
     ))
 }
 
