@@ -1,6 +1,6 @@
 //! Automation of the project: `cargo xtask tidy` keeps the house rules, `cargo xtask ci` runs
 //! exactly what continuous integration runs, `cargo xtask model` searches the protocol, `cargo
-//! xtask torture` treats repositories badly.
+//! xtask torture` treats repositories badly, `cargo xtask replay` makes a traced run once more.
 
 #![expect(clippy::print_stdout, reason = "a command that reports to people")]
 
@@ -16,12 +16,14 @@ fn main() -> anyhow::Result<()> {
         Some("tidy") => tidy::run(&root),
         Some("ci") => ci::run(&root),
         Some("model") => model(&root),
+        Some("replay") => replay(&root),
         Some("torture") => torture::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy | ci | model [WORD...] | torture [HARNESS]\n\n\
+            "usage: cargo xtask tidy | ci | model [WORD...] | replay FILE | torture [HARNESS]\n\n\
              tidy  the crate graph, spec cites, fixtures, machine paths; prints what is longest\n\
              ci    formatting, lints, tests, tidy, and the independent decoder\n\
              model all searches of the model of commit and gc, or those named by a word\n\
+             replay a run from the trace that backup --record kept; --repository R and its key\n\
              torture the campaign that nothing is ever lost; --seeds N, --first SEED, --seeded-bugs"
         ),
     }
@@ -34,6 +36,17 @@ fn model(root: &Path) -> anyhow::Result<()> {
     command.args(["--example", "model", "--"]).args(std::env::args_os().skip(2));
     let status = command.current_dir(root).status()?;
     anyhow::ensure!(status.success(), "the model does not do as it should");
+    Ok(())
+}
+
+/// Makes a run once more from its trace, and says whether it went the same way.
+fn replay(root: &Path) -> anyhow::Result<()> {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--locked", "--package", "lastgood", "--example", "replay"]);
+    // Where the user is, for the files that are named.
+    command.arg("--manifest-path").arg(root.join("Cargo.toml"));
+    let status = command.arg("--").args(std::env::args_os().skip(2)).status()?;
+    anyhow::ensure!(status.success(), "the run was not made again");
     Ok(())
 }
 

@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use lastgood::backup::BackupOptions;
 use lastgood::log::{Entry, Logbook};
 use lastgood::{Credential, Event, Home, Job, Problem, Repository, Severity, SlotKind, World};
-use lastgood::{opening, system};
+use lastgood::{opening, system, trace};
 use serde_json::{Map, json};
 
 use crate::args::Global;
@@ -229,6 +230,22 @@ impl<'a> App<'a> {
             self.out.json("initialized", fields.into());
         }
         Ok((opened.repo, opened.path))
+    }
+
+    /// Opens a repository once more, so that a backup from it with `options` leaves its trace in
+    /// `file`.
+    pub(crate) fn open_traced(
+        &self,
+        repo: &Repository,
+        path: &Path,
+        file: &Path,
+        options: &mut BackupOptions,
+    ) -> Result<Arc<Repository>, Failure> {
+        let backend = opening::bare_backend(path)?;
+        let cache = self.run_folder()?.join("traced");
+        let traced = trace::record(file, repo, backend, cache, options)?;
+        self.out.info(format!("a trace of this run is kept in {}", file.display()));
+        Ok(traced)
     }
 
     /// Shows the recovery code, once, with what to do with it.

@@ -40,6 +40,7 @@ pub mod seeded;
 pub mod session;
 pub mod slot;
 pub mod snapshot;
+pub mod trace;
 pub mod tree;
 
 #[cfg(test)]

@@ -26,6 +26,12 @@ impl ParityShare {
         if parity <= data && layout.is_possible() { Some(Self { data, parity }) } else { None }
     }
 
+    /// How many data shards have how many parity shards, as [`new`](Self::new) takes them.
+    #[must_use]
+    pub const fn shards(self) -> (u8, u8) {
+        (self.data, self.parity)
+    }
+
     /// The layout for so many frames of `frame_bytes`.
     ///
     /// A short pack gets more parity than its share: what a disk loses at once is a sector, or a

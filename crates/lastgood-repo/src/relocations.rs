@@ -79,11 +79,15 @@ impl Relocations {
         self.moved.keys().copied()
     }
 
-    /// Every pack that stands in for one of `packs`, or for one that does, and is not among them.
-    pub(crate) fn closure(&self, packs: impl IntoIterator<Item = PackId>) -> HashSet<PackLocation> {
+    /// Every pack that stands in for one of `packs`, or for one that does, and is not among them. In
+    /// order: what is done with them is the same in every run.
+    pub(crate) fn closure(
+        &self,
+        packs: impl IntoIterator<Item = PackId>,
+    ) -> BTreeSet<PackLocation> {
         let mut seen: HashSet<PackId> = packs.into_iter().collect();
         let mut open: Vec<PackId> = seen.iter().copied().collect();
-        let mut found = HashSet::new();
+        let mut found = BTreeSet::new();
         while let Some(pack) = open.pop() {
             for place in self.of(pack).iter().flat_map(|moved| &moved.to) {
                 if seen.insert(place.pack) {

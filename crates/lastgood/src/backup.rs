@@ -38,6 +38,7 @@ use crate::forget::{self, Group, GroupBy};
 use crate::job::{Control, Job, Phase, Problems};
 use crate::log::{Ending, Entry, Logbook};
 use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
+use crate::trace::Tape;
 use crate::writer_state::WriterState;
 pub(crate) use again::read_again;
 use baseline::{choose_parent, trusted_before, usable_baseline};
@@ -90,6 +91,8 @@ pub struct BackupOptions {
     pub state: PathBuf,
     /// Name and version of the program.
     pub program: String,
+    /// What keeps the trace of the run, see [`trace::record`](crate::trace::record).
+    pub trace: Option<Arc<Tape>>,
 }
 
 impl BackupOptions {
@@ -118,6 +121,7 @@ impl BackupOptions {
             items: false,
             state,
             program: concat!("lastgood ", env!("CARGO_PKG_VERSION")).to_owned(),
+            trace: None,
         }
     }
 }
@@ -197,6 +201,7 @@ pub struct BackupReport {
 pub fn start(repo: Arc<Repository>, options: BackupOptions) -> Job<BackupReport> {
     Job::spawn(move |control| {
         let log = (!options.dry_run).then(|| logbook(&options));
+        let trace = options.trace.clone();
         let entry = Entry::done("backup", repo.world().clock.now());
         let mut result = run(&repo, options, control);
         let entry = match &result {
@@ -208,6 +213,9 @@ pub fn start(repo: Arc<Repository>, options: BackupOptions) -> Job<BackupReport>
                 Ok(report) => report.unlogged = Some(error.to_string()),
                 Err(_) => control.note(format!("{UNLOGGED}: {error}")),
             }
+        }
+        if let Some(Err(error)) = trace.map(|trace| trace.end_of(&result)) {
+            control.note(format!("the trace of this run is not whole: {error}"));
         }
         result
     })

@@ -22,6 +22,7 @@ pub mod select;
 pub mod snapshots;
 pub mod system;
 pub mod this_host;
+pub mod trace;
 pub mod undelete;
 pub mod verify;
 pub mod view;

@@ -10,6 +10,7 @@ use lastgood_backend::layer::retry::{Retry, RetryPolicy};
 use lastgood_backend::local::LocalBackend;
 use lastgood_backend::{Backend, BackendError, ErrorKind as BackendErrorKind};
 use lastgood_repo::format::chunker::ChunkerParams;
+use lastgood_repo::format::id::RepositoryId;
 use lastgood_repo::format::key::Secret;
 use lastgood_repo::format::object::name;
 use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, recovery_code};
@@ -84,9 +85,22 @@ pub fn open(
     let repository = Repository::id_of(backend.as_ref())?;
     let options = OpenOptions {
         index: IndexOptions { cache: Some(home.cache.join(repository.to_string())) },
-        last_seen: Some(home.state.join(repository.to_string()).join("last-seen")),
+        last_seen: Some(last_seen_file(&home.state, repository)),
     };
     Ok(Arc::new(Repository::open(backend, world, credential, options)?))
+}
+
+/// Where this host remembers what it saw of a repository.
+pub(crate) fn last_seen_file(state: &Path, repository: RepositoryId) -> PathBuf {
+    state.join(repository.to_string()).join("last-seen")
+}
+
+/// The backend of a local directory, as it is: nothing is tried again.
+///
+/// # Errors
+/// [`ErrorKind::NoRepository`], and whatever the directory says.
+pub fn bare_backend(path: &Path) -> Result<Arc<dyn Backend>, Error> {
+    local(path).map(|backend| Arc::new(backend) as Arc<dyn Backend>)
 }
 
 /// Opens a copy of a repository with the keys of that; nothing when another repository is there.
@@ -212,8 +226,12 @@ pub fn write_key_file(path: &Path, world: &World) -> Result<Credential, Error> {
 }
 
 fn backend(path: &Path, world: &World) -> Result<Arc<dyn Backend>, Error> {
+    local(path).map(|backend| retrying(backend, world))
+}
+
+fn local(path: &Path) -> Result<LocalBackend, Error> {
     match LocalBackend::open(path) {
-        Ok(backend) => Ok(retrying(backend, world)),
+        Ok(backend) => Ok(backend),
         Err(BackendError { kind: BackendErrorKind::NotFound, location, .. }) => {
             Err(RepoError::NoRepository { location }.into())
         }

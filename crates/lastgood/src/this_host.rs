@@ -75,9 +75,7 @@ pub fn same_file_system(one: &Path, other: &Path) -> Result<bool, Error> {
 /// Adds what is to be left out on this host whatever the user says: pseudo file systems, the
 /// repository itself and the local cache.
 pub fn add_rules(select: &mut SelectOptions, home: &Home, repository: &Path) {
-    if let Ok(mounts) = fs::read("/proc/self/mountinfo") {
-        select.file_systems = FileSystems::parse(&mounts);
-    }
+    select.file_systems = file_systems();
     let own = [(repository, OwnContent::Repository), (&home.cache, OwnContent::Cache)];
     for (path, holds) in own {
         if let Ok(metadata) = fs::metadata(path) {
@@ -85,6 +83,12 @@ pub fn add_rules(select: &mut SelectOptions, home: &Home, repository: &Path) {
             select.own_directories.push(OwnDirectory { path, file_id: file_id(&metadata), holds });
         }
     }
+}
+
+/// What is mounted; nothing is known where that cannot be read.
+#[must_use]
+pub fn file_systems() -> FileSystems {
+    FileSystems::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
 }
 
 /// The live file system, for [`Selection::explain`](crate::select::Selection::explain).

@@ -62,6 +62,13 @@ pub(crate) struct Args {
     /// Do not count the files first; progress then has no percentage
     #[arg(long)]
     no_scan: bool,
+    /// Keep a trace of the run in FILE, sealed with the repository's key; the run has one thread then
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["threads", "dry_run", "stdin", "stdin_from_command"]
+    )]
+    record: Option<PathBuf>,
     #[command(flatten)]
     select: SelectArgs,
     #[command(flatten)]
@@ -114,7 +121,7 @@ impl Args {
         let home = app.home()?;
         let mut select = self.select.options();
         this_host::add_rules(&mut select, &home, &repo_path);
-        let options = BackupOptions {
+        let mut options = BackupOptions {
             stream,
             select,
             parent,
@@ -134,6 +141,10 @@ impl Args {
         };
         let named = options.sources.clone();
         let verbosity = app.out.style.verbosity;
+        let repo = match &self.record {
+            Some(file) => app.open_traced(&repo, &repo_path, file, &mut options)?,
+            None => repo,
+        };
         let job = backup::start(repo, options);
         let report = match app.run_with(job, |item| show_item(app, &item, verbosity)) {
             // The command to back up from failed, not the command line.

@@ -128,6 +128,20 @@ impl From<HostError> for ReadStop {
 }
 
 impl Engine<'_> {
+    /// Reads a stretch of a file.
+    fn read_at(
+        &self,
+        file: &SourceFile,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<usize, HostError> {
+        let length = file.read_at(buffer, offset)?;
+        if let Some(trace) = &self.trace {
+            trace.content(file.path(), offset, &buffer[..length]);
+        }
+        Ok(length)
+    }
+
     /// Where chunks end in `bytes`; what follows the last end is none yet, unless `is_end`.
     fn cuts(&self, bytes: &[u8], is_end: bool) -> Vec<usize> {
         let mut ends = Vec::with_capacity(bytes.len() / (self.chunker.max_bytes() / 4).max(1) + 1);
@@ -194,8 +208,9 @@ impl Worker<'_> {
             }
         }
         let mut recipe = Recipe::default();
+        let engine = self.engine;
         self.store_range(&mut recipe, 0..u64::MAX, &mut |buffer, offset| {
-            file.read_at(buffer, offset)
+            engine.read_at(file, buffer, offset)
         })?;
         Ok(recipe.finish(self)?)
     }
@@ -206,7 +221,7 @@ impl Worker<'_> {
         file: &SourceFile,
         window: &mut [u8],
     ) -> Result<Option<Node>, ReadStop> {
-        let length = file.read_at(window, 0)?;
+        let length = self.engine.read_at(file, window, 0)?;
         if length == window.len() {
             return Ok(None);
         }
@@ -228,8 +243,9 @@ impl Worker<'_> {
             if extent.start > at {
                 recipe.push(self, Part::Hole { bytes: extent.start - at })?;
             }
+            let engine = self.engine;
             at = self.store_range(&mut recipe, extent.clone(), &mut |buffer, offset| {
-                file.read_at(buffer, offset)
+                engine.read_at(file, buffer, offset)
             })?;
             if at < extent.end {
                 // It was cut short meanwhile; what follows is no hole of it.

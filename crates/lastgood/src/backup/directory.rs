@@ -68,7 +68,9 @@ impl<'a> Worker<'a> {
                 (None, Ok(Root::Directory(_))) => {}
                 (None, Ok(Root::Entry(entry))) => {
                     let below = base.as_ref().and_then(BaselineEntry::directory);
-                    self.push_leading(&mut slice, base, name, &entry.stat);
+                    let trace = self.engine.trace.as_ref();
+                    let stat = trace.map_or(entry.stat, |it| it.leading(&child_path, entry.stat));
+                    self.push_leading(&mut slice, base, name, &stat);
                     on_the_way.push((slice.len() - 1, name, child, child_path, below));
                     slice.await_last(below);
                 }
@@ -87,6 +89,9 @@ impl<'a> Worker<'a> {
                         }
                     };
                     if self.source_is_included(source, &stat, &child_path) {
+                        if let Some(trace) = &self.engine.trace {
+                            trace.entry(child_path.clone(), &stat);
+                        }
                         let below = base.as_ref().and_then(BaselineEntry::directory);
                         let details = directory.own_details();
                         self.push_directory(&mut slice, base, name, &stat, details);
@@ -251,6 +256,9 @@ impl<'a> Worker<'a> {
         stat: Stat,
     ) -> Result<(), Stop> {
         let engine = self.engine;
+        if let Some(trace) = &engine.trace {
+            trace.entry(directory.path_of(name), &stat);
+        }
         self.uids.insert(stat.uid);
         self.gids.insert(stat.gid);
         if stat.kind == Kind::Directory {

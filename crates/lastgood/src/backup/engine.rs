@@ -31,6 +31,7 @@ use super::sources::Sources;
 use crate::error::{Error, ErrorKind};
 use crate::job::{Action, Control, Item, Problem, Problems, Severity};
 use crate::select::Selection;
+use crate::trace::Tape;
 
 /// Everything the workers of one run share.
 pub(super) struct Engine<'a> {
@@ -58,6 +59,8 @@ pub(super) struct Engine<'a> {
     /// Whether totals are counted beside the run.
     is_estimated: bool,
     pub(super) control: &'a Control,
+    /// What keeps the trace of the run.
+    pub(super) trace: Option<Arc<Tape>>,
     pub(super) chunker: Chunker,
     baseline_root: Option<BaselineRef>,
     /// Files whose ctime is not before this second may have changed unseen since the baseline.
@@ -192,6 +195,7 @@ impl<'a> Engine<'a> {
             items: options.items,
             is_estimated: options.estimate,
             control,
+            trace: options.trace.clone(),
             chunker: repo.chunker(params),
             baseline_root,
             trusted_before: if options.force { i64::MIN } else { trusted_before },
@@ -358,6 +362,9 @@ impl<'a> Engine<'a> {
     ) {
         let problem = Problem { path, during, message: message.into(), severity };
         self.control.problem(&problem);
+        if let Some(trace) = &self.trace {
+            trace.problem(&problem);
+        }
         lock(&self.problems).push(problem);
     }
 
