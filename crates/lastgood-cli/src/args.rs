@@ -186,8 +186,8 @@ const APART: [&str; 6] = [
 
 const AFTER_HELP: &str = "Every flag of a command can be given as LASTGOOD_<COMMAND>__<FLAG>, such \
 as LASTGOOD_BACKUP__EXCLUDE_CACHES=true.\n\nExit codes: 0 done; 1 failed; 2 wrong usage; 3 done, \
-but something could not be read or set; 5 damage found; 6 verification failed; 10 no repository; \
-12 wrong password or key; 13 no space; 130 interrupted.";
+but something could not be read or set; 5 damage found; 6 verification failed; 8 held, to be approved; \
+10 no repository; 12 wrong password or key; 13 no space; 130 interrupted.";
 
 #[cfg(test)]
 mod tests {

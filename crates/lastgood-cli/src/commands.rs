@@ -17,6 +17,7 @@ mod key;
 mod log;
 mod ls;
 mod man;
+mod mirror;
 mod pick;
 mod pin;
 mod refused;
@@ -88,6 +89,8 @@ pub(crate) enum Verb {
     AcceptRollback(accept_rollback::Args),
     /// Add features to the repository that this release knows
     Upgrade(upgrade::Args),
+    /// Mirror a directory: a plain copy of the newest state, and plain folders of the past
+    Mirror(mirror::Args),
     /// Print the version
     Version(version::Args),
     /// Print a completion script for a shell
@@ -128,6 +131,7 @@ impl Verb {
             Self::Gc(args) => args.run(app),
             Self::AcceptRollback(args) => args.run(app),
             Self::Upgrade(args) => args.run(app),
+            Self::Mirror(args) => args.run(app),
             Self::Version(args) => args.run(app),
             Self::Completions(args) => args.run(app),
             Self::Schema(args) => args.run(app),

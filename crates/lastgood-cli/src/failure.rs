@@ -25,6 +25,8 @@ pub(crate) enum Code {
     Damaged = 5,
     /// A comparison found what should not be.
     VerifyFailed = 6,
+    /// Much would go or change at once; nothing was done.
+    Held = 8,
     /// There is no repository.
     NoRepository = 10,
     /// Wrong password, key file or recovery code, or none.
@@ -164,6 +166,7 @@ const fn code_of(kind: ErrorKind) -> (Code, &'static str) {
         ErrorKind::RolledBack => (Code::Damaged, "rolled-back"),
         ErrorKind::TooNew => (Code::Failed, "too-new"),
         ErrorKind::Invalid => (Code::Usage, "invalid"),
+        ErrorKind::Held => (Code::Held, "held"),
         ErrorKind::NoSpace => (Code::NoSpace, "no-space"),
         ErrorKind::TooManyOpen => (Code::NoSpace, "too-many-open"),
         ErrorKind::Cancelled => (Code::Interrupted, "interrupted"),
@@ -180,6 +183,7 @@ impl Code {
             Self::Incomplete => "incomplete",
             Self::Damaged => "damaged",
             Self::VerifyFailed => "verify-failed",
+            Self::Held => "held",
             Self::NoRepository => "no-repository",
             Self::WrongKey => "wrong-key",
             Self::NoSpace => "no-space",
@@ -240,6 +244,11 @@ impl Hints {
                 self.command("check"),
                 self.command("accept-rollback")
             ),
+            "held" => {
+                "nothing was changed; look at it with -n, and if it is right, run it again with \
+                 --approve"
+                    .to_owned()
+            }
             "no-space" => {
                 "free some space and run the command again: what was stored is kept and reused"
                     .to_owned()

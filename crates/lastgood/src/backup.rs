@@ -8,7 +8,7 @@ mod again;
 mod baseline;
 mod building;
 mod content;
-mod directory;
+pub(crate) mod directory;
 mod engine;
 mod estimate;
 mod links;

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     TooNew,
     /// The request makes no sense: fix it.
     Invalid,
+    /// Much would go or change at once: look, and approve it.
+    Held,
     /// A disk is full: free some space; what was stored is kept.
     NoSpace,
     /// No more files can be opened: raise the limit, or close some; what was stored is kept.
@@ -145,7 +147,10 @@ impl From<HostError> for Error {
 }
 
 /// Keeps the message of `error` as ours and its cause as our cause, so nothing is said twice.
-fn split<E: std::error::Error + Send + Sync + 'static>(kind: ErrorKind, error: E) -> Error {
+pub(crate) fn split<E: std::error::Error + Send + Sync + 'static>(
+    kind: ErrorKind,
+    error: E,
+) -> Error {
     let message = error.to_string();
     let mut causes = Vec::new();
     let mut next = error.source();

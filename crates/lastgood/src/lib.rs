@@ -14,6 +14,7 @@ pub mod job;
 pub mod keys;
 pub mod lineage;
 pub mod log;
+pub mod mirror;
 pub mod opening;
 mod pages;
 pub mod repair;

@@ -82,6 +82,8 @@ pub enum OwnContent {
     Repository,
     /// A cache.
     Cache,
+    /// A mirror.
+    Mirror,
 }
 
 /// Compiled rules for the sources of one run.

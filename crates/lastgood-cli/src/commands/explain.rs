@@ -180,6 +180,7 @@ fn reason_json(reason: &Reason) -> Value {
             let holds = match holds {
                 OwnContent::Repository => "repository",
                 OwnContent::Cache => "cache",
+                OwnContent::Mirror => "mirror",
             };
             put("holds", holds.into());
             put("path", path.to_string_lossy().into());

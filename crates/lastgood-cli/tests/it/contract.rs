@@ -54,6 +54,9 @@ fn exit_codes_are_as_promised() {
     check(&["init"], &[], 1, "exists");
     check(&["forget"], &[], 2, "invalid");
     check(&["undelete", "latest"], &[], 1, "not-found");
+    check(&["mirror", "versions", &docs], &[], 1, "not-found");
+    check(&["mirror", "run", &docs, "--to", &docs], &[], 1, "exists");
+    check(&["mirror", "run", &world.text("nowhere"), "--to", "m"], &[], 1, "not-found");
     // So it is with objects that a new repository has none of.
     world.run(&["tag", "--add", "x", "latest"]).code(0);
     check(&["init"], &[], 1, "exists");
@@ -91,7 +94,7 @@ fn each_documented_exit_code_is_met() {
     let rows = rows.take_while(|line| line.starts_with('|'));
     let documented: BTreeSet<i32> =
         rows.map(|row| row.split('|').nth(1).unwrap().trim().parse().unwrap()).collect();
-    let cases: [(i32, fn(&World) -> Run); 10] = [
+    let cases: [(i32, fn(&World) -> Run); 11] = [
         (0, |world| world.run(&["snapshots"])),
         (1, |world| world.run(&["ls", "latest:/nowhere"])),
         (2, |world| world.run(&["backup", "--nonsense"])),
@@ -117,6 +120,13 @@ fn each_documented_exit_code_is_met() {
             file.set_modified(time).unwrap();
             let back = world.text("back");
             world.run(&["restore", "latest", "-t", &back, "--overwrite", "if-changed", "--verify"])
+        }),
+        (8, |world| {
+            world.write("goes/f", b"1");
+            let run = ["mirror", "run", &world.text("goes"), "--to", &world.text("mirror")];
+            world.run(&run).code(0);
+            std::fs::remove_file(world.path("goes/f")).unwrap();
+            world.run(&run)
         }),
         (10, |world| world.run(&["-r", &world.text("nowhere"), "snapshots"])),
         (12, |world| world.run_with(&["snapshots"], &[("LASTGOOD_PASSWORD", "wrong")])),
@@ -237,6 +247,18 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["schema"]);
     check(&["man", &world.text("man")]);
     check(&["unlock"]);
+    let mirror = world.text("mirror");
+    check(&["mirror", "run", &docs, "--to", &mirror, "-n"]);
+    assert!(!world.path("mirror").exists());
+    check(&["mirror", "run", &docs, "--to", &mirror, "--approve"]);
+    world.write("docs/a", b"22");
+    check(&["mirror", "run", &docs, "--to", &mirror]);
+    check(&["mirror", "versions", &mirror]);
+    check(&["mirror", "versions", &mirror, "a"]);
+    check(&["mirror", "restore", &mirror, "-t", &world.text("plain"), "-n"]);
+    check(&["mirror", "restore", &mirror, "a", "-t", &world.text("plain"), "--at", "0h"]);
+    assert_eq!(std::fs::read(world.path("plain/a")).unwrap(), b"22");
+    check(&["mirror", "verify", &mirror]);
     check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init", "-n"]);
     check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init"]);
     assert!(world.path("man/lastgood-backup.1").exists());

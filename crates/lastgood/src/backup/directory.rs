@@ -584,7 +584,7 @@ fn os(name: &[u8]) -> &std::ffi::OsStr {
 }
 
 /// The first bytes of a marker file.
-pub(super) fn head(
+pub(crate) fn head(
     directory: &Directory,
     listing: &Listing,
     name: &[u8],

@@ -91,6 +91,9 @@ impl fmt::Display for Reason {
             Self::Own { path, holds: OwnContent::Cache } => {
                 write!(f, "being the cache {} of lastgood", path.display())
             }
+            Self::Own { path, holds: OwnContent::Mirror } => {
+                write!(f, "being the mirror {} itself", path.display())
+            }
         }
     }
 }

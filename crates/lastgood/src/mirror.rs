@@ -1,0 +1,326 @@
+//! A mirror: `latest/` is a plain copy of the newest state, and the past is plain reverse deltas.
+//! See `docs/manual/mirror.md`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lastgood_host::metadata::ApplyPolicy;
+use lastgood_host::scan::{Directory, ListBuffer, Stat};
+use lastgood_host::volume;
+use lastgood_mirror::place::{HostPlace, Place};
+use lastgood_mirror::run::{self, Choice, Rules};
+use lastgood_mirror::text::TextError;
+use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, restore, verify};
+use lastgood_repo::Clock;
+
+use crate::error::{Error, ErrorKind};
+use crate::job::{Control, Job, Phase, Problem, Problems, Severity};
+use crate::select::{
+    Decision, Facts, FileSystems, OwnContent, OwnDirectory, Scope, SelectOptions, Selection,
+};
+
+pub use lastgood_mirror::Version;
+pub use lastgood_mirror::restore::RestoreReport;
+pub use lastgood_mirror::run::RunReport;
+pub use lastgood_mirror::verify::VerifyReport;
+
+/// What is mirrored, and where.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// The directory.
+    pub source: PathBuf,
+    /// The directory of the mirror; made where it is missing.
+    pub target: PathBuf,
+    /// What of the source is left out.
+    pub select: SelectOptions,
+    /// Whether the run goes on where the guard would ask.
+    pub is_approved: bool,
+    /// Whether what rules leave out now goes from the newest version.
+    pub forgets_excluded: bool,
+    /// Whether files are read before they go into history.
+    pub verifies_outgoing: bool,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+    /// Says when the run is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RunOptions({} to {})", self.source.display(), self.target.display())
+    }
+}
+
+/// What a job on a mirror ended with.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome<T> {
+    /// What was done.
+    pub report: T,
+    /// What went wrong with single paths.
+    pub problems: Problems,
+}
+
+/// Makes the mirror what the source is, and keeps what it was.
+#[must_use]
+pub fn start_run(options: RunOptions) -> Job<Outcome<RunReport>> {
+    Job::spawn(move |control| {
+        let source = std::path::absolute(&options.source)
+            .and_then(|source| source.canonicalize())
+            .map_err(|error| {
+                let message = format!("cannot mirror {}", options.source.display());
+                Error::caused_by(ErrorKind::from(&error), message, error)
+            })?;
+        let subject = run::subject(&source)?;
+        let is_there = Mirror::open(&options.target).is_ok();
+        if options.dry_run && !is_there {
+            return first_dry_run(&options, &source, control);
+        }
+        let (mirror, _) = Mirror::open_or_create(&options.target, &subject)?;
+        run_on(&mirror, &options, &source, control)
+    })
+}
+
+/// What a first run would do, seen from an empty mirror that goes again.
+fn first_dry_run(
+    options: &RunOptions,
+    source: &Path,
+    control: &Control,
+) -> Result<Outcome<RunReport>, Error> {
+    let folder = tempfile::tempdir().map_err(|error| {
+        let message = "cannot make a directory for this run";
+        Error::caused_by(ErrorKind::from(&error), message, error)
+    })?;
+    let (mirror, _) = Mirror::open_or_create(folder.path(), &run::subject(source)?)?;
+    run_on(&mirror, options, source, control)
+}
+
+fn run_on(
+    mirror: &Mirror,
+    options: &RunOptions,
+    source: &Path,
+    control: &Control,
+) -> Result<Outcome<RunReport>, Error> {
+    control.enter(Phase::Reading);
+    let place = HostPlace::open(mirror.path())?;
+    let own = place.stat(b"")?.map(|stat| stat.file_id());
+    let mut select = options.select.clone();
+    if let Ok(mounts) = std::fs::read("/proc/self/mountinfo") {
+        select.file_systems = FileSystems::parse(&mounts);
+    }
+    select.own_directories.extend(own.map(|file_id| OwnDirectory {
+        path: mirror.path().into(),
+        file_id,
+        holds: OwnContent::Mirror,
+    }));
+    let selection = Selection::compile(&select, &[source.to_owned()])
+        .map_err(|error| Error::caused_by(ErrorKind::Invalid, "a rule makes no sense", error))?;
+    let root_device = Directory::open_root(source)?.own_stat()?.hint.device;
+    let mut rules = Selected { selection: &selection, root_device, scopes: Vec::new() };
+    let watch = Watching::new(control);
+    let options = run::RunOptions {
+        source: source.into(),
+        now: options.clock.now(),
+        is_approved: options.is_approved,
+        forgets_excluded: options.forgets_excluded,
+        verifies_outgoing: options.verifies_outgoing,
+        is_dry: options.dry_run,
+        available: volume::space(mirror.path())?.available,
+    };
+    let report = run::run(mirror, &options, &mut rules, &watch)?;
+    Ok(watch.outcome(report))
+}
+
+/// The versions of a mirror, oldest first.
+///
+/// # Errors
+/// When there is no mirror, or its texts are damaged.
+pub fn versions(target: &Path) -> Result<Vec<Version>, Error> {
+    Ok(Mirror::open(target)?.view_from(usize::MAX)?.versions)
+}
+
+/// What one version has at a path.
+#[derive(Debug, Clone)]
+pub struct FileVersion {
+    /// The oldest version that has it so.
+    pub version: Version,
+    /// What there is; `None` for nothing.
+    pub entry: Option<crate::Entry>,
+}
+
+/// The states that a path has had, oldest first, each once.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when no version has the path.
+pub fn versions_of(target: &Path, path: &Path) -> Result<Vec<FileVersion>, Error> {
+    let path = restore::below_source(path)?;
+    let view = Mirror::open(target)?.view()?;
+    let history = view.history();
+    let mut found: Vec<FileVersion> = Vec::new();
+    for (k, version) in view.versions.iter().enumerate() {
+        let entry = history.state(k, &path).map(|present| present.entry.clone());
+        let is_known = match found.last() {
+            Some(last) => last.entry == entry,
+            None => entry.is_none(),
+        };
+        if !is_known {
+            found.push(FileVersion { version: version.clone(), entry });
+        }
+    }
+    if found.is_empty() {
+        return Err(MirrorError::NoPath(path).into());
+    }
+    Ok(found)
+}
+
+/// What is restored, and where to.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// The directory of the mirror.
+    pub mirror: PathBuf,
+    /// Name of the version.
+    pub version: String,
+    /// What of it, below the source; `None` for all.
+    pub path: Option<PathBuf>,
+    /// Where to.
+    pub target: PathBuf,
+    /// Whether setuid, capabilities and the like are set.
+    pub special: bool,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+}
+
+/// Brings a version back, at any moment: also while a run goes on, or after one was cut.
+#[must_use]
+pub fn start_restore(options: RestoreOptions) -> Job<Outcome<RestoreReport>> {
+    Job::spawn(move |control| {
+        control.enter(Phase::Writing);
+        let mirror = Mirror::open(&options.mirror)?;
+        let path = options.path.as_deref().map(restore::below_source).transpose()?;
+        let watch = Watching::new(control);
+        let options = restore::RestoreOptions {
+            version: options.version,
+            path: path.unwrap_or_default(),
+            target: options.target,
+            policy: ApplyPolicy {
+                owner: lastgood_host::identity::is_root(),
+                special: options.special,
+            },
+            is_dry: options.dry_run,
+        };
+        let report = restore::restore(&mirror, &options, &watch)?;
+        Ok(watch.outcome(report))
+    })
+}
+
+/// Reads all files of all versions and compares them with what was recorded of them.
+#[must_use]
+pub fn start_verify(mirror: PathBuf) -> Job<Outcome<VerifyReport>> {
+    Job::spawn(move |control| {
+        control.enter(Phase::Verifying);
+        let watch = Watching::new(control);
+        let report = verify::verify(&Mirror::open(&mirror)?, &watch)?;
+        Ok(watch.outcome(report))
+    })
+}
+
+/// The rules of a backup, as a mirror asks for them.
+struct Selected<'a> {
+    selection: &'a Selection,
+    root_device: u64,
+    scopes: Vec<Scope<'a>>,
+}
+
+impl Rules for Selected<'_> {
+    fn enter(&mut self, path: &[u8], directory: &Directory) {
+        let scope = self.selection.enter(0, path, |name, count| {
+            let listing = directory.list(&mut ListBuffer::new()).ok()?;
+            crate::backup::directory::head(directory, &listing, name, count)
+        });
+        self.scopes.push(scope);
+    }
+
+    fn leave(&mut self) {
+        self.scopes.pop();
+    }
+
+    fn choose(&mut self, name: &[u8], stat: &Stat) -> Choice {
+        let Some(scope) = self.scopes.last_mut() else { return Choice::In };
+        if let Decision::Exclude(_) = scope.decide(name, &Facts::from(stat)) {
+            return Choice::Out;
+        }
+        match self.selection.descend(self.root_device, stat.hint.device) {
+            Decision::Include => Choice::In,
+            Decision::Exclude(_) => Choice::Shallow,
+        }
+    }
+}
+
+/// Shows a mirror's work as that of a job.
+struct Watching<'a> {
+    control: &'a Control,
+    problems: Mutex<Problems>,
+}
+
+impl<'a> Watching<'a> {
+    fn new(control: &'a Control) -> Self {
+        Self { control, problems: Mutex::default() }
+    }
+
+    fn outcome<T>(self, report: T) -> Outcome<T> {
+        let problems = self.problems.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Outcome { report, problems }
+    }
+}
+
+impl Watch for Watching<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.control.is_cancelled()
+    }
+
+    fn bytes(&self, path: &[u8], count: u64) {
+        self.control.add_done(0, count);
+        self.control.working_on(|| PathBuf::from(OsStr::from_bytes(path)));
+    }
+
+    fn file(&self, _: &[u8]) {
+        self.control.add_done(1, 0);
+    }
+
+    fn total(&self, files: u64, bytes: u64) {
+        self.control.add_total(files, bytes);
+        self.control.total_is_known();
+    }
+
+    fn trouble(&self, trouble: Trouble) {
+        let problem = Problem {
+            path: PathBuf::from(OsStr::from_bytes(&trouble.path)),
+            during: trouble.during,
+            message: trouble.message,
+            severity: Severity::Error,
+        };
+        self.control.problem(&problem);
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
+    }
+}
+
+impl From<MirrorError> for Error {
+    fn from(error: MirrorError) -> Self {
+        let kind = match error {
+            MirrorError::Host(error) => return error.into(),
+            MirrorError::NoMirror(_) | MirrorError::NoVersion(_) | MirrorError::NoPath(_) => {
+                ErrorKind::NotFound
+            }
+            MirrorError::Foreign(_) => ErrorKind::Exists,
+            MirrorError::OtherSource { .. } => ErrorKind::Invalid,
+            MirrorError::Busy(_) => ErrorKind::Conflict,
+            MirrorError::Held(_) => ErrorKind::Held,
+            MirrorError::NoSpace { .. } => ErrorKind::NoSpace,
+            MirrorError::Text { source: TextError::Feature(_), .. } => ErrorKind::TooNew,
+            MirrorError::Text { .. } | MirrorError::Missing(_) => ErrorKind::Damaged,
+            MirrorError::Cancelled => ErrorKind::Cancelled,
+        };
+        crate::error::split(kind, error)
+    }
+}
