@@ -348,7 +348,8 @@ impl BlobReader {
     }
 
     /// Calls `visit` with every pack of a pack set, but for those on pages in `seen`, which grows:
-    /// pages that several snapshots share are read once.
+    /// pages that several snapshots share are read once. A page below which one cannot be read does
+    /// not count as seen: that concerns everybody who shares it, and another reader may have it.
     ///
     /// # Errors
     /// When a page cannot be read.
@@ -363,22 +364,26 @@ impl BlobReader {
             return Ok(());
         }
         let places = self.ref_places(ref_packs)?;
-        let mut pages = vec![(pack_set, None)];
+        let (mut pages, mut interior) = (vec![(pack_set, None)], HashSet::new());
         while let Some((id, level)) = pages.pop() {
-            if seen.contains(&id) {
+            if seen.contains(&id) || interior.contains(&id) {
                 continue;
             }
             let bytes = self.load_first(BlobKind::PackSet, id, &places)?;
             let page = page::decode::<PackSetCodec>(&bytes, level)
                 .map_err(|error| self.repo.damaged(&format!("blob {id}"), error))?;
             match page {
-                (_, Page::Leaf(packs)) => packs.into_iter().for_each(&mut *visit),
+                (_, Page::Leaf(packs)) => {
+                    packs.into_iter().for_each(&mut *visit);
+                    seen.insert(id);
+                }
                 (level, Page::Interior(children)) => {
                     pages.extend(children.into_iter().map(|child| (child.page, Some(level - 1))));
+                    interior.insert(id);
                 }
             }
-            seen.insert(id);
         }
+        seen.extend(interior);
         Ok(())
     }
 

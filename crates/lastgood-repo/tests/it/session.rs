@@ -1,11 +1,17 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lastgood_backend::{Backend, ErrorKind, ObjectName};
 use lastgood_repo::format::guard::{Redundancy, guard};
+use lastgood_repo::format::id::{PackId, SnapshotId};
 use lastgood_repo::format::index::{IndexEntry, IndexSegment};
+use lastgood_repo::format::key::Class;
 use lastgood_repo::format::object::object_id;
 use lastgood_repo::format::pack::BlobKind;
-use lastgood_repo::{BlobReader, Repository, Settings, WriteSession};
+use lastgood_repo::format::packset::{PackRef, PackSetCodec};
+use lastgood_repo::format::page;
+use lastgood_repo::format::snapshot::Snapshot;
+use lastgood_repo::{BlobReader, RepoError, Repository, Settings, SnapshotRecord, WriteSession};
 use lastgood_testkit::faulty::{Calls, Failure, Moment};
 
 use crate::place::Place;
@@ -105,4 +111,53 @@ fn mistakes_with_ids_are_seen() {
     let seen = if is_seen { "other bytes pass for a chunk" } else { "MISSED" };
     crate::simulated::tell(&format!("seeded bug {bug:?}: {seen}"));
     assert!(is_seen);
+}
+
+/// Commits a snapshot with the tree of another, and a pack set of these pages.
+fn with_pack_set(place: &Place, other: &SnapshotRecord, packs: &[PackRef]) -> SnapshotRecord {
+    let session = WriteSession::begin(&place.repo, crate::small::SETTINGS, &[1; 16]).unwrap();
+    let mut writer = session.writer();
+    let mut store = |bytes: &[u8]| writer.add(BlobKind::PackSet, bytes);
+    let root = page::write::<PackSetCodec, RepoError>(packs.to_vec(), &mut store).unwrap();
+    writer.finish().unwrap();
+    let snapshots = place.repo.snapshots().unwrap();
+    let chain = snapshots.next_in_chain(session.writer_id(), &[]);
+    let committed = session.finish(&[], |stored| {
+        let all = place.repo.all_packs().unwrap().into_iter();
+        let class = Class::Refs;
+        let pack = |(session, pack, bytes)| PackRef { session, pack, class, bytes };
+        let mut ref_packs: Vec<PackRef> = all.map(pack).collect();
+        ref_packs.sort();
+        let session = stored.session;
+        Snapshot { session, pack_set: root, ref_packs, chain, ..other.snapshot.clone() }
+    });
+    committed.unwrap()
+}
+
+#[test]
+fn a_lost_page_of_a_pack_set_concerns_every_snapshot_that_shares_it() {
+    let place = Place::new();
+    let first = crate::small::store(&place.repo, 1, &[1]).unwrap();
+    let hash = |number: u32| *blake3::hash(&number.to_le_bytes()).as_bytes();
+    let pack = |number| PackRef {
+        session: first.snapshot.session,
+        pack: PackId::new(hash(number)),
+        class: Class::Data,
+        bytes: 1000,
+    };
+    let mut packs: Vec<PackRef> = (0..5000).map(pack).collect();
+    packs.sort();
+    let sharing = [(); 2].map(|()| with_pack_set(&place, &first, &packs));
+    assert_eq!(sharing[0].snapshot.pack_set, sharing[1].snapshot.pack_set);
+    // The largest leaf, which each session stored for itself.
+    let all = place.repo.all_packs().unwrap();
+    let largest = all.iter().map(|it| it.2).max().unwrap();
+    for (session, pack, _) in all.iter().filter(|it| it.2 == largest) {
+        let name = lastgood_repo::format::object::name::pack(*session, *pack);
+        place.memory.remove(&ObjectName::new(&name).unwrap()).unwrap();
+    }
+
+    let report = crate::small::checked(&place.reopened());
+    let affected: BTreeSet<SnapshotId> = report.affected.iter().map(|(id, _)| *id).collect();
+    assert!(sharing.iter().all(|record| affected.contains(&record.id)), "{affected:?}");
 }
