@@ -303,19 +303,22 @@ impl SnapshotArgs {
     }
 
     fn show(&self, app: &App<'_>, replaced: &[Replaced], is_done: bool) {
-        for Replaced { old, new, .. } in replaced.iter().filter(|_| is_done) {
+        for Replaced { old, new, is_pinned, .. } in replaced.iter().filter(|_| is_done) {
             let old = text::short(old);
             app.out.line(match new {
                 Some(new) => format!("snapshot {} stands in for {old}", text::short(&new.id)),
                 None => format!("nothing is left of snapshot {old}"),
             });
+            if self.forget && *is_pinned {
+                app.out.note(format!("snapshot {old} is pinned and stays"));
+            }
         }
         if replaced.is_empty() {
             app.out.info("no snapshot has lost anything");
         } else if is_done && !self.forget {
             app.out.note("the damaged snapshots are kept as they are; forget them when you like");
         }
-        let list = replaced.iter().map(|Replaced { old, new, lost }| {
+        let list = replaced.iter().map(|Replaced { old, new, lost, .. }| {
             let mut fields = json!({ "snapshot_id": old.to_string(), "lost": affected_json(lost) });
             if let Some(new) = new {
                 fields["replaced_by"] = new.id.to_string().into();

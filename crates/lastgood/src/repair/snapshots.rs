@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lastgood_format::id::SnapshotId;
+use lastgood_format::snapshot::SnapshotFlags;
 use lastgood_repo::{Affected, Recovery, RepairPlan, Replacing, Repository, SnapshotRecord};
 
 use super::proceed;
@@ -22,7 +23,7 @@ pub struct ReplaceOptions {
     pub threads: usize,
     /// Only tells what would be left out.
     pub dry_run: bool,
-    /// Retires what is replaced.
+    /// Retires what is replaced, but for what is pinned.
     pub forget: bool,
     /// Name and version of the program.
     pub program: String,
@@ -37,6 +38,8 @@ pub struct Replaced {
     pub new: Option<SnapshotRecord>,
     /// Paths that are lost, entirely or in part.
     pub lost: Vec<Affected>,
+    /// Whether it is pinned, and stays whatever was asked for.
+    pub is_pinned: bool,
 }
 
 /// Starts to replace every live snapshot that has lost something. Reads every pack first, to know
@@ -90,14 +93,15 @@ fn run(
             continue;
         }
         let new = if options.dry_run { None } else { replacing.replace(record)? };
-        if let (true, Some(new)) = (options.forget, &new) {
+        let is_pinned = record.snapshot.flags.contains(SnapshotFlags::PINNED);
+        if let (true, Some(new)) = (options.forget && !is_pinned, &new) {
             repo.retire(
                 record,
                 "a part of it is lost, and another stands in its place",
                 Some(new.id),
             )?;
         }
-        done.push(Replaced { old: record.id, new, lost: affected });
+        done.push(Replaced { old: record.id, new, lost: affected, is_pinned });
     }
     Ok(done)
 }
@@ -109,6 +113,6 @@ fn is_replacement(record: &SnapshotRecord, live: &[SnapshotRecord]) -> bool {
         other.id == parent
             && other.snapshot.started == record.snapshot.started
             && other.snapshot.sources == record.snapshot.sources
-            && record.snapshot.flags.contains(lastgood_format::snapshot::SnapshotFlags::INCOMPLETE)
+            && record.snapshot.flags.contains(SnapshotFlags::INCOMPLETE)
     })
 }

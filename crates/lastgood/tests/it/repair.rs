@@ -121,6 +121,17 @@ impl Kept {
         }
     }
 
+    /// Destroys the middle of the largest pack: some files, and a part of the large one.
+    fn lose_a_part(&self) {
+        let mut packs = self.packs(Class::Data);
+        packs.sort_by_key(|pack| pack.bytes);
+        let largest = self.file_of(packs.last().unwrap());
+        let mut bytes = fs::read(&largest).unwrap();
+        let (start, end) = (bytes.len() / 10 * 3, bytes.len() / 10 * 6);
+        bytes[start..end].fill(0);
+        fs::write(&largest, bytes).unwrap();
+    }
+
     fn gc(&self) {
         let options = GcOptions {
             state: self.place.home.state.clone(),
@@ -292,14 +303,7 @@ fn what_another_repository_holds_of_the_same_files_is_taken() {
 fn a_snapshot_without_what_is_lost_restores_but_for_exactly_that() {
     let mut kept = Kept::new(11);
     fs::remove_dir_all(kept.place.source()).unwrap();
-    let mut packs = kept.packs(Class::Data);
-    packs.sort_by_key(|pack| pack.bytes);
-    // The middle of the largest pack: some files, and a part of the large one.
-    let largest = kept.file_of(packs.last().unwrap());
-    let mut bytes = fs::read(&largest).unwrap();
-    let (start, end) = (bytes.len() / 10 * 3, bytes.len() / 10 * 6);
-    bytes[start..end].fill(0);
-    fs::write(&largest, bytes).unwrap();
+    kept.lose_a_part();
     let report = kept.repair(Kept::with_files);
     assert!(report.has_losses() && report.recovered.iter().all(|it| it.0 == Origin::Here));
     let lost: BTreeSet<(String, Vec<u8>)> =
@@ -320,7 +324,7 @@ fn a_snapshot_without_what_is_lost_restores_but_for_exactly_that() {
         path.strip_prefix(&source).unwrap().as_os_str().to_owned()
     };
     let mut incomplete = 0;
-    for Replaced { old, new, lost } in &replaced {
+    for Replaced { old, new, lost, .. } in &replaced {
         let (_, expected) = kept.states.iter().find(|(record, _)| record.id == *old).unwrap();
         let target = kept.place.path("replaced");
         let mut options = RestoreOptions::new(new.clone().unwrap(), target.clone());
@@ -358,6 +362,24 @@ fn a_snapshot_without_what_is_lost_restores_but_for_exactly_that() {
     kept.forget_cache();
     let report = kept.check();
     assert_eq!((report.damage, report.affected), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn what_is_pinned_stays_when_another_stands_in_for_it() {
+    let mut kept = Kept::new(12);
+    let (repo, state) = (&kept.place.repo, &kept.place.home.state);
+    let pinned = lastgood::snapshots::pin(repo, state, &kept.states[0].0, true, "test").unwrap();
+    let pinned = pinned.unwrap().record.id;
+    kept.lose_a_part();
+    kept.forget_cache();
+    let replaced = kept.replace(true);
+    let live = kept.place.repo.snapshots().unwrap().live;
+    for it in &replaced {
+        assert_eq!(it.is_pinned, it.old == pinned);
+        assert_eq!(live.iter().any(|record| record.id == it.old), it.is_pinned, "{it:?}");
+    }
+    let is_any = |is_pinned| replaced.iter().any(|it| it.is_pinned == is_pinned);
+    assert!(is_any(true) && is_any(false), "{replaced:?}");
 }
 
 #[test]
