@@ -178,6 +178,10 @@ impl Journal {
             }
             Operation::Barrier => place.sync(),
             Operation::Clear(path) => match place.stat(path)? {
+                // What leaves has its second name by now. Without one, somebody put it there since.
+                Some(stat) if stat.kind == Kind::File && stat.links < 2 => {
+                    self.set_aside(path, place)
+                }
                 Some(stat) if stat.kind != Kind::Directory => place.remove(path),
                 _ => Ok(()),
             },

@@ -71,7 +71,7 @@ pub(super) fn commit(
         Version { seal, files: report.files, bytes: report.bytes, kept: kept as u64, ..version };
     versions.push(version.clone());
     texts.push((layout::VERSIONS.into(), "versions", versions_text(&versions)));
-    operations.push(Operation::Barrier);
+    // No barrier before these: until the journal goes, a reader finds files under either name.
     for (to, name, bytes) in texts {
         let from = layout::stage(name);
         place::write(&*mirror.place, &from, &bytes)?;
@@ -244,10 +244,12 @@ impl Plan<'_> {
             }
             let removals = if self.is_in_the_way(path) { &mut blocking } else { &mut rest };
             let shown = layout::latest(path);
-            removals.push(Operation::Clear(shown.clone()));
-            if is.is_none_or(|is| !is.entry.is_directory()) {
-                removals.push(Operation::Leave(shown));
-            }
+            // Only what was there is removed: when this is done again, what comes may be there.
+            let becomes_directory = is.is_some_and(|is| is.entry.is_directory());
+            removals.push(match was_directory && !becomes_directory {
+                true => Operation::Leave(shown),
+                false => Operation::Clear(shown),
+            });
         }
         (blocking, rest)
     }
