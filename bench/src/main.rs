@@ -7,15 +7,13 @@
 //! after one that does not count, with the range behind it. Memory is the highest anonymous memory
 //! seen while a run lasted, looked at every 5 ms.
 #![expect(clippy::print_stdout, reason = "it prints figures")]
-#![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
+use bench::{Run, lastgood, remove, report};
 
 /// Runs that count.
 const ROUNDS: usize = 5;
@@ -44,6 +42,11 @@ fn main() -> anyhow::Result<()> {
 
     let runs = bench.rounds(|_| bench.forget(), |run| bench.backup(run, &random))?;
     report("initial, 3 GiB incompressible", &runs, |s| gb(s, random_bytes), "2.0", "2.9");
+    let runs = bench.rounds(|_| Ok(()), |run| bench.run(run, &["check".as_ref()]))?;
+    report("check, 3 GiB incompressible", &runs, |s| gb(s, random_bytes), "3", "");
+    let read_data = ["check", "--read-data"].map(Path::new);
+    let runs = bench.rounds(|_| Ok(()), |run| bench.run(run, &read_data))?;
+    report("check --read-data, the same", &runs, |s| gb(s, random_bytes), "1.5", "");
     let runs = bench.restores()?;
     report("restore, 3 GiB incompressible", &runs, |s| gb(s, random_bytes), "1.5", "2.9");
 
@@ -71,12 +74,6 @@ struct Bench {
     lastgood: PathBuf,
 }
 
-/// One run: how long, and the most anonymous memory seen.
-struct Run {
-    seconds: f64,
-    anonymous_bytes: u64,
-}
-
 impl Bench {
     fn rounds(
         &self,
@@ -87,7 +84,7 @@ impl Bench {
         for round in 0..=ROUNDS {
             prepare(round)?;
             rustix::fs::sync();
-            let mut run = Run { seconds: 0.0, anonymous_bytes: 0 };
+            let mut run = Run::default();
             work(&mut run)?;
             runs.extend((round > 0).then_some(run));
         }
@@ -122,58 +119,9 @@ impl Bench {
     }
 
     fn run(&self, run: &mut Run, arguments: &[&Path]) -> anyhow::Result<()> {
-        let start = Instant::now();
-        let mut child = Command::new(&self.lastgood)
-            .args(arguments)
-            .env("HOME", self.scratch.join("home"))
-            .env_remove("XDG_DATA_HOME")
-            .env_remove("XDG_CACHE_HOME")
-            .env_remove("XDG_STATE_HOME")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| self.lastgood.display().to_string())?;
-        let status = format!("/proc/{}/status", child.id());
-        let code = loop {
-            if let Some(code) = child.try_wait()? {
-                break code;
-            }
-            run.anonymous_bytes = run.anonymous_bytes.max(anonymous(&status).unwrap_or(0));
-            std::thread::sleep(Duration::from_millis(if start.elapsed().as_millis() < 100 {
-                1
-            } else {
-                5
-            }));
-        };
-        run.seconds = start.elapsed().as_secs_f64();
-        ensure!(matches!(code.code(), Some(0 | 3)), "lastgood {arguments:?}: {code}");
+        *run = bench::run(&self.lastgood, &self.scratch.join("home"), arguments)?;
         Ok(())
     }
-}
-
-fn report(what: &str, runs: &[Run], rate: impl Fn(f64) -> String, goal: &str, limit: &str) {
-    let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
-    seconds.sort_by(f64::total_cmp);
-    let median = seconds[seconds.len() / 2];
-    let range = format!("{:.3}–{:.3}", seconds[0], seconds[seconds.len() - 1]);
-    let memory = runs.iter().map(|run| run.anonymous_bytes).max().unwrap_or(0) >> 20;
-    println!(
-        "{what:<34} {median:>9.3}  {range:<15} {:>12} {goal:>8} {limit:>8} {memory:>6} MiB",
-        rate(median)
-    );
-}
-
-/// Anonymous memory of a process, in bytes.
-fn anonymous(status: &str) -> Option<u64> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
-}
-
-fn lastgood() -> anyhow::Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("lastgood");
-    ensure!(path.exists(), "{} is missing: cargo build --release -p lastgood-cli", path.display());
-    Ok(path)
 }
 
 /// Bytes that no compressor shortens and no chunk repeats in, always the same.
@@ -212,11 +160,4 @@ fn count(directory: &Path) -> anyhow::Result<(u64, u64)> {
         }
     }
     Ok((entries, bytes))
-}
-
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
 }

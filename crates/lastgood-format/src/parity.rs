@@ -63,6 +63,23 @@ impl ParityShare {
     }
 }
 
+impl std::str::FromStr for ParityShare {
+    type Err = &'static str;
+
+    /// Reads `none`, or data and parity shards as in `64+2`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self::NONE);
+        }
+        let counts = text.split_once('+');
+        let counts = counts.and_then(|(d, p)| Some((d.parse().ok()?, p.parse().ok()?)));
+        let share = counts.filter(|(_, parity)| *parity > 0);
+        share
+            .and_then(|(data, parity)| Self::new(data, parity))
+            .ok_or("write none, or data and parity shards as in 64+2: at most as much parity as data, and 255 in all")
+    }
+}
+
 impl Default for ParityShare {
     /// 2 to 64: three per cent.
     fn default() -> Self {

@@ -208,6 +208,25 @@ impl Index {
             run = written;
         }
         self.push(run);
+        // A process that lives long adds many, and each is asked in turn. Where the disk is full,
+        // there are more to ask; nothing is lost.
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        drop(run::compact(&mut runs, &|runs| self.merged(runs)));
+    }
+
+    /// One run of several: in memory while it is short, or where there is no local copy.
+    fn merged(&self, runs: &[&Run]) -> Result<Run, RepoError> {
+        let entries: usize = runs.iter().map(|run| run.entry_count()).sum();
+        let is_short = entries <= MEMORY_ENTRIES_MAX;
+        match &self.local {
+            Some(local) if !is_short => local.write(runs),
+            local => match (Run::merged_in_memory(runs), local) {
+                (Some(merged), _) => Ok(merged),
+                (None, Some(local)) => local.write(runs),
+                // Files there are only in a local copy.
+                (None, None) => Err(RepoError::Stopped),
+            },
+        }
     }
 
     /// Every pack that some segment covers.

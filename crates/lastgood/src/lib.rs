@@ -35,6 +35,7 @@ pub use lastgood_host::scan::Kind;
 pub use lastgood_repo::format::chunker::ChunkerParams;
 pub use lastgood_repo::format::entry::{Entry, Marks, Node, Timestamp};
 pub use lastgood_repo::format::id::ObjectId;
+pub use lastgood_repo::format::parity::ParityShare;
 pub use lastgood_repo::format::slot::{Credential, SlotKind, WorkFactors, parse_recovery_code};
 pub use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags};
 pub use lastgood_repo::{KeySlotInfo, Repository, Settings, SnapshotRecord, World};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lastgood::backup::{self, BackupOptions, BackupReport, Parent, Stream, StreamFrom, UNLOGGED};
 use lastgood::select::{ListKind, SourceList};
-use lastgood::{Action, Error, ErrorKind, Item, Settings, Timestamp, this_host};
+use lastgood::{Action, Error, ErrorKind, Item, ParityShare, Settings, Timestamp, this_host};
 use serde_json::{Map, Value, json};
 
 use super::pick;
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// How hard to compress: auto, fastest, better, max, off, or a zstd level
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = level)]
     compression: Level,
+    /// Parity in each pack: none, or data and parity shards
+    #[arg(long, value_name = "D+P", default_value = "64+2")]
+    parity: ParityShare,
     /// Threads [default: one for each core]
     #[arg(
         long,
@@ -130,7 +133,11 @@ impl Args {
             user: this_host::user(),
             tags: pick::tags(&self.tag),
             time: self.time,
-            settings: Settings { level: self.compression.0, ..Settings::default() },
+            settings: Settings {
+                level: self.compression.0,
+                parity: self.parity,
+                ..Settings::default()
+            },
             threads: self.threads,
             force: self.force,
             dry_run: self.dry_run,

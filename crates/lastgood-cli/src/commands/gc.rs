@@ -7,7 +7,7 @@ use lastgood::forget::{Calendar, Span};
 use lastgood::gc::{self, GcOptions, GcPlan, GcReport, MaxUnused, OpenSession, Reason};
 use lastgood::log::{Ending, Entry};
 use lastgood::select::ByteSize;
-use lastgood::{Repository, Settings};
+use lastgood::{ParityShare, Repository, Settings};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// the next gc (0: end them all) [default: 3d]
     #[arg(long, value_name = "SPAN", value_parser = fence_after)]
     fence_after: Option<Patience>,
+    /// Parity in each pack that is made: none, or data and parity shards [default: 64+2]
+    #[arg(long, value_name = "D+P")]
+    parity: Option<ParityShare>,
     /// Nobody else works on the repository now, and you know it: take a store that is refused
     /// otherwise, and end every run that was not finished
     #[arg(long)]
@@ -70,7 +73,7 @@ impl Args {
             max_unused,
             fence_after: self.fence_seconds(repo),
             exclusive: self.exclusive,
-            settings: Settings::default(),
+            settings: Settings { parity: self.parity.unwrap_or_default(), ..Settings::default() },
             dry_run: self.dry_run,
         };
         let planned = app.run(gc::plan(repo.clone(), options)).map_err(hinted)?;

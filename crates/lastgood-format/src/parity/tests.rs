@@ -171,6 +171,15 @@ fn parity_is_its_share_and_in_short_packs_enough_for_what_a_disk_loses() {
 }
 
 #[test]
+fn a_share_is_read_as_it_is_written() {
+    assert_eq!("64+2".parse(), Ok(ParityShare::default()));
+    assert_eq!("none".parse(), Ok(ParityShare::NONE));
+    for wrong in ["", "64", "64+", "+2", "64+0", "0+0", "2+3", "254+2", "64+2+1", "-1+1", "off"] {
+        assert!(wrong.parse::<ParityShare>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn the_longest_stripe_is_mended_and_a_longer_one_is_a_bug() {
     let (stripes, shards) = protected(128, 1, 127, 60, 32, 6);
     let is_missing: Vec<bool> = (0..255).map(|i| i % 2 == 1).collect();

@@ -63,6 +63,17 @@ impl Run {
         Self { sources, packs: segment.packs, body: Body::Memory(segment.entries) }
     }
 
+    /// One run of several that are in memory; nothing when one is a file.
+    pub(super) fn merged_in_memory(runs: &[&Self]) -> Option<Self> {
+        let (mut segment, mut sources) = (IndexSegment::default(), Vec::new());
+        for run in runs {
+            let Body::Memory(entries) = &run.body else { return None };
+            segment.append(IndexSegment { packs: run.packs.clone(), entries: entries.clone() });
+            sources.extend(&run.sources);
+        }
+        Some(Self::sorted(segment, sources))
+    }
+
     pub(super) fn packs(&self) -> &[PackRef] {
         &self.packs
     }
@@ -172,10 +183,12 @@ pub(super) fn compact(
     runs: &mut Vec<Arc<Run>>,
     write: &dyn Fn(&[&Run]) -> Result<Run, RepoError>,
 ) -> Result<(), RepoError> {
+    // What is empty and of no segment would stand in the way of all others.
+    runs.retain(|run| run.entry_count() > 0 || !run.sources.is_empty());
     loop {
         runs.sort_by_key(|run| std::cmp::Reverse(run.entry_count()));
         let [.., larger, smaller] = runs.as_slice() else { return Ok(()) };
-        if larger.entry_count() > 2 * smaller.entry_count() {
+        if larger.entry_count() > 2 * smaller.entry_count().max(1) {
             return Ok(());
         }
         let merged = write(&[larger, smaller])?;

@@ -95,6 +95,30 @@ fn runs_of_like_size_are_merged() {
     }
 }
 
+/// Each run is asked for each blob, so a process that commits often must not have one for each.
+#[test]
+fn an_index_that_grows_by_many_segments_has_few_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    for local in [None, Some(local(folder.path()))] {
+        let index = Index::aside(local);
+        // What nothing was loaded into must not keep others from being merged.
+        index.push(Run::default());
+        for number in 0..300 {
+            let entries = (number * 400..(number + 1) * 400).map(entry).collect();
+            let packs = (0..3).map(|at| pack(number as u8, at)).collect();
+            index.add(IndexSegment { packs, entries }, object_id(&number.to_le_bytes()));
+        }
+        let runs = index.runs();
+        assert!(runs.len() < 12, "{} runs", runs.len());
+        assert_eq!(runs.iter().map(|run| run.sources.len()).sum::<usize>(), 300);
+        drop(runs);
+        for number in (0..120_000).step_by(331) {
+            let found = index.find(blob_id(number), &mut |_| true).unwrap();
+            assert_eq!(found.pack, pack((number / 400) as u8, (number % 3) as u8), "{number}");
+        }
+    }
+}
+
 #[test]
 fn a_damaged_run_is_an_error_or_gone_and_never_an_answer() {
     let folder = tempfile::tempdir().unwrap();
