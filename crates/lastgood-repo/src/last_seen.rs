@@ -244,8 +244,10 @@ impl Repository {
             }
         }
         if seen != remembered || snapshots.unremembered.is_some() {
+            // What a killed run committed may be seen and not be durable; remembered, it has to stay.
+            let settled = self.backend().settle(name::OUTCOMES).map_err(RepoError::from);
             // What was wrong with it when it was read is the better message.
-            let written = self.remember(&seen).err();
+            let written = settled.and_then(|()| self.remember(&seen)).err();
             snapshots.unremembered = snapshots.unremembered.take().or(written);
         }
         snapshots.newest = seen.snapshots;

@@ -139,8 +139,15 @@ impl Repository {
             newest = newest.max(parse_number(sequence));
         })?;
         let Some(sequence) = newest else { return Ok(None) };
+        self.settle_log(writer)?;
         let bytes = self.find(&name::log(writer, sequence), SMALL_OBJECT_BYTES_MAX)?;
         Ok(bytes.map(|bytes| (sequence, object_id(&bytes))))
+    }
+
+    /// Makes durable what a killed run may have appended: the next record names it, or this host
+    /// remembers it, and it has to stay then.
+    fn settle_log(&self, writer: WriterId) -> Result<(), RepoError> {
+        Ok(self.backend().settle(&format!("{}{writer}/", name::LOG))?)
     }
 
     /// Reads and verifies the whole log, and remembers how far it goes. One request a record.
@@ -164,7 +171,8 @@ impl Repository {
         for (writer, sequences) in places {
             let before = log.problems.len();
             let last = self.chain(writer, &sequences, remembered.get(&writer), &mut log)?;
-            if log.problems.len() == before {
+            let is_news = last.is_some() && last.as_ref() != remembered.get(&writer);
+            if log.problems.len() == before && is_news && self.settle_log(writer).is_ok() {
                 seen.log.extend(last.map(|last| (writer, last)));
             }
         }

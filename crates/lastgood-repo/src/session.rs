@@ -371,6 +371,9 @@ impl WriteSession {
         )?;
         let id = SnapshotId::new(*blake3::hash(&bytes).as_bytes());
         repo.put(&name::snapshot(id), &bytes)?;
+        // The chain and the parents may name what a run committed that was killed before the name of
+        // its outcome was durable.
+        repo.backend().settle(name::OUTCOMES)?;
         let session = self.announced.session.id;
         let outcome = Outcome::Commit(id).encode(repo.keys(), &self.signer, session);
         match repo.put(&name::outcome(session), &outcome)? {
