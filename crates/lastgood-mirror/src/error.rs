@@ -28,6 +28,9 @@ pub enum MirrorError {
     /// There is no such version.
     #[error("the mirror has no version {0}")]
     NoVersion(String),
+    /// It is what `latest/` shows.
+    #[error("{0} is the newest version, which latest shows; an older one can go")]
+    Newest(String),
     /// A version has nothing at a path.
     #[error("the version has nothing at {}", .0.escape_ascii())]
     NoPath(Path),

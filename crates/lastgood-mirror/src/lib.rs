@@ -18,6 +18,7 @@ pub mod restore;
 pub mod run;
 pub mod scripts;
 pub mod text;
+pub mod thin;
 pub mod verify;
 
 pub use error::{MirrorError, Trouble, Watch};

@@ -12,7 +12,7 @@ use lastgood_host::volume;
 use lastgood_mirror::place::{HostPlace, Place};
 use lastgood_mirror::run::{self, Choice, Rules};
 use lastgood_mirror::text::TextError;
-use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, restore, verify};
+use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, restore, thin, verify};
 use lastgood_repo::Clock;
 
 use crate::error::{Error, ErrorKind};
@@ -24,6 +24,7 @@ use crate::select::{
 pub use lastgood_mirror::Version;
 pub use lastgood_mirror::restore::RestoreReport;
 pub use lastgood_mirror::run::RunReport;
+pub use lastgood_mirror::thin::Dropped;
 pub use lastgood_mirror::verify::VerifyReport;
 
 /// What is mirrored, and where.
@@ -225,6 +226,25 @@ pub fn start_verify(mirror: PathBuf) -> Job<Outcome<VerifyReport>> {
     })
 }
 
+/// Removes versions; every other one stays what it is. What is removed is gone.
+///
+/// # Errors
+/// When one is not there, or is the newest: those before it in the list are removed then.
+pub fn drop_versions(target: &Path, names: &[String], dry_run: bool) -> Result<Dropped, Error> {
+    let mirror = match dry_run {
+        true => Mirror::open(target)?,
+        false => Mirror::open_to_change(target)?.0,
+    };
+    let mut all = Dropped::default();
+    for name in names {
+        let dropped = thin::drop_version(&mirror, name, dry_run)?;
+        all.files_needed += dropped.files_needed;
+        all.files_freed += dropped.files_freed;
+        all.bytes_freed += dropped.bytes_freed;
+    }
+    Ok(all)
+}
+
 /// The rules of a backup, as a mirror asks for them.
 struct Selected<'a> {
     selection: &'a Selection,
@@ -313,7 +333,7 @@ impl From<MirrorError> for Error {
                 ErrorKind::NotFound
             }
             MirrorError::Foreign(_) => ErrorKind::Exists,
-            MirrorError::OtherSource { .. } => ErrorKind::Invalid,
+            MirrorError::OtherSource { .. } | MirrorError::Newest(_) => ErrorKind::Invalid,
             MirrorError::Busy(_) => ErrorKind::Conflict,
             MirrorError::Held(_) => ErrorKind::Held,
             MirrorError::NoSpace { .. } => ErrorKind::NoSpace,

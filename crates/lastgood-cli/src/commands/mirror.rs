@@ -31,6 +31,8 @@ enum Verb {
     Versions(VersionsArgs),
     /// Bring a version back, or one path of it
     Restore(RestoreArgs),
+    /// Remove versions from the history; the others stay what they are
+    Drop(DropArgs),
     /// Read all files of all versions and compare them with what was recorded
     Verify(VerifyArgs),
 }
@@ -92,6 +94,19 @@ struct RestoreArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct DropArgs {
+    /// Directory of the mirror
+    #[arg(value_name = "MIRROR")]
+    mirror: PathBuf,
+    /// Versions to remove, by their names
+    #[arg(value_name = "VERSION", required = true)]
+    versions: Vec<String>,
+    /// Remove nothing; say what would be freed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct VerifyArgs {
     /// Directory of the mirror
     #[arg(value_name = "MIRROR")]
@@ -104,6 +119,7 @@ impl Args {
             Verb::Run(args) => args.run(app),
             Verb::Versions(args) => args.run(app),
             Verb::Restore(args) => args.run(app),
+            Verb::Drop(args) => args.run(app),
             Verb::Verify(args) => args.run(app),
         }
     }
@@ -360,6 +376,31 @@ fn version_at(mirror: &Path, at: &str) -> Result<Version, Failure> {
     found
         .cloned()
         .ok_or_else(|| none().hint("the mirror begins later: see `lastgood mirror versions`"))
+}
+
+impl DropArgs {
+    fn run(&self, app: &App<'_>) -> Result<(), Failure> {
+        let dropped = mirror::drop_versions(&self.mirror, &self.versions, self.dry_run)?;
+        let count = self.versions.len() as u64;
+        app.out.json(
+            "summary",
+            json!({
+                "dry_run": self.dry_run,
+                "versions_removed": count,
+                "files_needed": dropped.files_needed,
+                "files_freed": dropped.files_freed,
+                "bytes_freed": dropped.bytes_freed,
+            }),
+        );
+        let would = if self.dry_run { "would be " } else { "" };
+        app.out.info(format!(
+            "{} {would}removed, {} {would}freed; {} {would}kept for older versions",
+            text::count(count, "version"),
+            text::size(dropped.bytes_freed),
+            text::count(dropped.files_needed, "file")
+        ));
+        Ok(())
+    }
 }
 
 impl VerifyArgs {

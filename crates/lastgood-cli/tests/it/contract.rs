@@ -259,6 +259,11 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["mirror", "restore", &mirror, "a", "-t", &world.text("plain"), "--at", "0h"]);
     assert_eq!(std::fs::read(world.path("plain/a")).unwrap(), b"22");
     check(&["mirror", "verify", &mirror]);
+    let versions = check(&["mirror", "versions", &mirror]).messages();
+    let oldest = versions[0]["name"].as_str().unwrap();
+    check(&["mirror", "drop", &mirror, oldest, "-n"]);
+    check(&["mirror", "drop", &mirror, oldest]);
+    assert_eq!(check(&["mirror", "versions", &mirror]).summary()["versions_count"], 1);
     check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init", "-n"]);
     check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init"]);
     assert!(world.path("man/lastgood-backup.1").exists());

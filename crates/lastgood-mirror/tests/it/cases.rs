@@ -413,6 +413,43 @@ fn case_23_a_clock_that_goes_back_keeps_names_and_order() {
 }
 
 #[test]
+fn case_24_any_version_but_the_newest_can_go() {
+    let mut world = World::new();
+    for round in 0..6_u8 {
+        world.write("always", &[round; 100]);
+        world.write(&format!("born{round}"), &[round; 50]);
+        if round > 1 {
+            fs::remove_file(world.source(&format!("born{}", round - 2))).unwrap();
+            let (from, to) = (format!("moves{round}"), format!("moves{}", round + 1));
+            fs::rename(world.source(&from), world.source(&to)).unwrap();
+        } else {
+            world.write("moves2", b"moves each time");
+        }
+        world.run();
+    }
+    let newest = world.folder_of(5);
+    let drop_version = |name: &str| {
+        let (mirror, _) = lastgood_mirror::Mirror::open_to_change(&world.mirror("")).unwrap();
+        lastgood_mirror::thin::drop_version(&mirror, name, false)
+    };
+    assert!(matches!(drop_version(&newest), Err(MirrorError::Newest(_))));
+    assert!(matches!(drop_version("backup-none"), Err(MirrorError::NoVersion(_))));
+    for index in [2, 2, 0, 1] {
+        let (name, _) = world.versions[index].clone();
+        let (mirror, _) = lastgood_mirror::Mirror::open_to_change(&world.mirror("")).unwrap();
+        let dropped = lastgood_mirror::thin::drop_version(&mirror, &name, false).unwrap();
+        assert!(dropped.files_freed > 0, "{dropped:?}");
+        drop(mirror);
+        world.versions.remove(index);
+        assert!(!world.mirror(&name).exists());
+        world.check();
+    }
+    world.write("always", b"goes on");
+    world.run();
+    world.check();
+}
+
+#[test]
 fn case_28_an_edit_in_latest_is_kept_aside_and_undone() {
     let mut world = World::new();
     world.write("a", b"true");

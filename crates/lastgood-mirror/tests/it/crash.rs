@@ -12,6 +12,7 @@ use lastgood_host::metadata::ApplyPolicy;
 use lastgood_mirror::Mirror;
 use lastgood_mirror::restore::{RestoreOptions, restore};
 use lastgood_mirror::run::{RunOptions, run, subject};
+use lastgood_mirror::thin::drop_version;
 use lastgood_mirror::verify::verify;
 
 use crate::recorder::{End, Recorder, Step, copy, replay};
@@ -304,6 +305,41 @@ fn a_recovery_that_is_cut_is_recovered_from() {
             }
         }
         fs::remove_dir_all(&begun).unwrap();
+    }
+}
+
+#[test]
+fn a_removal_that_is_cut_costs_no_other_version() {
+    let mut story = Story::new();
+    for index in [1, 0] {
+        let base = story.path("base");
+        fs::remove_dir_all(&base).unwrap();
+        copy(&story.mirror(), &base);
+        let recorder = Arc::new(Recorder::new(&story.mirror()));
+        let mirror = Mirror::on(recorder.clone(), &story.mirror());
+        let gone = story.names[index].clone();
+        drop_version(&mirror, &gone, false).unwrap();
+        story.steps = recorder.steps();
+        for count in 0..=story.steps.len() {
+            for end in [End::Killed, End::Power(1), End::Power(2), End::Power(3), End::Power(4)] {
+                let at = story.ended(count, end);
+                let check = |mirror: &Mirror, is_over: bool| {
+                    let versions = mirror.view().unwrap().versions;
+                    let listed: Vec<&str> = versions.iter().map(|it| it.name.as_str()).collect();
+                    assert!(!is_over || !listed.contains(&gone.as_str()), "{end:?} after {count}");
+                    for name in story.names.iter().filter(|name| **name != gone) {
+                        let differs = story.differs(mirror, name, &story.trees[name]);
+                        assert_eq!(differs, None, "{end:?} after {count} steps");
+                    }
+                };
+                check(&Mirror::open(&at).unwrap(), false);
+                let (mirror, _) = Mirror::open_to_change(&at).unwrap();
+                check(&mirror, count == story.steps.len());
+                let verified = verify(&mirror, &Troubles::default()).unwrap();
+                assert_eq!((verified.damaged, verified.broken), Default::default());
+            }
+        }
+        story.names.remove(index);
     }
 }
 

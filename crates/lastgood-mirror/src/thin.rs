@@ -1,0 +1,142 @@
+//! Removing versions from the history, one commit for each.
+
+use std::collections::BTreeSet;
+
+use crate::delta::{self, Delta};
+use crate::error::MirrorError;
+use crate::journal::{Journal, Operation};
+use crate::layout;
+use crate::mirror::{Head, Mirror, View, records_text, versions_text};
+use crate::place;
+use crate::record::{At, Path};
+
+/// What the removal of a version costs and frees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Files of its folder that an older version still needs.
+    pub files_needed: u64,
+    /// Files that nobody needs any more.
+    pub files_freed: u64,
+    /// Their bytes.
+    pub bytes_freed: u64,
+}
+
+/// Removes a version that is not the newest. Every other version stays what it is; what an older
+/// one needs of it goes into the folder before. `mirror` is locked and recovered.
+///
+/// # Errors
+/// [`MirrorError::NoVersion`]; [`MirrorError::Newest`]. Nothing has changed before the commit.
+pub fn drop_version(mirror: &Mirror, name: &str, is_dry: bool) -> Result<Dropped, MirrorError> {
+    let newest = mirror.view_from(usize::MAX)?;
+    let k = newest.index(name)?;
+    if k + 1 == newest.versions.len() {
+        return Err(MirrorError::Newest(name.to_owned()));
+    }
+    let view = mirror.view_from(k.saturating_sub(1))?;
+    let removal = match k {
+        0 => Removal::of_oldest(&view),
+        k => Removal::of_middle(mirror, &view, k)?,
+    };
+    if !is_dry {
+        removal.commit(mirror, name)?;
+    }
+    Ok(removal.dropped)
+}
+
+/// A version that goes, and what that means for the others.
+struct Removal {
+    dropped: Dropped,
+    /// Texts as they will be: name in the stage, place, bytes.
+    texts: Vec<(&'static str, Path, Vec<u8>)>,
+    /// Files that go into the folder before: from, to.
+    moves: Vec<(Path, Path)>,
+    /// Files of the folder before that are not needed any more.
+    freed: Vec<Path>,
+}
+
+impl Removal {
+    fn of_oldest(view: &View) -> Self {
+        let mut dropped = Dropped::default();
+        for (_, bytes) in stored(&view.deltas[0]) {
+            dropped.files_freed += 1;
+            dropped.bytes_freed += bytes;
+        }
+        let versions = versions_text(&view.versions[1..]);
+        let texts = vec![("versions", layout::VERSIONS.into(), versions)];
+        Self { dropped, texts, moves: Vec::new(), freed: Vec::new() }
+    }
+
+    fn of_middle(mirror: &Mirror, view: &View, k: usize) -> Result<Self, MirrorError> {
+        let (older, newer) = (&view.deltas[0], &view.deltas[1]);
+        let (before, gone) = (&view.versions[k - 1], &view.versions[k]);
+        let history = view.history();
+        let merged = delta::merge(older, newer, |path| history.state(2, path));
+        let (head, gone_head) = (mirror.head(view, before)?, mirror.head(view, gone)?);
+        let replaced = [vec![before.seal], gone_head.replaces, vec![gone.seal]].concat();
+        let head = Head { replaces: [head.replaces, replaced].concat(), ..head };
+        let records = merged.delta.iter().map(|(path, state)| (path, state.clone()));
+        let (text, seal) = records_text("delta", &before.name, before.time, &head, records);
+        let mut versions = view.versions.clone();
+        versions[k - 1].seal = seal;
+        versions.remove(k);
+        let needed: BTreeSet<Path> = stored(&merged.delta).map(|(path, _)| path.clone()).collect();
+        let freed: Vec<(&Path, u64)> =
+            stored(older).filter(|(path, _)| !needed.contains(*path)).collect();
+        let taken: BTreeSet<&Path> = merged.moves.iter().map(|(from, _)| from).collect();
+        let left = stored(newer).filter(|(path, _)| !taken.contains(path));
+        let mut dropped = Dropped { files_needed: merged.moves.len() as u64, ..Dropped::default() };
+        for (_, bytes) in freed.iter().copied().chain(left) {
+            dropped.files_freed += 1;
+            dropped.bytes_freed += bytes;
+        }
+        let moves = merged
+            .moves
+            .iter()
+            .map(|(from, to)| (layout::folder(&gone.name, from), layout::folder(&before.name, to)));
+        let freed = freed.iter().map(|(path, _)| layout::folder(&before.name, path));
+        Ok(Self {
+            dropped,
+            moves: moves.collect(),
+            freed: freed.collect(),
+            texts: vec![
+                ("delta", layout::delta(&before.name), text),
+                ("versions", layout::VERSIONS.into(), versions_text(&versions)),
+            ],
+        })
+    }
+
+    /// Second names, then the texts; only when no text speaks of it any more, the version goes.
+    fn commit(&self, mirror: &Mirror, name: &str) -> Result<(), MirrorError> {
+        let place = &*mirror.place;
+        let keep = |(from, to): &(Path, Path)| Operation::Keep {
+            from: from.clone(),
+            to: to.clone(),
+            hash: None,
+        };
+        let mut operations: Vec<Operation> = self.moves.iter().map(keep).collect();
+        operations.push(Operation::Barrier);
+        for (stage, to, bytes) in &self.texts {
+            let from = layout::stage(stage);
+            place::write(place, &from, bytes)?;
+            operations.push(Operation::Put { from, to: to.clone() });
+        }
+        operations.push(Operation::Barrier);
+        let gone = [layout::delta(name), name.as_bytes().into()];
+        let rubbish = self.freed.iter().cloned().chain(gone);
+        operations.extend(rubbish.zip(1_u64..).map(|(from, number)| Operation::Put {
+            from,
+            to: layout::stage(&format!("gone-{number}")),
+        }));
+        operations.push(Operation::Barrier);
+        let journal = Journal { aside: layout::conflicts(name), operations };
+        mirror.commit(&journal).map(drop)
+    }
+}
+
+/// Files that lie in the folder of a delta, with their bytes.
+fn stored(delta: &Delta) -> impl Iterator<Item = (&Path, u64)> {
+    delta.iter().filter_map(|(path, state)| {
+        let present = state.present().filter(|present| present.is_file())?;
+        (present.at == At::Here(path.clone())).then(|| (path, present.size()))
+    })
+}
