@@ -214,7 +214,7 @@ impl Check<'_> {
                 Damage::State("it cannot be read; the next backup indexes its packs again"),
             ))?;
         }
-        for error in self.repo.damaged_key_slots()? {
+        for (_, error) in self.repo.damaged_key_slots()? {
             self.damage(error)?;
         }
         if let Err(error) = self.repo.compare_config_copy() {

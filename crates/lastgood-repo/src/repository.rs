@@ -366,16 +366,20 @@ impl Repository {
         Ok(slots.into_iter().map(|(id, slot)| KeySlotInfo::of(id, slot)).collect())
     }
 
-    /// What is wrong with each key slot that cannot be read.
-    pub(crate) fn damaged_key_slots(&self) -> Result<Vec<RepoError>, RepoError> {
-        let slots = read_all_slots(self.backend.as_ref(), &self.mended)?;
-        Ok(slots.into_iter().filter_map(|(_, slot)| slot.err()).collect())
+    /// The key slots that cannot be read, and what is wrong with each.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn damaged_key_slots(&self) -> Result<Vec<(ObjectId, RepoError)>, RepoError> {
+        let slots = read_all_slots(self.backend.as_ref(), &self.mended)?.into_iter();
+        Ok(slots.filter_map(|(id, slot)| Some((id, slot.err()?))).collect())
     }
 
     /// Adds a key slot for another credential.
     ///
     /// # Errors
-    /// When there are as many as a reader tries, or the work factors are out of bounds.
+    /// When there are as many as a reader tries, or the work factors are out of bounds;
+    /// [`RepoError::Revised`] when the root was rotated meanwhile, so that it would open nothing.
     pub fn add_key(
         &self,
         credential: &Credential,
@@ -398,14 +402,23 @@ impl Repository {
         let bytes = slot.encode();
         let id = object_id(&bytes);
         self.put(&name::key(id), &bytes)?;
-        Ok(id)
+        // Afterwards: a rotation that begins from here on sees the slot, and says that it goes.
+        let looked = self.refuse_if_revised();
+        if let Err(RepoError::Revised { .. }) = &looked {
+            drop(objects::remove(self.backend.as_ref(), &name::key(id)));
+        }
+        looked.map(|()| id)
     }
 
-    /// Removes a key slot. Whoever copied it before can still open the repository with its key.
+    /// Removes a key slot, or what is left of one. Whoever copied it before can still open the
+    /// repository with its key.
     ///
     /// # Errors
     /// When it is the last one, or there is none of that id.
     pub fn remove_key(&self, id: ObjectId) -> Result<(), RepoError> {
+        if self.damaged_key_slots()?.iter().any(|(slot, _)| *slot == id) {
+            return Ok(objects::remove(self.backend.as_ref(), &name::key(id))?);
+        }
         let slots = read_slots(self.backend.as_ref(), &self.history, &self.mended)?;
         if !slots.iter().any(|(slot, _)| *slot == id) {
             return Err(RepoError::KeySlot("there is no key slot of that id"));

@@ -186,10 +186,12 @@ fn list(app: &App<'_>, repo: &Arc<Repository>, key: &Credential) -> Result<(), F
 }
 
 fn remove(app: &App<'_>, repo: &Arc<Repository>, name: &str, dry_run: bool) -> Result<(), Failure> {
-    let slots = slots(repo)?;
-    let named: Vec<_> = slots.iter().filter(|slot| slot.id.to_string().starts_with(name)).collect();
-    let slot = match named.as_slice() {
-        [slot] if !name.is_empty() => slot,
+    let damaged = repo.damaged_key_slots().map_err(lastgood::Error::from)?;
+    let mut ids: Vec<ObjectId> = slots(repo)?.iter().map(|slot| slot.id).collect();
+    ids.extend(damaged.iter().map(|(id, _)| *id));
+    ids.retain(|id| id.to_string().starts_with(name));
+    let id = match ids.as_slice() {
+        [id] if !name.is_empty() => *id,
         [] => {
             return Err(Failure::new(Code::Failed, format!("there is no key {name}")));
         }
@@ -198,12 +200,12 @@ fn remove(app: &App<'_>, repo: &Arc<Repository>, name: &str, dry_run: bool) -> R
         }
     };
     if dry_run {
-        app.out.line(format!("would remove key {}", text::short(&slot.id)));
+        app.out.line(format!("would remove key {}", text::short(&id)));
     } else {
-        remove_key(app, repo, slot.id)?;
-        app.out.line(format!("removed key {}", text::short(&slot.id)));
+        remove_key(app, repo, id)?;
+        app.out.line(format!("removed key {}", text::short(&id)));
     }
-    let id = slot.id.to_string();
+    let id = id.to_string();
     app.out.json("key", json!({ "action": "remove", "id": id, "dry_run": dry_run }));
     Ok(())
 }

@@ -115,6 +115,36 @@ fn what_was_repaired_is_read_when_the_damaged_is_lost() {
     stored.assert_readable();
 }
 
+/// Nothing can mend a slot without a copy, and what is left of it need not stay damage for ever.
+#[test]
+fn what_is_left_of_a_damaged_key_slot_can_be_removed() {
+    let place = Place::new();
+    let key = Credential::KeyFile(Secret::new([8; 32]));
+    let id = place.repo.add_key(&key, WorkFactors::DEFAULT, "second").unwrap();
+    let slot = ObjectName::new(&lastgood_repo::format::object::name::key(id)).unwrap();
+    let mut bytes = place.memory.objects()[&slot].to_vec();
+    bytes[20..].fill(0);
+    place.memory.overwrite(&slot, &bytes);
+    let damage = crate::small::checked(&place.repo).damage;
+    assert!(damage.len() == 1 && damage[0].contains(&id.to_string()), "{damage:?}");
+    place.repo.remove_key(id).unwrap();
+    assert_eq!(crate::small::checked(&place.repo).damage, [""; 0]);
+    let last = place.repo.key_slots().unwrap()[0].id;
+    assert!(place.repo.remove_key(last).is_err(), "the last one stays");
+}
+
+/// It would open nothing, and somebody would rely on it.
+#[test]
+fn no_key_is_added_to_a_root_that_was_rotated_out() {
+    let place = Place::new();
+    let late = place.reopened();
+    place.repo.rotate(&crate::place::credential(), WorkFactors::DEFAULT, "new").unwrap();
+    let slots = place.names("keys/");
+    let key = Credential::KeyFile(Secret::new([8; 32]));
+    assert!(late.add_key(&key, WorkFactors::DEFAULT, "late").is_err());
+    assert_eq!(place.names("keys/"), slots);
+}
+
 #[test]
 fn what_cannot_be_mended_is_named_and_nothing_is_stored_for_it() {
     let stored = Stored::new();
