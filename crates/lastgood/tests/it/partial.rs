@@ -57,7 +57,7 @@ fn a_complete_snapshot_stands_in_for_its_partial_ones() {
     for threads in [1, 2, 5] {
         let BackupReport { partials, snapshot, problems, .. } =
             place.backup_with(BackupOptions { threads, force: true, ..eager(&place) });
-        assert!(partials > 3, "{partials} partial snapshots with {threads} threads");
+        assert!(partials > 0, "no partial snapshot with {threads} threads");
         assert_eq!(problems.listed, []);
         place.check_restores(&snapshot.unwrap(), &Tree::of(&place.source()));
     }
