@@ -107,7 +107,8 @@ pub fn run(
     let found = scan::scan(mirror, &view.latest, &root, options, rules, watch)?;
     check(watch)?;
     let subject = mirror.subject()?;
-    guard::check(&view.latest, &found, &subject, root.own_stat()?.hint.inode, options)?;
+    let now = Subject { root: root.own_stat()?.hint.inode, ..subject.clone() };
+    guard::check(&view.latest, &found, &subject, now.root, options)?;
     let needed = found.bytes_to_read() + SPACE_RESERVE_BYTES;
     if !options.is_dry && needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
@@ -117,7 +118,7 @@ pub fn run(
     }
     let staged = stage::stage(mirror, &view.latest, found, &root, options, watch)?;
     check(watch)?;
-    plan::commit(mirror, &view, staged, options, watch)
+    plan::commit(mirror, &view, staged, (&now, now != subject), options, watch)
 }
 
 /// What a mirror of `source` says that it is of.

@@ -13,7 +13,7 @@ use crate::delta::{self, Delta};
 use crate::error::{MirrorError, Trouble, Watch, check};
 use crate::journal::{Journal, Operation};
 use crate::layout;
-use crate::mirror::{Head, Mirror, Version, View, records_text, versions_text};
+use crate::mirror::{Head, Mirror, Subject, Version, View, records_text, versions_text};
 use crate::place;
 use crate::record::{self, At, Path, Present, State};
 
@@ -22,6 +22,7 @@ pub(super) fn commit(
     mirror: &Mirror,
     view: &View,
     mut staged: Staged,
+    (subject, is_other_root): (&Subject, bool),
     options: &RunOptions,
     watch: &dyn Watch,
 ) -> Result<RunReport, MirrorError> {
@@ -32,7 +33,8 @@ pub(super) fn commit(
     let rotted = outgoing(mirror, &mut delta, &staged.edited, options, watch)?;
     report.rotted = rotted.iter().cloned().collect();
     let is_new = view.versions.is_empty() || !delta.is_empty();
-    let is_touched = is_new || !report.conflicts.is_empty() || staged.new != view.latest;
+    let is_touched =
+        is_new || is_other_root || !report.conflicts.is_empty() || staged.new != view.latest;
     if !is_touched {
         return Ok(report);
     }
@@ -49,10 +51,13 @@ pub(super) fn commit(
         delta: &delta,
         rotted: &rotted,
         from: last.as_ref().map(|(name, _)| name.as_str()),
-        conflicts: layout::conflicts(&version.name),
+        conflicts: free_place(mirror, layout::conflicts(&version.name))?,
     };
     let mut operations = plan.operations();
     let mut texts = Vec::new();
+    if is_other_root {
+        texts.push((layout::MIRROR.into(), "mirror", subject.to_text()));
+    }
     if let (true, Some((name, time)), Some(last)) = (is_new, &last, versions.last_mut()) {
         let before = view.versions.len().checked_sub(2).map(|index| view.versions[index].seal);
         let head = Head { before, replaces: Vec::new() };
@@ -89,6 +94,14 @@ pub(super) fn commit(
     count_unset(&mut report, done.unset.into_iter().map(|(_, unset)| unset));
     report.version = is_new.then_some(version);
     Ok(report)
+}
+
+/// A path at which nothing lies: what was set aside before stays.
+fn free_place(mirror: &Mirror, mut path: Path) -> Result<Path, MirrorError> {
+    while mirror.place.stat(&path)?.is_some() {
+        path = [&path, &b"~"[..]].concat().into();
+    }
+    Ok(path)
 }
 
 /// The version that is made: after all others, by its time as by its name.

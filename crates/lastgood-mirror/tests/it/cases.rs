@@ -80,6 +80,37 @@ fn one_file_of_one_version_comes_back() {
 }
 
 #[test]
+fn case_02_a_reader_of_latest_never_misses_a_file() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut world = World::new();
+    let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
+    names.iter().for_each(|name| world.write(name, b"0"));
+    world.run();
+    let paths: Vec<_> = names.iter().map(|name| world.mirror("latest").join(name)).collect();
+    let is_over = AtomicBool::new(false);
+    let (misses, reads) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut misses, mut reads) = (0, 0_u64);
+            while !is_over.load(Ordering::Relaxed) {
+                for path in &paths {
+                    reads += 1;
+                    misses += u64::from(fs::read(path).is_err());
+                }
+            }
+            (misses, reads)
+        });
+        for round in 0..25_u8 {
+            names.iter().for_each(|name| world.write(name, &[round; 30]));
+            world.run();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(reads > 1000, "{reads} reads");
+    assert_eq!(misses, 0, "of {reads} reads during 1,000 replacements");
+}
+
+#[test]
 fn case_03_file_directory_and_link_turn_into_each_other() {
     let mut world = World::new();
     world.write("a", b"file");
@@ -349,6 +380,10 @@ fn case_19_and_20_an_emptied_source_asks_first() {
     world.is_approved = true;
     assert_eq!(world.run().deleted, 20);
     world.check();
+    // What was approved is not asked again.
+    world.is_approved = false;
+    world.write("new", b"1");
+    world.run();
 }
 
 #[test]
@@ -468,6 +503,14 @@ fn case_28_an_edit_in_latest_is_kept_aside_and_undone() {
     assert_eq!(fs::read(aside.join("a")).unwrap(), b"edited");
     assert_eq!(fs::read(aside.join("new")).unwrap(), b"foreign");
     assert_eq!(fs::read(aside.join("d/dir/x")).unwrap(), b"foreign");
+    world.check();
+    // Edited again while the source stays as it is: nothing of the first edit is written over.
+    for (edit, aside) in [(b"first", "~"), (b"later", "~~")] {
+        fs::write(world.mirror("latest/a"), edit).unwrap();
+        assert_eq!(world.run().version, None);
+        let folder = format!(".lastgood/conflicts/{}{aside}", world.folder_of(0));
+        assert_eq!(fs::read(world.mirror(&folder).join("a")).unwrap(), edit);
+    }
     world.check();
     // Edited, and due to change: what it was is lost, and nobody says otherwise.
     fs::write(world.mirror("latest/a"), b"edited again").unwrap();
