@@ -248,6 +248,38 @@ fn case_07_links_are_never_followed() {
 }
 
 #[test]
+fn case_08_attributes_of_each_version_come_back() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let mut world = World::new();
+    world.write("a", b"1");
+    let set = |value: &[u8]| setxattr(world.source("a"), "user.note", value, XattrFlags::empty());
+    if set(b"first").is_err() {
+        // Nothing to keep where the file system of the tests has no attributes.
+        return;
+    }
+    world.run();
+    setxattr(world.source("a"), "user.note", b"second\n", XattrFlags::empty()).unwrap();
+    let report = world.run();
+    assert_eq!((report.unchanged, report.bytes_written), (1, 0));
+    let read = |path: std::path::PathBuf| {
+        let mut value = [0; 64];
+        let length = getxattr(path, "user.note", &mut value).unwrap();
+        value[..length].to_vec()
+    };
+    assert_eq!(read(world.mirror("latest/a")), b"second\n");
+    for (index, value) in [&b"first"[..], b"second\n"].into_iter().enumerate() {
+        let to = tempfile::tempdir().unwrap();
+        let name = world.folder_of(index);
+        world.restore(&name, "", &to.path().join("ours"));
+        assert_eq!(read(to.path().join("ours/a")), value);
+        let by_script = to.path().join("by-script");
+        world.script("restore.py", &[name.as_ref(), by_script.as_ref()]);
+        assert_eq!(read(by_script.join("a")), value);
+    }
+    world.check();
+}
+
+#[test]
 fn case_09_permissions_do_not_lock_us_out() {
     let mut world = World::new();
     world.write("d/f", b"1");
@@ -581,6 +613,69 @@ fn case_37_special_files_are_in_the_records_only() {
     fs::remove_file(&fifo).unwrap();
     world.write("pipe", b"a file now");
     world.run();
+    world.check();
+}
+
+#[test]
+fn case_39_a_mirror_that_was_copied_elsewhere_is_a_mirror() {
+    let mut world = World::new();
+    world.write("d/a", b"1");
+    world.run();
+    world.write("d/a", b"22");
+    world.run();
+    let elsewhere = world.folder.path().join("elsewhere");
+    crate::recorder::copy(&world.mirror(""), &elsewhere);
+    fs::remove_dir_all(world.mirror("")).unwrap();
+    fs::rename(&elsewhere, world.mirror("")).unwrap();
+    world.check();
+    world.write("d/a", b"333");
+    assert_eq!(world.run().conflicts, Vec::<Box<[u8]>>::new());
+    world.check();
+}
+
+#[test]
+fn case_40_a_lost_folder_costs_only_what_was_in_it() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    world.write("b", b"1");
+    world.run();
+    world.write("a", b"22");
+    world.run();
+    world.write("b", b"22");
+    world.run();
+    fs::remove_dir_all(world.mirror(&world.folder_of(1))).unwrap();
+    let lost = format!("{}/b", world.folder_of(1));
+    assert_eq!(world.verify().damaged, [lost.as_bytes().into()]);
+    let restored = |index: usize| {
+        let to = tempfile::tempdir().unwrap();
+        let report = world.restore(&world.folder_of(index), "", to.path());
+        (report.damaged, fs::read(to.path().join("a")).unwrap(), to.path().join("b").exists())
+    };
+    let is_lost = vec![b"b"[..].into()];
+    assert_eq!(restored(0), (is_lost.clone(), b"1".to_vec(), false));
+    assert_eq!(restored(1), (is_lost, b"22".to_vec(), false));
+    assert_eq!(restored(2), (Vec::new(), b"22".to_vec(), true));
+    // The mirror goes on.
+    world.write("a", b"333");
+    world.run();
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+}
+
+#[test]
+fn case_43_a_file_that_only_looks_as_if_it_had_moved_is_read() {
+    let mut world = World::new();
+    world.write("old", b"one content");
+    let stat = fs::metadata(world.source("old")).unwrap();
+    world.run();
+    // The same inode, size and time under another name, and other bytes.
+    fs::rename(world.source("old"), world.source("new")).unwrap();
+    let file = fs::File::options().write(true).open(world.source("new")).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"two", 0).unwrap();
+    file.set_modified(stat.modified().unwrap()).unwrap();
+    drop(file);
+    let report = world.run();
+    assert_eq!((report.moved, report.new, report.deleted), (0, 1, 1));
+    assert_eq!(fs::read(world.mirror("latest/new")).unwrap(), b"two content");
     world.check();
 }
 
