@@ -23,6 +23,7 @@ use lastgood_repo::{RepoError, Repository, SnapshotRecord};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, Phase};
 use crate::snapshots::{self, Filter};
+pub(crate) use keep::counted;
 pub use policy::{Calendar, Date, Group, GroupBy, Policy, Span, Unit};
 
 /// A live snapshot, and when the store says that it was put.

@@ -16,6 +16,7 @@ use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, restore, thin, verify
 use lastgood_repo::Clock;
 
 use crate::error::{Error, ErrorKind};
+use crate::forget::{Calendar, Policy, counted};
 use crate::job::{Control, Job, Phase, Problem, Problems, Severity};
 use crate::select::{
     Decision, Facts, FileSystems, OwnContent, OwnDirectory, Scope, SelectOptions, Selection,
@@ -224,6 +225,48 @@ pub fn start_verify(mirror: PathBuf) -> Job<Outcome<VerifyReport>> {
         let report = verify::verify(&Mirror::open(&mirror)?, &watch)?;
         Ok(watch.outcome(report))
     })
+}
+
+/// Whether a version stays, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// The version.
+    pub version: Version,
+    /// Why it stays; none when it goes.
+    pub reasons: Vec<String>,
+}
+
+/// What a policy keeps of a mirror, newest first, as [`crate::forget`] would of snapshots. The
+/// newest version always stays. Tags, ids, groups and protection mean nothing to a mirror.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when no rule keeps anything.
+pub fn plan_rotation(
+    target: &Path,
+    policy: &Policy,
+    calendar: &dyn Calendar,
+) -> Result<Vec<Rotated>, Error> {
+    if policy.is_empty() {
+        return Err(Error::new(ErrorKind::Invalid, "no rule says what to keep"));
+    }
+    let mut versions = versions(target)?;
+    versions.reverse();
+    let times: Vec<_> = versions.iter().map(|version| version.time).collect();
+    let newest = times.first().copied();
+    let within = policy.within.and_then(|span| Some((span, calendar.before(newest?, span))));
+    let counted = counted(&times, policy, calendar);
+    let rotated = versions.into_iter().zip(counted).map(|(version, mut reasons)| {
+        if let Some((span, from)) = within
+            && version.time > from
+        {
+            reasons.push(format!("within {span}"));
+        }
+        if Some(version.time) == newest {
+            reasons.push("it is the newest".to_owned());
+        }
+        Rotated { version, reasons }
+    });
+    Ok(rotated.collect())
 }
 
 /// Removes versions; every other one stays what it is. What is removed is gone.

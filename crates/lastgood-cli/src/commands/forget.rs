@@ -40,7 +40,30 @@ struct RuleArgs {
     /// Read rules from a file, with lines such as `keep-daily = 7`; flags beat it
     #[arg(long, value_name = "FILE")]
     policy_file: Option<PathBuf>,
-    /// Keep the newest N snapshots (`unlimited`: all)
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// Keep those with all these tags; may be given several times
+    #[arg(long, value_name = "TAG[,TAG]")]
+    keep_tag: Vec<String>,
+    /// Keep those whose id starts so; may be given several times
+    #[arg(long, value_name = "ID")]
+    keep_id: Vec<String>,
+    /// For which snapshots the rules hold together: host, paths, tags, or '' for all
+    /// [default: host,paths]
+    #[arg(short, long, value_name = "BY")]
+    group_by: Option<String>,
+    /// Forget nothing that is younger than this, by the clock of either the host or the store
+    #[arg(long, value_name = "SPAN")]
+    protect: Option<String>,
+    /// Forget also what the next snapshot lost more than half of
+    #[arg(long)]
+    accept_loss: bool,
+}
+
+/// The rules that count, and those of age: the same for snapshots and for versions of a mirror.
+#[derive(Debug, clap::Args)]
+pub(super) struct KeepArgs {
+    /// Keep the newest N (`unlimited`: all)
     #[arg(short = 'l', long, value_name = "N")]
     keep_last: Option<String>,
     /// Keep the newest of each of the newest N hours that have one
@@ -76,22 +99,27 @@ struct RuleArgs {
     /// The same for years
     #[arg(long, value_name = "SPAN")]
     keep_within_yearly: Option<String>,
-    /// Keep those with all these tags; may be given several times
-    #[arg(long, value_name = "TAG[,TAG]")]
-    keep_tag: Vec<String>,
-    /// Keep those whose id starts so; may be given several times
-    #[arg(long, value_name = "ID")]
-    keep_id: Vec<String>,
-    /// For which snapshots the rules hold together: host, paths, tags, or '' for all
-    /// [default: host,paths]
-    #[arg(short, long, value_name = "BY")]
-    group_by: Option<String>,
-    /// Forget nothing that is younger than this, by the clock of either the host or the store
-    #[arg(long, value_name = "SPAN")]
-    protect: Option<String>,
-    /// Forget also what the next snapshot lost more than half of
-    #[arg(long)]
-    accept_loss: bool,
+}
+
+impl KeepArgs {
+    /// The rules that were given, as [`Policy::set`] takes them.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let flags = [
+            ("keep-last", &self.keep_last),
+            ("keep-hourly", &self.keep_hourly),
+            ("keep-daily", &self.keep_daily),
+            ("keep-weekly", &self.keep_weekly),
+            ("keep-monthly", &self.keep_monthly),
+            ("keep-yearly", &self.keep_yearly),
+            ("keep-within", &self.keep_within),
+            ("keep-within-hourly", &self.keep_within_hourly),
+            ("keep-within-daily", &self.keep_within_daily),
+            ("keep-within-weekly", &self.keep_within_weekly),
+            ("keep-within-monthly", &self.keep_within_monthly),
+            ("keep-within-yearly", &self.keep_within_yearly),
+        ];
+        flags.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
+    }
 }
 
 impl RuleArgs {
@@ -107,23 +135,9 @@ impl RuleArgs {
                 Policy::parse(&text).map_err(wrong)?
             }
         };
-        let flags = [
-            ("keep-last", &self.keep_last),
-            ("keep-hourly", &self.keep_hourly),
-            ("keep-daily", &self.keep_daily),
-            ("keep-weekly", &self.keep_weekly),
-            ("keep-monthly", &self.keep_monthly),
-            ("keep-yearly", &self.keep_yearly),
-            ("keep-within", &self.keep_within),
-            ("keep-within-hourly", &self.keep_within_hourly),
-            ("keep-within-daily", &self.keep_within_daily),
-            ("keep-within-weekly", &self.keep_within_weekly),
-            ("keep-within-monthly", &self.keep_within_monthly),
-            ("keep-within-yearly", &self.keep_within_yearly),
-            ("group-by", &self.group_by),
-            ("protect", &self.protect),
-        ];
-        let single = flags.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let own = [("group-by", &self.group_by), ("protect", &self.protect)];
+        let own = own.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let single = self.keep.rules().chain(own);
         let tags = self.keep_tag.iter().map(|value| ("keep-tag", value));
         let ids = self.keep_id.iter().map(|value| ("keep-id", value));
         for (key, value) in single.chain(tags).chain(ids) {

@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use lastgood::forget::Policy;
 use lastgood::mirror::{
-    self, FileVersion, RestoreOptions, RestoreReport, RunOptions, RunReport, VerifyReport, Version,
+    self, FileVersion, RestoreOptions, RestoreReport, Rotated, RunOptions, RunReport, VerifyReport,
+    Version,
 };
 use lastgood::{Node, system};
 use serde_json::{Map, Value, json};
 
+use super::forget::KeepArgs;
 use super::select::SelectArgs;
 use crate::app::App;
+use crate::clock::LocalCalendar;
 use crate::failure::{Code, Failure};
 use crate::output::path_bytes;
 use crate::table::{Align, Table};
@@ -33,6 +37,8 @@ enum Verb {
     Restore(RestoreArgs),
     /// Remove versions from the history; the others stay what they are
     Drop(DropArgs),
+    /// Remove the versions that no rule keeps
+    Rotate(Box<RotateArgs>),
     /// Read all files of all versions and compare them with what was recorded
     Verify(VerifyArgs),
 }
@@ -107,6 +113,18 @@ struct DropArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct RotateArgs {
+    /// Directory of the mirror
+    #[arg(value_name = "MIRROR")]
+    mirror: PathBuf,
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// Remove nothing; say what would go, and why the rest stays
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct VerifyArgs {
     /// Directory of the mirror
     #[arg(value_name = "MIRROR")]
@@ -120,6 +138,7 @@ impl Args {
             Verb::Versions(args) => args.run(app),
             Verb::Restore(args) => args.run(app),
             Verb::Drop(args) => args.run(app),
+            Verb::Rotate(args) => args.run(app),
             Verb::Verify(args) => args.run(app),
         }
     }
@@ -398,6 +417,52 @@ impl DropArgs {
             text::count(count, "version"),
             text::size(dropped.bytes_freed),
             text::count(dropped.files_needed, "file")
+        ));
+        Ok(())
+    }
+}
+
+impl RotateArgs {
+    fn run(&self, app: &App<'_>) -> Result<(), Failure> {
+        let mut policy = Policy::default();
+        for (key, value) in self.keep.rules() {
+            policy.set(key, value).map_err(|why| Failure::usage(format!("--{key}: {why}")))?;
+        }
+        let plan = mirror::plan_rotation(&self.mirror, &policy, &LocalCalendar::of_host())?;
+        for Rotated { version, reasons } in &plan {
+            app.out.json(
+                "mirror_decision",
+                json!({
+                    "name": version.name,
+                    "time": text::time_json(version.time),
+                    "keep": !reasons.is_empty(),
+                    "reasons": reasons,
+                }),
+            );
+            app.out.info(match reasons.is_empty() {
+                true => format!("{} goes", version.name),
+                false => format!("{} stays: {}", version.name, reasons.join(", ")),
+            });
+        }
+        let gone = plan.iter().filter(|rotated| rotated.reasons.is_empty());
+        let gone: Vec<String> = gone.map(|rotated| rotated.version.name.clone()).collect();
+        // In a plan each counts as if it went alone; done, each is what it then is.
+        let dropped = mirror::drop_versions(&self.mirror, &gone, self.dry_run)?;
+        let kept = plan.len() - gone.len();
+        app.out.json(
+            "summary",
+            json!({
+                "dry_run": self.dry_run,
+                "kept_versions": kept,
+                "removed_versions": gone.len(),
+                "bytes_freed": dropped.bytes_freed,
+            }),
+        );
+        let would = if self.dry_run { "would be " } else { "" };
+        app.out.info(format!(
+            "{} {would}removed, {kept} kept; {} {would}freed",
+            text::count(gone.len() as u64, "version"),
+            text::size(dropped.bytes_freed)
         ));
         Ok(())
     }

@@ -54,6 +54,7 @@ fn exit_codes_are_as_promised() {
     check(&["init"], &[], 1, "exists");
     check(&["forget"], &[], 2, "invalid");
     check(&["undelete", "latest"], &[], 1, "not-found");
+    check(&["mirror", "rotate", &docs], &[], 2, "invalid");
     check(&["mirror", "versions", &docs], &[], 1, "not-found");
     check(&["mirror", "run", &docs, "--to", &docs], &[], 1, "exists");
     check(&["mirror", "run", &world.text("nowhere"), "--to", "m"], &[], 1, "not-found");
@@ -263,6 +264,11 @@ fn every_command_speaks_the_json_of_its_schema() {
     let oldest = versions[0]["name"].as_str().unwrap();
     check(&["mirror", "drop", &mirror, oldest, "-n"]);
     check(&["mirror", "drop", &mirror, oldest]);
+    world.write("docs/a", b"333");
+    check(&["mirror", "run", &docs, "--to", &mirror]);
+    let rotate = ["mirror", "rotate", &mirror, "--keep-last", "1"];
+    check(&[&rotate[..], &["-n"]].concat());
+    assert_eq!(check(&rotate).summary()["removed_versions"], 1);
     assert_eq!(check(&["mirror", "versions", &mirror]).summary()["versions_count"], 1);
     check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init", "-n"]);
     check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init"]);

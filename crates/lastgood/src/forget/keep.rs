@@ -68,7 +68,8 @@ fn by_clock(
         (0..members.len()).filter(|&number| takes_a_place(members[number])).collect();
     let newest = places.first().map(|&number| time(members[number]));
     let since = |span| newest.map(|newest| calendar.before(newest, span));
-    let mut counters = counters(policy, &since);
+    let times: Vec<Timestamp> = places.iter().map(|&number| time(members[number])).collect();
+    let mut counted = counted(&times, policy, calendar).into_iter();
     let within = policy.within.and_then(|span| Some((span, since(span)?)));
     let mut found = Vec::new();
     for (number, member) in members.iter().enumerate() {
@@ -87,14 +88,28 @@ fn by_clock(
             reasons
                 .extend(is_newest.then(|| "partial, and newer than any complete one".to_owned()));
         } else {
-            let is_oldest = places.last() == Some(&number);
-            let date = calendar.date(at);
-            let kept = counters.iter_mut().filter_map(|it| it.keep(date, number, at, is_oldest));
-            reasons.extend(kept);
+            reasons.extend(counted.next().unwrap_or_default());
         }
         found.push((member.record.id, reasons));
     }
     found
+}
+
+/// Why each of these moments, newest first, is kept by the rules that count.
+pub(crate) fn counted(
+    times: &[Timestamp],
+    policy: &Policy,
+    calendar: &dyn Calendar,
+) -> Vec<Vec<String>> {
+    let newest = times.first();
+    let since = |span| newest.map(|&newest| calendar.before(newest, span));
+    let mut counters = counters(policy, &since);
+    let reasons = times.iter().enumerate().map(|(number, &at)| {
+        let is_oldest = number + 1 == times.len();
+        let date = calendar.date(at);
+        counters.iter_mut().filter_map(|it| it.keep(date, number, at, is_oldest)).collect()
+    });
+    reasons.collect()
 }
 
 /// Why a time is not to be believed, if it is not. Such a snapshot would take the place of all that
