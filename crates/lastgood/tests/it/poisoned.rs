@@ -20,8 +20,11 @@ impl Poisoned {
     fn new(seed: u64) -> Self {
         let mut place = Place::new();
         let mut snapshot = None;
-        for number in 0..2 {
-            fs::write(place.source().join(number.to_string()), blocks(seed + number)).unwrap();
+        // Runs of like size would be merged.
+        for (number, times) in [(0, 3), (1, 1)] {
+            let bytes: Vec<u8> =
+                (0..times).flat_map(|at| blocks(seed + number + 10 * at)).collect();
+            fs::write(place.source().join(number.to_string()), bytes).unwrap();
             snapshot = Some(backup(&place));
             place.reopen();
         }
