@@ -154,10 +154,13 @@ impl Repository {
             }
         }
         // A session that begins from here on looks for revisions when it is announced.
-        let fenced = self.runs_of_older_roots()?;
-        for session in &fenced {
-            let fence = Outcome::Fenced.encode(self.keys(), &self.keys().maintenance(), *session);
-            self.put(&name::outcome(*session), &fence)?;
+        let mut fenced = Vec::new();
+        for session in self.runs_of_older_roots()? {
+            let fence = Outcome::Fenced.encode(self.keys(), &self.keys().maintenance(), session);
+            // One that ended meanwhile has its outcome.
+            if self.put(&name::outcome(session), &fence)? == PutOutcome::Created {
+                fenced.push(session);
+            }
         }
         let round = self.newest_round()?;
         self.decide_rounds(round)?;

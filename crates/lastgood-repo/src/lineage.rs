@@ -12,7 +12,7 @@ use lastgood_format::packset::PackRef;
 use lastgood_format::page::Child;
 use lastgood_format::session::Outcome;
 
-use crate::check::trees::{Decode, Reference, push_name};
+use crate::check::trees::{Reference, push_name, read_references};
 use crate::error::RepoError;
 use crate::index::BlobSet;
 use crate::reader::BlobReader;
@@ -179,12 +179,7 @@ pub fn path_of(
         if at.kind == BlobKind::Chunk || !met.insert(at.id) {
             continue;
         }
-        let page = reader.blob(at.kind, at.id)?;
-        let child = at.child.as_ref().map(|(level, child)| (*level, child));
-        let decode = Decode { bytes: &page, child, measure_max: u64::MAX, last_key: None };
-        let (level, references) = decode
-            .references(at.kind)
-            .map_err(|error| reader.repo().damaged(&format!("blob {}", at.id), error))?;
+        let (level, references) = read_references(reader, at.kind, at.id, at.child.as_ref())?;
         let below = |name: &[u8]| {
             let mut path = at.path.to_vec();
             push_name(&mut path, name);

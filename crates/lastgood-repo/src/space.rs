@@ -13,7 +13,7 @@ use lastgood_format::id::BlobId;
 use lastgood_format::pack::BlobKind;
 use lastgood_format::page::Child;
 
-use crate::check::trees::{Decode, Reference, push_name};
+use crate::check::trees::{Reference, push_name, read_references};
 use crate::error::RepoError;
 use crate::index::BlobSet;
 use crate::reader::BlobReader;
@@ -211,12 +211,7 @@ impl<'a> Walk<'a> {
         if at.kind == BlobKind::Chunk {
             return Ok(bytes);
         }
-        let page = self.reader.blob(at.kind, at.id)?;
-        let child = at.child.as_ref().map(|(level, child)| (*level, child));
-        let decode = Decode { bytes: &page, child, measure_max: u64::MAX, last_key: None };
-        let (level, references) = decode
-            .references(at.kind)
-            .map_err(|error| self.reader.repo().damaged(&format!("blob {}", at.id), error))?;
+        let (level, references) = read_references(&self.reader, at.kind, at.id, at.child.as_ref())?;
         for reference in references {
             let same = |kind, id, child| {
                 let (directory, depth) = (at.directory.clone(), at.depth);

@@ -17,6 +17,7 @@ use lastgood_format::tree::TreeCodec;
 use super::Check;
 use crate::error::{Damage, RepoError};
 use crate::index::{BlobMarks, Mark};
+use crate::reader::BlobReader;
 use crate::snapshots::SnapshotRecord;
 
 impl Check<'_> {
@@ -308,6 +309,24 @@ impl<'a> Walk<'a> {
             .references(kind)
             .map_err(|error| self.check.repo.damaged(&format!("blob {id}"), error))
     }
+}
+
+/// Reads a page, the root of a list or as `child` of a page of a level: its own level, and what it
+/// refers to.
+///
+/// # Errors
+/// When it cannot be read, or is not the page that it should be.
+pub(crate) fn read_references(
+    reader: &BlobReader,
+    kind: BlobKind,
+    id: BlobId,
+    child: Option<&(u8, Child)>,
+) -> Result<(u8, Vec<Reference>), RepoError> {
+    let bytes = reader.blob(kind, id)?;
+    let child = child.map(|(level, child)| (*level, child));
+    Decode { bytes: &bytes, child, measure_max: u64::MAX, last_key: None }
+        .references(kind)
+        .map_err(|error| reader.repo().damaged(&format!("blob {id}"), error))
 }
 
 /// A page to decode, and what is known of it.
