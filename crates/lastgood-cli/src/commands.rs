@@ -3,6 +3,7 @@
 mod accept_rollback;
 mod backup;
 mod cat;
+mod changes;
 mod check;
 mod choose;
 mod completions;

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lastgood_diff::{Change, compare_recorded};
+
 use crate::record::{At, Path, Present, State};
 
 #[cfg(test)]
@@ -96,6 +98,28 @@ impl<'a> History<'a> {
         }
     }
 
+    /// What differs from version `before` to version `after`, in path order. Only what deltas
+    /// between them name is looked at; either may be the older one.
+    #[must_use]
+    pub fn changes(&self, before: usize, after: usize) -> Vec<(&'a Path, Change)> {
+        let between = &self.deltas[before.min(after)..before.max(after)];
+        let mut paths: Vec<&Path> = between.iter().flat_map(BTreeMap::keys).collect();
+        paths.sort_by(|one, other| in_path_order(one, other));
+        paths.dedup();
+        let entry = |k: usize, path: &[u8]| self.state(k, path).map(|it| it.entry.clone());
+        let change = |path: &'a Path| match (entry(before, path), entry(after, path)) {
+            (None, None) => None,
+            (None, Some(after)) => Some((path, Change::Added(after))),
+            (Some(before), None) => Some((path, Change::Removed(before))),
+            (Some(before), Some(after)) => {
+                let differences = compare_recorded(&before, &after);
+                let change = Change::Modified { before, after, differences };
+                differences.any().then_some((path, change))
+            }
+        };
+        paths.into_iter().filter_map(change).collect()
+    }
+
     /// All that version `k` has.
     #[must_use]
     pub fn version(&self, k: usize) -> BTreeMap<&'a [u8], &'a Present> {
@@ -111,6 +135,11 @@ impl<'a> History<'a> {
         }
         all
     }
+}
+
+/// A directory before what it holds, and that before what comes after it.
+fn in_path_order(one: &[u8], other: &[u8]) -> std::cmp::Ordering {
+    one.split(|&byte| byte == b'/').cmp(other.split(|&byte| byte == b'/'))
 }
 
 /// Two neighbouring deltas as one, and what that means for the bytes.

@@ -124,6 +124,15 @@ pub fn join(directory: &[u8], name: &[u8]) -> Path {
     if directory.is_empty() { name.into() } else { [directory, b"/", name].concat().into() }
 }
 
+/// Whether a path is a directory or lies below it; all lies below the root.
+#[must_use]
+pub fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    directory.is_empty()
+        || path
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// Whether a path may stand in a record.
 #[must_use]
 pub fn is_valid(path: &[u8]) -> bool {

@@ -57,7 +57,7 @@ pub fn restore(
     let version = view.history().version(k);
     let wanted: Vec<(Path, Present)> = version
         .into_iter()
-        .filter(|(path, _)| is_below(path, &options.path))
+        .filter(|(path, _)| record::is_below(path, &options.path))
         .map(|(path, present)| (path.into(), present.clone()))
         .collect();
     if wanted.is_empty() {
@@ -83,11 +83,6 @@ pub fn restore(
     restore.write(&target, &wanted)?;
     target.sync_filesystem()?;
     Ok(restore.report)
-}
-
-fn is_below(path: &[u8], root: &[u8]) -> bool {
-    root.is_empty()
-        || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 struct Restore<'a> {

@@ -12,9 +12,10 @@ use lastgood_host::volume;
 use lastgood_mirror::place::{HostPlace, Place};
 use lastgood_mirror::run::{self, Choice, Rules};
 use lastgood_mirror::text::TextError;
-use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, restore, thin, verify};
+use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, record, restore, thin, verify};
 use lastgood_repo::Clock;
 
+use crate::diff::Visit;
 use crate::error::{Error, ErrorKind};
 use crate::forget::{Calendar, Policy, counted};
 use crate::job::{Control, Job, Phase, Problem, Problems, Severity};
@@ -174,6 +175,31 @@ pub fn versions_of(target: &Path, path: &Path) -> Result<Vec<FileVersion>, Error
         return Err(MirrorError::NoPath(path).into());
     }
     Ok(found)
+}
+
+/// Visits what differs from one version to another, in path order; with a path, only at and below
+/// it. Paths are those below the source.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] names a version; whatever `visit` returns.
+pub fn diff(
+    target: &Path,
+    (before, after): (&str, &str),
+    path: Option<&Path>,
+    visit: &mut dyn Visit<Error>,
+) -> Result<(), Error> {
+    let below = path.map(restore::below_source).transpose()?.unwrap_or_default();
+    let mirror = Mirror::open(target)?;
+    let newest = mirror.view_from(usize::MAX)?;
+    let first = newest.index(before)?.min(newest.index(after)?);
+    let view = mirror.view_from(first)?;
+    let (before, after) = (view.index(before)?, view.index(after)?);
+    for (path, change) in view.history().changes(before - view.first, after - view.first) {
+        if record::is_below(path, &below) {
+            visit.change(path, change)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is restored, and where to.

@@ -10,9 +10,9 @@ use lastgood::select::Selection;
 use lastgood::snapshots::Named;
 use lastgood::verify::{self, VerifyOptions};
 use lastgood::view::SnapshotView;
-use lastgood::{Entry, Error, ErrorKind, Node, Repository, this_host};
-use serde_json::{Map, Value, json};
+use lastgood::{Entry, Error, ErrorKind, Repository, this_host};
 
+use super::changes::Changes;
 use super::entry;
 use super::pick;
 use super::select::SelectArgs;
@@ -43,22 +43,6 @@ pub(crate) struct Args {
     filter: FilterArgs,
 }
 
-/// What one side has and the other has not.
-#[derive(Debug, Default)]
-struct Tally {
-    files: u64,
-    directories: u64,
-    others: u64,
-    bytes: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    changed_files: u64,
-    added: Tally,
-    removed: Tally,
-}
-
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         let is_live = self.after == "live";
@@ -70,26 +54,19 @@ impl Args {
         if self.content {
             return self.by_content(app, repo, before);
         }
-        let mut counts = Counts::default();
+        let mut changes = Changes::new(self.metadata);
         let mut lost = Lost::default();
         let after = match is_live {
             true => {
-                lost = self.live(app, &repo, &before, &mut counts)?;
+                lost = self.live(app, &repo, &before, &mut changes)?;
                 None
             }
-            false => Some(self.snapshots(app, &repo, &before, &mut counts, &mut lost)?),
+            false => Some(self.snapshots(app, &repo, &before, &mut changes, &mut lost)?),
         };
-        let mut fields = json!({
-            "source_snapshot": before.record.id.to_string(),
-            "changed_files": counts.changed_files,
-            "added": counts.added.json(),
-            "removed": counts.removed.json(),
-        });
-        if let Some(after) = after {
-            fields["target_snapshot"] = after.record.id.to_string().into();
-        }
-        app.out.json("summary", fields);
-        counts.show(app);
+        let mut sides = vec![("source_snapshot", before.record.id.to_string())];
+        sides.extend(after.map(|after| ("target_snapshot", after.record.id.to_string())));
+        app.out.json("summary", changes.summary(&sides));
+        changes.show_counts(app);
         lost.failure()
     }
 
@@ -98,7 +75,7 @@ impl Args {
         app: &App<'_>,
         repo: &Arc<Repository>,
         before: &Named,
-        counts: &mut Counts,
+        changes: &mut Changes,
         lost: &mut Lost,
     ) -> Result<Named, Failure> {
         let after = pick::resolve(app, repo, &self.after, &self.filter)?;
@@ -107,7 +84,7 @@ impl Args {
             after.path.as_deref().or(before.path.as_deref()),
         );
         let base = trimmed(paths.1.unwrap_or_default());
-        let mut shown = Shown { args: self, app, counts, base, rules: None, lost: Lost::default() };
+        let mut shown = Shown { app, changes, base, rules: None, lost: Lost::default() };
         diff::snapshots(repo, (&before.record, paths.0), (&after.record, paths.1), &mut shown)?;
         *lost = shown.lost;
         Ok(after)
@@ -118,7 +95,7 @@ impl Args {
         app: &App<'_>,
         repo: &Arc<Repository>,
         before: &Named,
-        counts: &mut Counts,
+        changes: &mut Changes,
     ) -> Result<Lost, Failure> {
         let mut options = self.select.options();
         this_host::add_rules(&mut options, &app.home()?, Path::new(repo.location()));
@@ -130,7 +107,7 @@ impl Args {
         let rules = Selection::compile(&options, &sources)
             .map_err(|error| Failure::caused(Code::Usage, &error))?;
         let rules = Some(rules);
-        let mut shown = Shown { args: self, app, counts, base: b"", rules, lost: Lost::default() };
+        let mut shown = Shown { app, changes, base: b"", rules, lost: Lost::default() };
         diff::live(repo, &before.record, before.path.as_deref(), &mut shown)?;
         Ok(shown.lost)
     }
@@ -152,7 +129,7 @@ impl Args {
         };
         let view = SnapshotView::open(&repo, options.snapshot.clone())?;
         let report = app.run(verify::start(repo, options))?;
-        let mut counts = Counts::default();
+        let mut changes = Changes::new(self.metadata);
         for difference in &report.differences {
             let path = path_bytes(&difference.path);
             let (recorded, live) = diff::sides(&view, &difference.path);
@@ -170,17 +147,9 @@ impl Args {
                 // It changed again since it was compared.
                 _ => continue,
             };
-            self.show(app, path, &change, &mut counts);
+            changes.show(app, path, &change);
         }
-        app.out.json(
-            "summary",
-            json!({
-                "source_snapshot": id,
-                "changed_files": counts.changed_files,
-                "added": counts.added.json(),
-                "removed": counts.removed.json(),
-            }),
-        );
+        app.out.json("summary", changes.summary(&[("source_snapshot", id)]));
         let (equal, bytes) = (text::count(report.equal, "entry"), text::size(report.bytes));
         app.out.info(format!("{equal} equal, {bytes} read; {} differ", report.different));
         match report.problems.errors {
@@ -191,59 +160,12 @@ impl Args {
             }
         }
     }
-
-    fn show(&self, app: &App<'_>, path: &[u8], change: &Change, counts: &mut Counts) {
-        let (sign, newer) = match change {
-            Change::Added(entry) => {
-                counts.added.add(entry);
-                ("+", entry)
-            }
-            Change::Removed(entry) => {
-                counts.removed.add(entry);
-                ("-", entry)
-            }
-            Change::Modified { after, differences, .. } => {
-                let sign = match (differences.kind, differences.content, differences.metadata) {
-                    (true, ..) => "T",
-                    (_, true, true) if self.metadata => "MU",
-                    (_, true, _) => "M",
-                    (_, _, true) if self.metadata => "U",
-                    _ => return,
-                };
-                counts.changed_files += u64::from(sign != "U" && entry::size(after).is_some());
-                (sign, after)
-            }
-        };
-        app.out.json_with("change", || {
-            let mut fields = Map::new();
-            text::put_path(&mut fields, "path", path);
-            fields.insert("modifier".to_owned(), sign.into());
-            fields.insert("type".to_owned(), entry::kind(&newer.node).0.into());
-            let (before, after) = match change {
-                Change::Added(after) => (None, Some(after)),
-                Change::Removed(before) => (Some(before), None),
-                Change::Modified { before, after, .. } => (Some(before), Some(after)),
-            };
-            for (name, side) in [("size_before", before), ("size_after", after)] {
-                if let Some(size) = side.and_then(entry::size) {
-                    fields.insert(name.to_owned(), size.into());
-                }
-            }
-            fields.into()
-        });
-        let is_whole_directory = newer.is_directory() && !matches!(change, Change::Modified { .. });
-        let slash: &[u8] = if is_whole_directory { b"/" } else { b"" };
-        let head = format!("{sign:<5}");
-        app.out.bytes_line(&[head.as_bytes(), &app.out.path(path), slash]);
-        app.out.exit_if_closed();
-    }
 }
 
 /// Shows differences as they are met.
 struct Shown<'a> {
-    args: &'a Args,
     app: &'a App<'a>,
-    counts: &'a mut Counts,
+    changes: &'a mut Changes,
     /// What stands before every path, without slashes around it.
     base: &'a [u8],
     /// What the newer side would be backed up by.
@@ -279,7 +201,8 @@ impl Shown<'_> {
 
 impl Visit<Error> for Shown<'_> {
     fn change(&mut self, path: &[u8], change: Change) -> Result<(), Error> {
-        self.args.show(self.app, &self.path(path), &change, self.counts);
+        let path = self.path(path);
+        self.changes.show(self.app, &path, &change);
         Ok(())
     }
 
@@ -301,47 +224,6 @@ impl Visit<Error> for Shown<'_> {
         let is_in =
             |rules: &Selection| rules.explain(path, &mut this_host::Live).verdict.is_included();
         self.rules.as_ref().is_none_or(is_in)
-    }
-}
-
-impl Counts {
-    fn show(&self, app: &App<'_>) {
-        let Self { changed_files, added, removed } = self;
-        app.out.info("");
-        app.out.info(format!(
-            "Files:       {:>5} new, {:>5} removed, {changed_files:>5} changed",
-            added.files, removed.files
-        ));
-        app.out.info(format!(
-            "Directories: {:>5} new, {:>5} removed",
-            added.directories, removed.directories
-        ));
-        app.out
-            .info(format!("Others:      {:>5} new, {:>5} removed", added.others, removed.others));
-        app.out.info(format!("Added:   {}", text::size(added.bytes)));
-        app.out.info(format!("Removed: {}", text::size(removed.bytes)));
-    }
-}
-
-impl Tally {
-    fn add(&mut self, entry: &Entry) {
-        match entry.node {
-            Node::File { size, .. } => {
-                self.files += 1;
-                self.bytes += size;
-            }
-            Node::Directory { .. } => self.directories += 1,
-            _ => self.others += 1,
-        }
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "files": self.files,
-            "dirs": self.directories,
-            "others": self.others,
-            "bytes": self.bytes,
-        })
     }
 }
 

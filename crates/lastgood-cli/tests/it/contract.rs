@@ -262,6 +262,9 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["mirror", "verify", &mirror]);
     let versions = check(&["mirror", "versions", &mirror]).messages();
     let oldest = versions[0]["name"].as_str().unwrap();
+    let diff = check(&["mirror", "diff", &mirror, oldest, "@0h"]);
+    assert_eq!(diff.summary()["changed_files"], 1);
+    assert_eq!(check(&["mirror", "diff", &mirror, oldest, "latest", "b"]).messages().len(), 1);
     check(&["mirror", "drop", &mirror, oldest, "-n"]);
     check(&["mirror", "drop", &mirror, oldest]);
     world.write("docs/a", b"333");

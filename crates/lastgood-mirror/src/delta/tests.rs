@@ -196,6 +196,29 @@ impl Model {
             }
         }
     }
+
+    /// What changed between two versions is what a comparison of the naive copies finds.
+    fn check_changes(&self, seed: u64, before: usize, after: usize) {
+        let (was, is) = (&self.versions[before], &self.versions[after]);
+        let changes = self.history().changes(before, after);
+        let found: BTreeSet<&Path> = changes.iter().map(|(path, _)| *path).collect();
+        let paths: BTreeSet<&Path> = was.keys().chain(is.keys()).collect();
+        let differs = |path: &&Path| was.get(*path) != is.get(*path);
+        let expected: BTreeSet<&Path> = paths.into_iter().filter(differs).collect();
+        assert_eq!(found, expected, "seed {seed}, versions {before} and {after}");
+        for (path, change) in &changes {
+            let is_right = match change {
+                Change::Added(_) => !was.contains_key(*path),
+                Change::Removed(_) => !is.contains_key(*path),
+                Change::Modified { .. } => was.contains_key(*path) && is.contains_key(*path),
+            };
+            assert!(is_right, "seed {seed}: {change:?}");
+        }
+        let is_in_order = |pair: &[(&Path, Change)]| {
+            in_path_order(pair[0].0, pair[1].0) == std::cmp::Ordering::Less
+        };
+        assert!(changes.windows(2).all(is_in_order), "seed {seed}");
+    }
 }
 
 #[test]
@@ -212,6 +235,9 @@ fn any_file_at_any_time_is_what_a_naive_copy_has() {
                 model.run(&tree, &moved);
             }
             model.check(seed);
+            let mut any = || chance.below(model.versions.len());
+            let (before, after) = (any(), any());
+            model.check_changes(seed, before, after);
         }
     }
 }

@@ -1,0 +1,128 @@
+//! `lastgood mirror run`.
+
+use std::path::PathBuf;
+
+use lastgood::mirror::{self, RunOptions, RunReport};
+use lastgood::system;
+use serde_json::{Map, Value, json};
+
+use super::super::select::SelectArgs;
+use super::{unless_incomplete, unset_json};
+use crate::app::App;
+use crate::failure::{Code, Failure};
+use crate::text;
+
+/// Flags of `mirror run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    /// Directory to mirror
+    #[arg(value_name = "SOURCE")]
+    source: PathBuf,
+    /// Directory of the mirror; it is made when it is not there
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Go on where the guard asks: most files would go or change, or the source is another one
+    #[arg(long)]
+    approve: bool,
+    /// Take what rules leave out now for deleted; else it stays as it was
+    #[arg(long)]
+    forget_excluded: bool,
+    /// Do not read files before they go into history; rot may then go with them
+    #[arg(long)]
+    no_verify_outgoing: bool,
+    /// Write nothing; say what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+impl RunArgs {
+    pub(super) fn run(&self, app: &App<'_>) -> Result<(), Failure> {
+        let outcome = app.run(mirror::start_run(RunOptions {
+            source: self.source.clone(),
+            target: self.to.clone(),
+            select: self.select.options(),
+            is_approved: self.approve,
+            forgets_excluded: self.forget_excluded,
+            verifies_outgoing: !self.no_verify_outgoing,
+            dry_run: self.dry_run,
+            clock: system::world().clock,
+        }))?;
+        self.show(app, &outcome.report, outcome.problems.errors);
+        let report = &outcome.report;
+        if !report.rotted.is_empty() {
+            let message = format!(
+                "{} had rotted in the mirror; what is left of them is in .lastgood/damaged",
+                text::count(report.rotted.len() as u64, "file")
+            );
+            return Err(Failure::new(Code::Damaged, message));
+        }
+        unless_incomplete(outcome.problems.errors, "could not be read, or changed meanwhile")
+    }
+
+    fn show(&self, app: &App<'_>, report: &RunReport, errors: u64) {
+        let out = app.out;
+        let seconds = app.watch.elapsed().as_secs_f64();
+        let paths = |paths: &[Box<[u8]>]| {
+            let paths: Vec<&[u8]> = paths.iter().map(|path| &**path).collect();
+            let mut fields = Map::new();
+            text::put_paths(&mut fields, paths.into_iter());
+            Value::from(fields)
+        };
+        let mut fields = json!({
+            "dry_run": self.dry_run,
+            "files_new": report.new,
+            "files_changed": report.changed,
+            "files_moved": report.moved,
+            "files_deleted": report.deleted,
+            "files_unmodified": report.unchanged,
+            "entries_kept": report.kept,
+            "total_files": report.files,
+            "total_bytes": report.bytes,
+            "bytes_written": report.bytes_written,
+            "conflicts": paths(&report.conflicts),
+            "rotted": paths(&report.rotted),
+            "unset": unset_json(&report.unset),
+            "total_duration": seconds,
+            "error_count": errors,
+        });
+        if let Some(version) = &report.version {
+            fields["version"] = version.name.as_str().into();
+        }
+        out.json("summary", fields);
+        out.info(format!(
+            "Files: {} new, {} changed, {} moved, {} deleted, {} unmodified",
+            report.new, report.changed, report.moved, report.deleted, report.unchanged
+        ));
+        let would = if self.dry_run { "would be " } else { "" };
+        out.info(format!(
+            "{} of {} {would}written in {}",
+            text::size(report.bytes_written),
+            text::size(report.bytes),
+            text::duration(seconds)
+        ));
+        if report.kept > 0 {
+            out.warn(format!(
+                "{} stay as they were: the source could not be read",
+                text::count(report.kept, "entry")
+            ));
+        }
+        for path in &report.conflicts {
+            out.warn(format!(
+                "{} was changed in latest; it is as in the source again, and what it was is in \
+                 .lastgood/conflicts",
+                text::escaped(path)
+            ));
+        }
+        for (what, count) in &report.unset {
+            let times = text::count(*count, "entry");
+            out.note(format!("latest does not show {what} of {times}; a restore brings it back"));
+        }
+        match &report.version {
+            Some(version) => out.info(format!("version {} made", version.name)),
+            None if self.dry_run => out.info("dry run: nothing was written"),
+            None => out.info("nothing changed: no version was made"),
+        }
+    }
+}
