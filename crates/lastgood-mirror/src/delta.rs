@@ -137,6 +137,14 @@ impl<'a> History<'a> {
     }
 }
 
+/// Files that lie in the folder of a delta, with their bytes.
+pub(crate) fn stored(delta: &Delta) -> impl Iterator<Item = (&Path, u64)> {
+    delta.iter().filter_map(|(path, state)| {
+        let present = state.present().filter(|present| present.is_file())?;
+        (present.at == At::Here(path.clone())).then(|| (path, present.size()))
+    })
+}
+
 /// A directory before what it holds, and that before what comes after it.
 fn in_path_order(one: &[u8], other: &[u8]) -> std::cmp::Ordering {
     one.split(|&byte| byte == b'/').cmp(other.split(|&byte| byte == b'/'))

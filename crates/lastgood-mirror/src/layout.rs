@@ -14,6 +14,8 @@ pub const MIRROR: &[u8] = b".lastgood/mirror";
 pub const VERSIONS: &[u8] = b".lastgood/versions";
 /// Manifest of the newest version.
 pub const MANIFEST: &[u8] = b".lastgood/latest";
+/// How far the reading of everything got.
+pub const SCRUB: &[u8] = b".lastgood/scrub";
 /// A commit that is under way.
 pub const JOURNAL: &[u8] = b".lastgood/journal";
 /// Locked by whoever changes the mirror.
@@ -49,8 +51,8 @@ pub fn conflicts(name: &str) -> Path {
 
 /// Where rotten bytes go.
 #[must_use]
-pub fn damaged(name: &str, path: &[u8]) -> Path {
-    below(&[b".lastgood/damaged/", name.as_bytes()].concat(), path)
+pub fn damaged(name: &str) -> Path {
+    [b".lastgood/damaged/", name.as_bytes()].concat().into()
 }
 
 /// Something in the stage.

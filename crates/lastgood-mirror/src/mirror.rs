@@ -33,6 +33,8 @@ pub struct Version {
     pub bytes: u64,
     /// Paths of which it has an older state, because the source could not be read.
     pub kept: u64,
+    /// Bytes of the files in its folder; the newest has none.
+    pub bytes_kept: u64,
 }
 
 /// What a mirror is of.
@@ -316,10 +318,14 @@ impl Mirror {
         Ok(View { deltas, first, latest, journal: None, versions })
     }
 
-    /// What the delta of a version says beside its records.
-    pub(crate) fn head(&self, view: &View, version: &Version) -> Result<Head, MirrorError> {
+    /// The delta of a version, and what it says beside its records.
+    pub(crate) fn delta(
+        &self,
+        view: &View,
+        version: &Version,
+    ) -> Result<(Delta, Head), MirrorError> {
         let path = layout::delta(&version.name);
-        Ok(self.sealed("delta", &path, version.seal, view.journal.as_ref())?.1)
+        self.sealed("delta", &path, version.seal, view.journal.as_ref())
     }
 
     /// The records of the text with this seal, wherever a commit has it.
@@ -459,6 +465,7 @@ pub fn versions_text(versions: &[Version]) -> Vec<u8> {
             version.files.to_string().as_bytes(),
             version.bytes.to_string().as_bytes(),
             version.kept.to_string().as_bytes(),
+            version.bytes_kept.to_string().as_bytes(),
         ]);
     }
     out.finish().0
@@ -478,7 +485,7 @@ fn parse_versions(bytes: &[u8]) -> Result<Vec<Version>, TextError> {
 }
 
 fn version_of(fields: &[Vec<u8>]) -> Option<Version> {
-    let [word, name, time, seal, files, bytes, kept, ..] = fields else { return None };
+    let [word, name, time, seal, files, bytes, kept, bytes_kept, ..] = fields else { return None };
     let text = |field: &[u8]| std::str::from_utf8(field).ok().map(str::to_owned);
     let number = |field: &[u8]| text(field)?.parse().ok();
     let name = text(name).filter(|name| name.starts_with("backup-") && !name.contains('/'))?;
@@ -489,6 +496,7 @@ fn version_of(fields: &[Vec<u8>]) -> Option<Version> {
         files: number(files)?,
         bytes: number(bytes)?,
         kept: number(kept)?,
+        bytes_kept: number(bytes_kept)?,
     })
 }
 

@@ -6,6 +6,7 @@
 mod guard;
 mod plan;
 mod scan;
+mod scrub;
 mod stage;
 
 use std::path::{Path as FilePath, PathBuf};
@@ -54,6 +55,9 @@ pub struct RunOptions {
     pub forgets_excluded: bool,
     /// Whether files are read before they go into history: rot never gets there as if it were true.
     pub verifies_outgoing: bool,
+    /// In so many days everything that the mirror holds is read once, a part of it in each run; 0
+    /// for never.
+    pub scrub_days: u32,
     /// Whether nothing is written.
     pub is_dry: bool,
     /// Bytes free on the file system of the mirror.
@@ -85,8 +89,17 @@ pub struct RunReport {
     pub kept: u64,
     /// Paths that somebody else changed in `latest/`; what they held is in `.lastgood/conflicts`.
     pub conflicts: Vec<Path>,
-    /// Files of the mirror that had rotted; what is left of them is in `.lastgood/damaged`.
+    /// Files in `latest/` that had rotted; what is left of them is in `.lastgood/damaged`.
     pub rotted: Vec<Path>,
+    /// Those of them whose bytes are there again, because the source has them.
+    pub healed: Vec<Path>,
+    /// Files of the source whose bytes are others than recorded, though nothing of it shows:
+    /// neither time nor inode. The mirror keeps what it has.
+    pub source_rotted: Vec<Path>,
+    /// Files of older versions that have rotted, by their path below the mirror.
+    pub damaged: Vec<Path>,
+    /// Bytes of the mirror that were read because it was their turn.
+    pub bytes_checked: u64,
     /// Kinds of metadata that `latest/` does not show, with how often; the records have them.
     pub unset: Vec<(String, u64)>,
 }
@@ -104,7 +117,8 @@ pub fn run(
 ) -> Result<RunReport, MirrorError> {
     let root = Directory::open_root(&options.source)?;
     let view = mirror.view_from(usize::MAX)?;
-    let found = scan::scan(mirror, &view.latest, &root, options, rules, watch)?;
+    let slice = scrub::read(mirror, &view, options, watch)?;
+    let found = scan::scan(mirror, &view.latest, &slice, &root, options, rules, watch)?;
     check(watch)?;
     let subject = mirror.subject()?;
     let now = Subject { root: root.own_stat()?.hint.inode, ..subject.clone() };
@@ -118,7 +132,9 @@ pub fn run(
     }
     let staged = stage::stage(mirror, &view.latest, found, &root, options, watch)?;
     check(watch)?;
-    plan::commit(mirror, &view, staged, (&now, now != subject), options, watch)
+    let report = plan::commit(mirror, &view, staged, (&now, now != subject), options, watch)?;
+    slice.note(mirror)?;
+    Ok(RunReport { damaged: slice.damaged, bytes_checked: slice.bytes, ..report })
 }
 
 /// What a mirror of `source` says that it is of.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::delta::{self, Delta};
+use crate::delta;
 use crate::error::MirrorError;
 use crate::journal::{Journal, Operation};
 use crate::layout;
 use crate::mirror::{Head, Mirror, View, records_text, versions_text};
 use crate::place;
-use crate::record::{At, Path};
+use crate::record::Path;
 
 /// What the removal of a version costs and frees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ struct Removal {
 impl Removal {
     fn of_oldest(view: &View) -> Self {
         let mut dropped = Dropped::default();
-        for (_, bytes) in stored(&view.deltas[0]) {
+        for (_, bytes) in delta::stored(&view.deltas[0]) {
             dropped.files_freed += 1;
             dropped.bytes_freed += bytes;
         }
@@ -71,19 +71,21 @@ impl Removal {
         let (before, gone) = (&view.versions[k - 1], &view.versions[k]);
         let history = view.history();
         let merged = delta::merge(older, newer, |path| history.state(2, path));
-        let (head, gone_head) = (mirror.head(view, before)?, mirror.head(view, gone)?);
+        let (head, gone_head) = (mirror.delta(view, before)?.1, mirror.delta(view, gone)?.1);
         let replaced = [vec![before.seal], gone_head.replaces, vec![gone.seal]].concat();
         let head = Head { replaces: [head.replaces, replaced].concat(), ..head };
         let records = merged.delta.iter().map(|(path, state)| (path, state.clone()));
         let (text, seal) = records_text("delta", &before.name, before.time, &head, records);
         let mut versions = view.versions.clone();
         versions[k - 1].seal = seal;
+        versions[k - 1].bytes_kept = delta::stored(&merged.delta).map(|(_, bytes)| bytes).sum();
         versions.remove(k);
-        let needed: BTreeSet<Path> = stored(&merged.delta).map(|(path, _)| path.clone()).collect();
+        let needed: BTreeSet<Path> =
+            delta::stored(&merged.delta).map(|(path, _)| path.clone()).collect();
         let freed: Vec<(&Path, u64)> =
-            stored(older).filter(|(path, _)| !needed.contains(*path)).collect();
+            delta::stored(older).filter(|(path, _)| !needed.contains(*path)).collect();
         let taken: BTreeSet<&Path> = merged.moves.iter().map(|(from, _)| from).collect();
-        let left = stored(newer).filter(|(path, _)| !taken.contains(path));
+        let left = delta::stored(newer).filter(|(path, _)| !taken.contains(path));
         let mut dropped = Dropped { files_needed: merged.moves.len() as u64, ..Dropped::default() };
         for (_, bytes) in freed.iter().copied().chain(left) {
             dropped.files_freed += 1;
@@ -131,12 +133,4 @@ impl Removal {
         let journal = Journal { aside: layout::conflicts(name), operations };
         mirror.commit(&journal).map(drop)
     }
-}
-
-/// Files that lie in the folder of a delta, with their bytes.
-fn stored(delta: &Delta) -> impl Iterator<Item = (&Path, u64)> {
-    delta.iter().filter_map(|(path, state)| {
-        let present = state.present().filter(|present| present.is_file())?;
-        (present.at == At::Here(path.clone())).then(|| (path, present.size()))
-    })
 }

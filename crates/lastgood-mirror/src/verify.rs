@@ -116,7 +116,7 @@ fn broken(mirror: &Mirror, view: &View) -> Result<Vec<String>, MirrorError> {
     let mut broken = Vec::new();
     let mut before: Option<(crate::text::Seal, Head)> = None;
     for version in view.versions.iter().take(view.deltas.len()) {
-        let head = mirror.head(view, version)?;
+        let (_, head) = mirror.delta(view, version)?;
         if let Some((seal, older)) = &before {
             let is_known = |named| named == *seal || older.replaces.contains(&named);
             if !head.before.is_some_and(is_known) {

@@ -44,6 +44,8 @@ pub struct RunOptions {
     pub forgets_excluded: bool,
     /// Whether files are read before they go into history.
     pub verifies_outgoing: bool,
+    /// In so many days everything that the mirror holds is read once; 0 for never.
+    pub scrub_days: u32,
     /// Whether nothing is written.
     pub dry_run: bool,
     /// Says when the run is.
@@ -128,6 +130,7 @@ fn run_on(
         is_approved: options.is_approved,
         forgets_excluded: options.forgets_excluded,
         verifies_outgoing: options.verifies_outgoing,
+        scrub_days: options.scrub_days,
         is_dry: options.dry_run,
         available: volume::space(mirror.path())?.available,
     };

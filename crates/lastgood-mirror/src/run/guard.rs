@@ -53,9 +53,10 @@ pub(super) fn check(
         held.files += 1;
         match found.wanted.get(path) {
             None => held.deleted += 1,
-            Some(Wanted::Read(_)) if !found.is_edited(path) => held.changed += 1,
+            Some(Wanted::Read(_)) if !found.spoiled.contains_key(path) => held.changed += 1,
             Some(Wanted::Read(_)) => {}
             Some(Wanted::Known(is)) if is.is_file() => {}
+            Some(Wanted::Check(_)) => {}
             Some(Wanted::Known(_)) => held.deleted += 1,
         }
     }

@@ -1,11 +1,11 @@
 //! From the next version to the operations that make it the newest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use lastgood_format::entry::Marks;
 use lastgood_host::metadata::Unset;
 
-use super::scan::is_shown;
+use super::scan::{Spoiled, is_shown};
 use super::stage::Staged;
 use super::{RunOptions, RunReport};
 use crate::content;
@@ -29,12 +29,21 @@ pub(super) fn commit(
     let mut report = std::mem::take(&mut staged.report);
     let mut delta = delta::between(&view.latest, &staged.new, &staged.moved);
     count(&view.latest, &staged, &delta, &mut report);
-    report.conflicts = staged.edited.iter().chain(&staged.extras).cloned().collect();
-    let rotted = outgoing(mirror, &mut delta, &staged.edited, options, watch)?;
-    report.rotted = rotted.iter().cloned().collect();
+    outgoing(mirror, &mut delta, &mut staged, options, watch)?;
+    let of = |why: Spoiled| {
+        let paths = staged.spoiled.iter().filter(move |(_, it)| **it == why);
+        paths.map(|(path, _)| path.clone())
+    };
+    report.conflicts = of(Spoiled::Edited).chain(staged.extras.iter().cloned()).collect();
+    report.rotted = of(Spoiled::Rotted).collect();
+    report.healed =
+        report.rotted.iter().filter(|path| is_healed(path, &delta, &staged)).cloned().collect();
     let is_new = view.versions.is_empty() || !delta.is_empty();
-    let is_touched =
-        is_new || is_other_root || !report.conflicts.is_empty() || staged.new != view.latest;
+    let is_touched = is_new
+        || is_other_root
+        || !staged.spoiled.is_empty()
+        || !staged.extras.is_empty()
+        || staged.new != view.latest;
     if !is_touched {
         return Ok(report);
     }
@@ -45,13 +54,14 @@ pub(super) fn commit(
     } else {
         versions.pop().ok_or_else(|| MirrorError::Missing(layout::VERSIONS.into()))?
     };
+    let last_name = last.as_ref().map_or(&*version.name, |(name, _)| name);
     let plan = Plan {
         old: &view.latest,
         staged: &staged,
         delta: &delta,
-        rotted: &rotted,
         from: last.as_ref().map(|(name, _)| name.as_str()),
         conflicts: free_place(mirror, layout::conflicts(&version.name))?,
+        damaged: free_place(mirror, layout::damaged(last_name))?,
     };
     let mut operations = plan.operations();
     let mut texts = Vec::new();
@@ -64,6 +74,7 @@ pub(super) fn commit(
         let records = delta.iter().map(|(path, state)| (path, state.clone()));
         let (bytes, seal) = records_text("delta", name, *time, &head, records);
         last.seal = seal;
+        last.bytes_kept = delta::stored(&delta).map(|(_, bytes)| bytes).sum();
         texts.push((layout::delta(name), "delta", bytes));
     }
     let records =
@@ -97,7 +108,7 @@ pub(super) fn commit(
 }
 
 /// A path at which nothing lies: what was set aside before stays.
-fn free_place(mirror: &Mirror, mut path: Path) -> Result<Path, MirrorError> {
+pub(crate) fn free_place(mirror: &Mirror, mut path: Path) -> Result<Path, MirrorError> {
     while mirror.place.stat(&path)?.is_some() {
         path = [&path, &b"~"[..]].concat().into();
     }
@@ -130,7 +141,7 @@ fn named(
         number += 1;
     }
     let seal = crate::text::Seal([0; 32]);
-    Ok(Version { name, time, seal, files: 0, bytes: 0, kept: 0 })
+    Ok(Version { name, time, seal, files: 0, bytes: 0, kept: 0, bytes_kept: 0 })
 }
 
 fn count(old: &delta::Manifest, staged: &Staged, delta: &Delta, report: &mut RunReport) {
@@ -154,32 +165,62 @@ fn count(old: &delta::Manifest, staged: &Staged, delta: &Delta, report: &mut Run
 }
 
 /// Looks at the files that leave `latest/`: what rotted, or was written over by somebody, does not
-/// go into history as if it were true. Returns what rotted.
+/// go into history as if it were true.
 fn outgoing(
     mirror: &Mirror,
     delta: &mut Delta,
-    edited: &BTreeSet<Path>,
+    staged: &mut Staged,
     options: &RunOptions,
     watch: &dyn Watch,
-) -> Result<BTreeSet<Path>, MirrorError> {
-    let mut rotted = BTreeSet::new();
-    for (path, state) in delta {
+) -> Result<(), MirrorError> {
+    let mut lost = Vec::new();
+    for (path, state) in &mut *delta {
         let State::Present(present) = state else { continue };
         if !present.is_file() || !matches!(present.at, At::Here(_)) {
             continue;
         }
         check(watch)?;
-        if edited.contains(path) {
-            present.at = At::Lost;
-        } else if options.verifies_outgoing {
-            let hash = content::hash(&*mirror.place, &layout::latest(path))?;
-            if hash != present.hash().map(|id| *id.as_bytes()) {
-                present.at = At::Lost;
-                rotted.insert(path.clone());
+        if !staged.spoiled.contains_key(path) {
+            if !options.verifies_outgoing {
+                continue;
             }
+            let hash = content::hash(&*mirror.place, &layout::latest(path))?;
+            if hash == present.hash().map(|id| *id.as_bytes()) {
+                continue;
+            }
+            staged.spoiled.insert(path.clone(), Spoiled::Rotted);
+        }
+        present.at = At::Lost;
+        lost.push(path.clone());
+    }
+    if !lost.is_empty() {
+        from_elsewhere(delta, &lost, &staged.new);
+    }
+    Ok(())
+}
+
+/// What was lost on its way into history is not, if the next version has the same bytes somewhere.
+fn from_elsewhere(delta: &mut Delta, lost: &[Path], new: &delta::Manifest) {
+    let known = new.iter().filter(|(_, present)| present.at != At::Lost);
+    let by_hash: HashMap<_, &Path> =
+        known.filter_map(|(path, present)| Some((present.hash()?, path))).collect();
+    for path in lost {
+        if let Some(State::Present(present)) = delta.get_mut(path)
+            && let Some(to) = present.hash().and_then(|hash| by_hash.get(&hash))
+        {
+            present.at = At::Next(Path::clone(to));
         }
     }
-    Ok(rotted)
+}
+
+/// Whether the bytes that rotted at a path are there again.
+fn is_healed(path: &Path, delta: &Delta, staged: &Staged) -> bool {
+    let at = match delta.get(path).and_then(State::present).map(|was| &was.at) {
+        Some(At::Next(to)) => to,
+        Some(At::Here(_) | At::Lost) => return false,
+        None => path,
+    };
+    staged.new.get(at).is_some_and(|is| is.at != At::Lost)
 }
 
 pub(super) fn count_unset(report: &mut RunReport, unset: impl IntoIterator<Item = Unset>) {
@@ -196,11 +237,12 @@ struct Plan<'a> {
     old: &'a delta::Manifest,
     staged: &'a Staged,
     delta: &'a Delta,
-    rotted: &'a BTreeSet<Path>,
     /// Name of the version that is the newest now.
     from: Option<&'a str>,
     /// Where goes what is not ours.
     conflicts: Path,
+    /// Where goes what rotted.
+    damaged: Path,
 }
 
 impl Plan<'_> {
@@ -223,13 +265,18 @@ impl Plan<'_> {
         };
         for (path, state) in self.delta {
             let (Some(present), Some(from)) = (state.present(), self.from) else { continue };
-            if self.rotted.contains(path) {
-                keep(path, layout::damaged(from, path), None);
-            } else if present.is_file() && present.at == At::Here(path.clone()) {
+            if present.is_file() && present.at == At::Here(path.clone()) {
                 keep(path, layout::folder(from, path), None);
             }
         }
-        for path in self.staged.edited.iter().chain(&self.staged.extras) {
+        for (path, why) in &self.staged.spoiled {
+            let to = match why {
+                Spoiled::Rotted => &self.damaged,
+                Spoiled::Edited => &self.conflicts,
+            };
+            keep(path, record::join(to, path), None);
+        }
+        for path in &self.staged.extras {
             keep(path, record::join(&self.conflicts, path), None);
         }
         for (number, (from, to)) in self.staged.moved.iter().enumerate() {
@@ -248,9 +295,9 @@ impl Plan<'_> {
         for path in paths {
             let was_directory = self.old.get(path).is_some_and(|old| old.entry.is_directory());
             let is = self.staged.new.get(path).filter(|is| is_shown(is));
-            let is_edited = self.staged.edited.contains(path);
+            let is_spoiled = self.staged.spoiled.contains_key(path);
             match is {
-                Some(is) if is.entry.is_directory() == was_directory && !is_edited => continue,
+                Some(is) if is.entry.is_directory() == was_directory && !is_spoiled => continue,
                 // A rename replaces it, whatever it is.
                 Some(is) if !is.entry.is_directory() && !was_directory => continue,
                 _ => {}
@@ -274,7 +321,7 @@ impl Plan<'_> {
         while let Some(path) = at {
             if let Some(is) = self.staged.new.get(path) {
                 let is_other = is.entry.is_directory() != self.was_directory(path);
-                return is_shown(is) && (is_other || self.staged.edited.contains(path));
+                return is_shown(is) && (is_other || self.staged.spoiled.contains_key(path));
             }
             at = record::parent(path);
         }
@@ -288,7 +335,7 @@ impl Plan<'_> {
     /// What comes: directories, then what lies in them.
     fn arrive(&self, operations: &mut Vec<Operation>) {
         for (path, present) in &self.staged.new {
-            let is_there = self.was_directory(path) && !self.staged.edited.contains(path);
+            let is_there = self.was_directory(path) && !self.staged.spoiled.contains_key(path);
             if present.entry.is_directory() && !is_there {
                 operations.push(Operation::Directory(layout::latest(path)));
             }
@@ -310,7 +357,7 @@ impl Plan<'_> {
         let mut looks = Vec::new();
         for (path, present) in &self.staged.new {
             let is_same = self.old.get(path).is_some_and(|old| old.entry == present.entry);
-            if !is_shown(present) || (is_same && !self.staged.edited.contains(path)) {
+            if !is_shown(present) || (is_same && !self.staged.spoiled.contains_key(path)) {
                 continue;
             }
             touched.extend(record::parent(path).map(Path::from));

@@ -8,6 +8,7 @@ use lastgood_host::HostError;
 use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Seen, Stat};
 
+use super::scrub::Slice;
 use super::{Choice, Rules, RunOptions, RunReport};
 use crate::delta::Manifest;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
@@ -22,6 +23,17 @@ pub(super) enum Wanted {
     Known(Box<Present>),
     /// A file that has to be read.
     Read(Box<Stat>),
+    /// A file that looks as it did, to be read all the same: does it hold what it did?
+    Check(Box<Present>),
+}
+
+/// Why what lies in `latest/` is not what should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoiled {
+    /// Somebody changed it, or removed it.
+    Edited,
+    /// Its bytes are others, and nothing else of it is.
+    Rotted,
 }
 
 /// What the scan found.
@@ -30,7 +42,7 @@ pub(super) struct Found {
     /// The next version.
     pub(super) wanted: BTreeMap<Path, Wanted>,
     /// Paths in `latest/` that are not as the manifest says, or not there.
-    pub(super) edited: BTreeSet<Path>,
+    pub(super) spoiled: BTreeMap<Path, Spoiled>,
     /// Paths in `latest/` that the manifest does not have.
     pub(super) extras: BTreeSet<Path>,
     /// Paths that could not be read.
@@ -40,14 +52,10 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn is_edited(&self, path: &[u8]) -> bool {
-        self.edited.contains(path)
-    }
-
     pub(super) fn bytes_to_read(&self) -> u64 {
         let reads = self.wanted.values().map(|wanted| match wanted {
             Wanted::Read(stat) => stat.size.min(stat.allocated_bytes()),
-            Wanted::Known(_) => 0,
+            Wanted::Known(_) | Wanted::Check(_) => 0,
         });
         reads.sum()
     }
@@ -58,13 +66,14 @@ impl Found {
         for (path, wanted) in &self.wanted {
             let size = match wanted {
                 Wanted::Read(stat) => stat.size,
+                Wanted::Check(present) => present.size(),
                 Wanted::Known(present) if present.is_file() => present.size(),
                 Wanted::Known(_) => continue,
             };
             report.files += 1;
             report.bytes += size;
             match (wanted, old.get(path).is_some_and(Present::is_file)) {
-                (Wanted::Known(_), _) => report.unchanged += 1,
+                (Wanted::Known(_) | Wanted::Check(_), _) => report.unchanged += 1,
                 (Wanted::Read(_), true) => report.changed += 1,
                 (Wanted::Read(_), false) => report.new += 1,
             }
@@ -73,11 +82,11 @@ impl Found {
         let is_gone = |path: &Path| match self.wanted.get(path) {
             None => true,
             Some(Wanted::Known(present)) => !present.is_file(),
-            Some(Wanted::Read(_)) => false,
+            Some(Wanted::Read(_) | Wanted::Check(_)) => false,
         };
         report.deleted = files.filter(|(path, _)| is_gone(path)).count() as u64;
         report.bytes_written = self.bytes_to_read();
-        report.conflicts = self.edited.iter().chain(&self.extras).cloned().collect();
+        report.conflicts = self.spoiled.keys().chain(&self.extras).cloned().collect();
         report
     }
 
@@ -93,6 +102,7 @@ impl Found {
 pub(super) fn scan(
     mirror: &Mirror,
     old: &Manifest,
+    slice: &Slice,
     root: &Directory,
     options: &RunOptions,
     rules: &mut dyn Rules,
@@ -101,6 +111,7 @@ pub(super) fn scan(
     let racy = Timestamp { seconds: options.now.seconds - RACY_SECONDS, nanos: 0 };
     let mut scan = Scan {
         old,
+        slice,
         options,
         rules,
         watch,
@@ -117,6 +128,7 @@ pub(super) fn scan(
 
 struct Scan<'a> {
     old: &'a Manifest,
+    slice: &'a Slice,
     options: &'a RunOptions,
     rules: &'a mut dyn Rules,
     watch: &'a dyn Watch,
@@ -131,7 +143,9 @@ impl Scan<'_> {
             check(self.watch)?;
             let stat = mirror.place.stat(&layout::latest(path))?;
             if !looks_as(present, stat.as_ref()) {
-                self.found.edited.insert(path.clone());
+                self.found.spoiled.insert(path.clone(), Spoiled::Edited);
+            } else if self.slice.rotted.contains(path) {
+                self.found.spoiled.insert(path.clone(), Spoiled::Rotted);
             }
             if !present.entry.is_directory() {
                 continue;
@@ -224,16 +238,18 @@ impl Scan<'_> {
     /// A file is believed to be unchanged when all that a writer leaves behind is as it was.
     fn file(&mut self, path: &[u8], stat: &Stat) {
         let same = self.old.get(path).filter(|old| {
-            old.size() == stat.size
-                && old.is_file()
-                && old.entry.mtime == stat.mtime
-                && old.hint == stat.hint
+            looks_unchanged(old, stat)
                 && old.at != At::Lost
-                && old.entry.marks == Marks::NONE
-                && !self.found.is_edited(path)
+                && !self.found.spoiled.contains_key(path)
         });
         let wanted = match same {
-            Some(old) => Wanted::Known(Box::new(Present { link: link(stat), ..old.clone() })),
+            Some(old) => {
+                let present = Box::new(Present { link: link(stat), ..old.clone() });
+                match self.slice.whole.contains(path) {
+                    true => Wanted::Check(present),
+                    false => Wanted::Known(present),
+                }
+            }
             None => Wanted::Read(Box::new(*stat)),
         };
         self.found.wanted.insert(path.into(), wanted);
@@ -308,6 +324,15 @@ impl Scan<'_> {
     }
 }
 
+/// Whether nothing that a writer leaves behind differs from what was recorded of a file.
+pub(super) fn looks_unchanged(old: &Present, stat: &Stat) -> bool {
+    old.is_file()
+        && old.size() == stat.size
+        && old.entry.mtime == stat.mtime
+        && old.hint == stat.hint
+        && old.entry.marks == Marks::NONE
+}
+
 /// All that a manifest has below a path.
 pub(super) fn below<'a>(
     manifest: &'a Manifest,
@@ -341,7 +366,7 @@ pub(super) fn is_shown(present: &Present) -> bool {
 }
 
 /// Whether what lies in `latest/` can be what a run put there.
-fn looks_as(present: &Present, stat: Option<&Stat>) -> bool {
+pub(super) fn looks_as(present: &Present, stat: Option<&Stat>) -> bool {
     let Some(stat) = stat else { return !is_shown(present) };
     match present.entry.node {
         Node::File { size, .. } if is_shown(present) => {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use lastgood_format::entry::{Content, Marks, Node};
+use lastgood_format::entry::{Content, Hint, Marks, Node};
 use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_host::source::{SourceError, SourceFile, Stability};
 
-use super::scan::{self, Found, Wanted};
+use super::scan::{self, Found, Spoiled, Wanted};
 use super::{RunOptions, RunReport};
 use crate::content::{self, Copied};
 use crate::delta::Manifest;
@@ -26,7 +26,7 @@ pub(super) struct Staged {
     /// Files that go elsewhere in `latest/`: path before, path after.
     pub(super) moved: BTreeMap<Path, Path>,
     /// Paths in `latest/` that are not as the manifest says.
-    pub(super) edited: BTreeSet<Path>,
+    pub(super) spoiled: BTreeMap<Path, Spoiled>,
     /// Paths in `latest/` that are in no manifest.
     pub(super) extras: BTreeSet<Path>,
     /// What is known so far.
@@ -38,6 +38,18 @@ struct Read {
     present: Present,
     /// Where its bytes are in the stage; `None` when they were only hashed.
     stage: Option<Path>,
+}
+
+impl Read {
+    /// Whether other bytes were read than recorded, and nothing else of the file differs.
+    fn is_rotted(&self, old: &Present) -> bool {
+        let is_known = old.hint != Hint::default() && old.hint == self.present.hint;
+        is_known
+            && old.entry.mtime == self.present.entry.mtime
+            && old.size() == self.present.size()
+            && self.present.entry.marks == Marks::NONE
+            && old.entry.node != self.present.entry.node
+    }
 }
 
 /// Reads all that has to be read.
@@ -54,14 +66,15 @@ pub(super) fn stage(
         new: Manifest::new(),
         puts: BTreeMap::new(),
         moved: BTreeMap::new(),
-        edited: std::mem::take(&mut found.edited),
+        spoiled: std::mem::take(&mut found.spoiled),
         extras: std::mem::take(&mut found.extras),
         report: RunReport { kept: found.kept, ..RunReport::default() },
     };
-    let mut reads = Vec::new();
+    let (mut reads, mut checks) = (Vec::new(), Vec::new());
     for (path, wanted) in wanted {
         match wanted {
             Wanted::Read(stat) => reads.push((path, stat)),
+            Wanted::Check(present) => checks.push((path, *present)),
             Wanted::Known(present) => {
                 staged.new.insert(path, *present);
             }
@@ -72,6 +85,9 @@ pub(super) fn stage(
     let (known, fresh): (Vec<_>, Vec<_>) =
         reads.into_iter().partition(|(path, _)| old.get(path).is_some_and(Present::is_file));
     let mut stage = Stage { mirror, old, found: &found, root, options, watch, staged, count: 0 };
+    for (path, present) in checks {
+        stage.check(&path, present)?;
+    }
     for (path, _) in known {
         stage.known(&path)?;
     }
@@ -98,7 +114,7 @@ impl Gone {
                 || was.size() == 0
                 || was.at == At::Lost
                 || stays
-                || staged.edited.contains(path)
+                || staged.spoiled.contains_key(path)
             {
                 continue;
             }
@@ -129,13 +145,39 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// A file that looks as it did, and whose bytes in the mirror are as they were.
+    fn check(&mut self, path: &Path, present: Present) -> Result<(), MirrorError> {
+        let Some(read) = self.read(path, false)? else { return Ok(()) };
+        if read.is_rotted(&present) {
+            self.alarm(path);
+        } else if read.present.entry.node != present.entry.node {
+            // It was written to since it was looked at.
+            return self.known(path);
+        }
+        self.staged.new.insert(path.clone(), present);
+        self.watch.file(path);
+        Ok(())
+    }
+
+    /// The source holds other bytes than it did, and nobody wrote them.
+    fn alarm(&mut self, path: &Path) {
+        let message = "its bytes are others than recorded, and no time of it changed: it rotted";
+        let (path, during) = (path.clone(), "compare the source of");
+        self.staged.report.source_rotted.push(path.clone());
+        self.watch.trouble(Trouble { path, during, message: message.to_owned() });
+    }
+
     /// A file that was a file before: perhaps only touched.
     fn known(&mut self, path: &Path) -> Result<(), MirrorError> {
         let Some(read) = self.read(path, true)? else { return Ok(()) };
         let old = &self.old[path];
+        if read.is_rotted(old) {
+            // The mirror has nothing better, or it had not been read.
+            self.alarm(path);
+        }
         let is_same = old.entry.node == read.present.entry.node
             && old.at != At::Lost
-            && !self.staged.edited.contains(path);
+            && !self.staged.spoiled.contains_key(path);
         if is_same {
             if let Some(stage) = read.stage {
                 self.mirror.place.remove(&stage)?;
@@ -279,7 +321,7 @@ impl Stage<'_> {
             let message = "it changed each time while it was read".to_owned();
             self.watch.trouble(Trouble { path: path.clone(), during: "read", message });
             entry.marks = Marks::UNSTABLE;
-            hint = lastgood_format::entry::Hint::default();
+            hint = Hint::default();
         }
         let at = At::Here(path.clone());
         let present = Present { entry, at, link: scan::link(&stat), hint };
@@ -292,7 +334,7 @@ impl Stage<'_> {
         self.watch.trouble(Trouble { path: path.clone(), during: "read", message });
         let Some(old) = self.old.get(path) else { return };
         let mut kept = scan::kept(old);
-        if self.staged.edited.contains(path) {
+        if self.staged.spoiled.contains_key(path) {
             kept.at = At::Lost;
         }
         self.staged.report.kept += 1;
@@ -303,14 +345,14 @@ impl Stage<'_> {
     /// `latest/` and that were not read again, because rules leave them out or nobody could.
     fn links(&mut self) -> Result<(), MirrorError> {
         for (path, present) in &mut self.staged.new {
-            let is_edited = self.staged.edited.contains(path);
+            let is_spoiled = self.staged.spoiled.contains_key(path);
             match &present.entry.node {
-                Node::File { .. } if is_edited && !self.staged.puts.contains_key(path) => {
+                Node::File { .. } if is_spoiled && !self.staged.puts.contains_key(path) => {
                     present.at = At::Lost;
                 }
                 Node::Symlink { target } => {
                     let old = self.old.get(path).map(|old| &old.entry.node);
-                    if old == Some(&present.entry.node) && !is_edited {
+                    if old == Some(&present.entry.node) && !is_spoiled {
                         continue;
                     }
                     self.count += 1;

@@ -121,6 +121,7 @@ impl Story {
             is_approved: true,
             forgets_excluded: false,
             verifies_outgoing: true,
+            scrub_days: 1,
             is_dry: false,
             available: u64::MAX,
         }

@@ -4,5 +4,6 @@
 
 mod cases;
 mod crash;
+mod heal;
 mod recorder;
 mod world;

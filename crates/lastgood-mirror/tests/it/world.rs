@@ -13,6 +13,7 @@ use lastgood_host::metadata::ApplyPolicy;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_mirror::restore::{RestoreOptions, RestoreReport, restore};
 use lastgood_mirror::run::{Choice, Rules, RunOptions, RunReport, run, subject};
+use lastgood_mirror::text::{Seal, sha256};
 use lastgood_mirror::verify::{VerifyReport, verify};
 use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch};
 
@@ -28,6 +29,7 @@ pub(crate) struct World {
     pub(crate) troubles: Troubles,
     pub(crate) is_approved: bool,
     pub(crate) forgets_excluded: bool,
+    pub(crate) scrub_days: u32,
 }
 
 #[derive(Default)]
@@ -69,6 +71,7 @@ impl World {
             troubles: Troubles::default(),
             is_approved: true,
             forgets_excluded: false,
+            scrub_days: 0,
         }
     }
 
@@ -92,6 +95,7 @@ impl World {
             is_approved: self.is_approved,
             forgets_excluded: self.forgets_excluded,
             verifies_outgoing: true,
+            scrub_days: self.scrub_days,
             is_dry: false,
             available: u64::MAX,
         }
@@ -166,6 +170,40 @@ impl World {
         let tree = tree(&self.mirror(below));
         let names = tree.keys().map(|path| path.to_string_lossy().into_owned());
         names.filter(|name| !name.is_empty()).collect()
+    }
+
+    /// Other bytes of the same length, as if nobody had written them.
+    pub(crate) fn rot(&self, name: &str) {
+        let path = self.mirror(name);
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    }
+
+    /// Makes the mirror believe that a file of the source held other bytes when it was read: as if
+    /// the source had rotted since.
+    pub(crate) fn rot_source(&self, name: &str, was: &[u8]) {
+        let hex = |bytes: &[u8]| Seal(sha256(bytes)).to_string();
+        let is = fs::read(self.source(name)).unwrap();
+        let modified = fs::metadata(self.source(name)).unwrap().modified().unwrap();
+        fs::write(self.mirror("latest").join(name), was).unwrap();
+        let file = fs::File::options().write(true).open(self.mirror("latest").join(name)).unwrap();
+        file.set_modified(modified).unwrap();
+        let seals = self.reseal(".lastgood/latest", &hex(&is), &hex(was));
+        self.reseal(".lastgood/versions", &seals.0, &seals.1);
+    }
+
+    /// Puts one word in the place of another, and the right seal below it; returns both seals.
+    fn reseal(&self, text: &str, from: &str, to: &str) -> (String, String) {
+        let path = self.mirror(text);
+        let text = fs::read_to_string(&path).unwrap();
+        let (body, seal) = text.trim_end().rsplit_once("seal\t").unwrap();
+        let body = body.replace(from, to);
+        let new = Seal(sha256(body.as_bytes())).to_string();
+        fs::write(&path, format!("{body}seal\t{new}\n")).unwrap();
+        (seal.to_owned(), new)
     }
 
     pub(crate) fn folder_of(&self, version: usize) -> String {

@@ -30,6 +30,10 @@ pub(super) struct RunArgs {
     /// Do not read files before they go into history; rot may then go with them
     #[arg(long)]
     no_verify_outgoing: bool,
+    /// Read everything that the mirror holds once in so many days, a part of it in each run, and heal
+    /// what rotted; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    scrub_days: u32,
     /// Write nothing; say what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -46,17 +50,26 @@ impl RunArgs {
             is_approved: self.approve,
             forgets_excluded: self.forget_excluded,
             verifies_outgoing: !self.no_verify_outgoing,
+            scrub_days: self.scrub_days,
             dry_run: self.dry_run,
             clock: system::world().clock,
         }))?;
         self.show(app, &outcome.report, outcome.problems.errors);
         let report = &outcome.report;
-        if !report.rotted.is_empty() {
+        let lost = report.rotted.len() - report.healed.len();
+        if lost + report.damaged.len() > 0 {
             let message = format!(
-                "{} had rotted in the mirror; what is left of them is in .lastgood/damaged",
-                text::count(report.rotted.len() as u64, "file")
+                "{} had rotted in the mirror, and the source has their bytes no more",
+                text::count((lost + report.damaged.len()) as u64, "file")
             );
-            return Err(Failure::new(Code::Damaged, message));
+            let hint = "see lastgood mirror repair: a repository may have them";
+            return Err(Failure::new(Code::Damaged, message).hint(hint));
+        }
+        if !report.source_rotted.is_empty() {
+            let count = text::count(report.source_rotted.len() as u64, "file");
+            let message = format!("{count} of the source rotted; the mirror has what was recorded");
+            return Err(Failure::new(Code::Damaged, message)
+                .hint("compare them with latest, and copy back what is right"));
         }
         unless_incomplete(outcome.problems.errors, "could not be read, or changed meanwhile")
     }
@@ -83,6 +96,10 @@ impl RunArgs {
             "bytes_written": report.bytes_written,
             "conflicts": paths(&report.conflicts),
             "rotted": paths(&report.rotted),
+            "healed": paths(&report.healed),
+            "source_rotted": paths(&report.source_rotted),
+            "damaged": paths(&report.damaged),
+            "bytes_checked": report.bytes_checked,
             "unset": unset_json(&report.unset),
             "total_duration": seconds,
             "error_count": errors,
@@ -115,6 +132,7 @@ impl RunArgs {
                 text::escaped(path)
             ));
         }
+        Self::show_rot(app, report);
         for (what, count) in &report.unset {
             let times = text::count(*count, "entry");
             out.note(format!("latest does not show {what} of {times}; a restore brings it back"));
@@ -123,6 +141,24 @@ impl RunArgs {
             Some(version) => out.info(format!("version {} made", version.name)),
             None if self.dry_run => out.info("dry run: nothing was written"),
             None => out.info("nothing changed: no version was made"),
+        }
+    }
+
+    fn show_rot(app: &App<'_>, report: &RunReport) {
+        let out = app.out;
+        for path in &report.rotted {
+            let what = match report.healed.contains(path) {
+                true => "is healed",
+                false => "that version of it is lost",
+            };
+            out.warn(format!("{} had rotted in the mirror; {what}", text::escaped(path)));
+        }
+        for path in &report.damaged {
+            out.warn(format!("{} has rotted in the mirror", text::escaped(path)));
+        }
+        if report.bytes_checked > 0 {
+            let size = text::size(report.bytes_checked);
+            out.info(format!("{size} of the mirror were read because it was their turn"));
         }
     }
 }
