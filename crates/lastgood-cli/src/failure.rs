@@ -105,6 +105,11 @@ impl Failure {
         self.chain.join(": ")
     }
 
+    /// Whether it was caused by the repository at `location` having no space left.
+    pub(crate) fn is_full(&self, location: &str) -> bool {
+        self.kind == Code::NoSpace.kind() && self.text().contains(location)
+    }
+
     /// A failure with the causes of `error`.
     pub(crate) fn caused(code: Code, error: &dyn std::error::Error) -> Self {
         Self { code, kind: code.kind(), chain: chain(error), hint: None }

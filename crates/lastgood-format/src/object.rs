@@ -80,6 +80,8 @@ pub mod name {
     /// Prefix of what gc puts and removes again to see whether a store may be trusted.
     pub const PROBE: &str = "probe/";
 
+    /// Prefix of the pieces of the reserve.
+    pub const RESERVE: &str = "reserve/";
     /// Prefix of what a repair made of damaged objects; their own names follow.
     pub const REPAIRED: &str = "repaired/";
 
@@ -162,6 +164,11 @@ pub mod name {
     #[must_use]
     pub fn probe(random: &[u8; 16]) -> String {
         format!("{PROBE}{}", SessionId::new(*random))
+    }
+    /// Name of a piece of the reserve.
+    #[must_use]
+    pub fn reserve(piece: u64) -> String {
+        format!("{RESERVE}{piece:016x}")
     }
 }
 

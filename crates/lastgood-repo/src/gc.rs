@@ -54,6 +54,8 @@ pub struct GcOptions {
     pub exclusive: bool,
     /// Small objects that are read at once.
     pub threads: usize,
+    /// Whether the reserve is made whole again at the end: space for the gc of a store that is full.
+    pub keep_reserve: bool,
 }
 
 /// How much of the packs that stay may be unused.
@@ -191,6 +193,10 @@ pub struct GcReport {
     pub objects_removed: u64,
     /// Index segments that were merged into others.
     pub segments_merged: u64,
+    /// Whether packs were left as they were, or segments, since there was no space for new ones.
+    pub is_short_of_space: bool,
+    /// Whether there was no room for the reserve.
+    pub is_reserve_short: bool,
 }
 
 /// One run of gc: a plan, then its execution.

@@ -19,6 +19,7 @@ mod reader;
 mod relocations;
 mod repair;
 mod repository;
+mod reserve;
 mod rounds;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;

@@ -14,6 +14,7 @@ use crate::each::each;
 use crate::error::{Damage, RepoError};
 use crate::last_seen::Missing;
 use crate::repository::Repository;
+use crate::reserve::Spender;
 
 /// A committed snapshot and its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,7 +247,8 @@ impl Repository {
             }),
         };
         let bytes = retired.encode(self.keys(), &self.keys().maintenance());
-        Ok(self.put(&name::retired(record.id), &bytes)? == PutOutcome::Created)
+        let object = name::retired(record.id);
+        Ok(self.put_to_free(Spender::Forget, &object, &bytes)? == PutOutcome::Created)
     }
 
     /// Every pack that is stored, with the session it lies under and its length.

@@ -29,6 +29,8 @@ pub struct GcOptions {
     pub exclusive: bool,
     /// How repacked packs are stored.
     pub settings: Settings,
+    /// Whether some space is kept, in the repository, for the gc of a store that is full.
+    pub keep_reserve: bool,
     /// Only tells what would be done.
     pub dry_run: bool,
 }
@@ -91,6 +93,7 @@ fn make_plan(
         settings: options.settings,
         writer_name: *writer.name(),
         threads: THREADS,
+        keep_reserve: options.keep_reserve,
     };
     let mut gc = Gc::new(repo, options);
     let plan = gc.plan(&Observer(control)).map_err(|error| failed(error, control))?;

@@ -65,6 +65,8 @@ pub fn create(
         chunker: chunker.unwrap_or(DEFAULT_CHUNKER),
     };
     let repo = Repository::create(backend, world, &init, OpenOptions::default())?;
+    // Where there is no room for it, the first gc that makes some does it.
+    let _is_whole = repo.keep_reserve(0)?;
     let recovery_code = recovery_code(repo.keys().root());
     let credential = Credential::Root(repo.keys().root().clone());
     let world = repo.world().clone();
@@ -302,7 +304,7 @@ fn refuse_headless(path: &Path) -> Result<(), Error> {
 }
 
 /// What a repository holds.
-const OURS: [&str; 17] = [
+const OURS: [&str; 18] = [
     name::CONFIG,
     name::REVISIONS,
     name::KEYS,
@@ -320,6 +322,7 @@ const OURS: [&str; 17] = [
     name::LOST,
     name::REPAIRED,
     name::PROBE,
+    name::RESERVE,
 ];
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Chunker of repositories made without saying otherwise. See `docs/adr/0002-chunk-size.md`.

@@ -152,11 +152,20 @@ impl Args {
             Some(file) => app.open_traced(&repo, &repo_path, file, &mut options)?,
             None => repo,
         };
+        let location = repo.location().to_owned();
         let job = backup::start(repo, options);
         let report = match app.run_with(job, |item| show_item(app, &item, verbosity)) {
             // The command to back up from failed, not the command line.
             Err(failure) if self.stream.stdin_from_command && failure.code == Code::Usage => {
                 return Err(failure.with_code(Code::Failed));
+            }
+            // Not the disk of the home, which no snapshot takes space of.
+            Err(failure) if failure.is_full(&location) => {
+                let forget = app.hints().command("forget --keep-last 3 --gc");
+                return Err(failure.hint(format!(
+                    "free some space there, or forget old snapshots: {forget}; then run the command \
+                     again: what was stored is kept and reused"
+                )));
             }
             result => result?,
         };

@@ -74,6 +74,7 @@ impl Args {
             fence_after: self.fence_seconds(repo),
             exclusive: self.exclusive,
             settings: Settings { parity: self.parity.unwrap_or_default(), ..Settings::default() },
+            keep_reserve: true,
             dry_run: self.dry_run,
         };
         let planned = app.run(gc::plan(repo.clone(), options)).map_err(hinted)?;
@@ -230,6 +231,18 @@ fn show_report(app: &App<'_>, report: &GcReport) {
         let packs = text::count(report.packs_spared, "pack");
         app.out.info(format!("{packs} turned out to be needed, or are left for the next gc"));
     }
+    if report.is_short_of_space {
+        let command = app.hints().command("gc");
+        app.out.note(format!(
+            "there was no space for new packs, so what is used in part stays; go on with: {command}"
+        ));
+    }
+    if report.is_reserve_short {
+        app.out.note(
+            "there is no room for the reserve, with which gc goes on when the store is full: \
+             forget more, or free some space",
+        );
+    }
     for session in &report.waiting_for {
         app.out.note(format!(
             "run {session} has not ended, so what it may need stays: the gc after its end goes on, \
@@ -292,6 +305,8 @@ fn report_json(report: &GcReport) -> Value {
         "ended_sessions": ids(&report.fenced),
         "waiting_for": ids(&report.waiting_for),
         "problems": report.problems,
+        "short_of_space": report.is_short_of_space,
+        "reserve_short": report.is_reserve_short,
     });
     if let Some(round) = report.round {
         fields["round"] = round.into();

@@ -4,9 +4,11 @@
 //! could not be read counts as deleted, and once there is room the next run goes on.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 
-use lastgood_testkit::machine::Mounted;
+use lastgood_testkit::machine::{Mounted, run};
 use serde_json::Value;
 
 use crate::world::{BINARY, Run, World, noise};
@@ -168,6 +170,79 @@ fn a_full_disk_under_the_repository_costs_only_that_run() {
     at(&["check", "--read-data"]).code(0);
     disk.remount("rw");
     at(&["backup", "--force", &world.text("docs")]).code(0);
+}
+
+/// A file system of a real disk at `name`, of so many bytes.
+fn ext4(world: &World, name: &str, bytes: u64) -> Option<Mounted> {
+    let image = world.path(&format!("{name}.image"));
+    fs::File::create(&image).unwrap().set_len(bytes).unwrap();
+    let options = ["-qF", "-m", "0"].map(OsStr::new);
+    let arguments = [&options[..], &[image.as_os_str()]].concat();
+    if !run("mkfs.ext4", &arguments) {
+        return None;
+    }
+    let options = ["-o".as_ref(), "loop".as_ref(), image.as_os_str()];
+    Mounted::try_new(&options, &world.path(name))
+}
+
+/// Fills a file system to the last byte, with files that nobody removes.
+fn fill(world: &World, name: &str) {
+    let path = world.path(&format!("{name}/filler"));
+    let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+    for bytes in [1 << 20, 64 << 10, 4096, 4096] {
+        while file.write_all(&noise(bytes, bytes as u64)).is_ok() {}
+        // What the file system set aside for its own records meanwhile is there again.
+        file.sync_all().ok();
+    }
+}
+
+#[test]
+fn a_repository_on_a_full_disk_frees_space_by_itself() {
+    let world = World::new();
+    let Some(disk) = ext4(&world, "disk", 48 << 20) else { return };
+    let (repo, key) = (world.text("disk/repo"), world.text("key"));
+    let at = |args: &[&str]| world.run(&[&["-r", &repo, "--key-file", &key], args].concat());
+    let docs = world.text("docs");
+    at(&["init"]).code(0);
+    for number in 1..4 {
+        world.write("docs/large", &noise(8 << 20, number));
+        at(&["backup", &docs]).code(0);
+    }
+    world.write("docs/large", &noise(8 << 20, 4));
+    fill(&world, "disk");
+    let failed = at(&["--json", "backup", &docs]).code(13).errors().pop().unwrap();
+    assert_eq!(failed["kind"], "no-space", "{failed}");
+    let hint = failed["hint"].as_str().unwrap();
+    assert!(hint.contains(&format!("-r {repo} forget --keep-last 3 --gc")), "{hint}");
+    // Nothing else may spend what is kept for this.
+    assert_eq!(fs::read_dir(world.path("disk/repo/reserve")).unwrap().count(), 8);
+
+    let run = at(&["--json", "forget", "--keep-last", "1", "--gc"]).code(0);
+    let report = &run.summary()["gc"]["report"];
+    assert!(report["bytes_removed"].as_u64().unwrap() >= 16 << 20, "{run:?}");
+    assert_eq!(report["reserve_short"], false, "{run:?}");
+    assert_eq!(fs::read_dir(world.path("disk/repo/reserve")).unwrap().count(), 8);
+    at(&["backup", &docs]).code(0);
+    at(&["check", "--read-data"]).code(0);
+    at(&["restore", "latest", "-t", &world.text("back")]).code(0);
+    world.assert_same("docs", "back");
+
+    // Where forgetting comes first and gc only later, there is still enough for it; and what a run
+    // that failed stored is freed without forgetting anything.
+    for number in 5..7 {
+        world.write("docs/large", &noise(2 << 20, number));
+        at(&["backup", &docs]).code(0);
+    }
+    fill(&world, "disk");
+    at(&["forget", "--keep-last", "1"]).code(0);
+    let left = fs::read_dir(world.path("disk/repo/reserve")).unwrap().count();
+    assert!((4..8).contains(&left), "{left} pieces are left");
+    world.write("docs/large", &noise(4 << 20, 7));
+    at(&["backup", &docs]).code(13);
+    at(&["gc"]).code(0);
+    at(&["backup", &docs]).code(0);
+    at(&["check", "--read-data"]).code(0);
+    drop(disk);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Asking a store whether it does what gc rests on: of many creators of one name exactly one
 //! succeeds, and what was put is seen. Spec: `docs/format/commit.md`, before section 1.
 
-use lastgood_backend::{Backend, PutOutcome};
+use lastgood_backend::{Backend, BackendError, PutOutcome};
 use lastgood_format::object::name;
 
 use crate::each::each;
 use crate::error::RepoError;
 use crate::objects::object_name;
 use crate::repository::Repository;
+use crate::reserve::Spender;
 
 /// Probes the store with a name that nobody has used. Returns what time it is by the store.
 ///
@@ -39,8 +40,13 @@ impl Repository {
     /// # Errors
     /// Whatever the backend says; [`RepoError::UnsafeStore`] when what was put is not listed.
     pub fn store_time(&self) -> Result<i64, RepoError> {
+        self.store_time_for(Spender::Forget)
+    }
+
+    /// The same; where the store is full, from the part of the reserve that `spender` may spend.
+    pub(super) fn store_time_for(&self, spender: Spender) -> Result<i64, RepoError> {
         let object = name::probe(&self.world().random());
-        self.backend().put(&object_name(&object), &[&[0]])?;
+        self.with_room(spender, || self.backend().put(&object_name(&object), &[&[0]]))?;
         let time = Probe { repo: self, object: &object }.listed();
         self.backend().remove(&object_name(&object))?;
         time
@@ -66,7 +72,7 @@ impl Probe<'_> {
         };
         // Other bytes, since the same ones may pass for a repeated put.
         let name = object_name(self.object);
-        if backend.put(&name, &[&[RACERS]])? == PutOutcome::Created {
+        if self.put(backend, RACERS)? == PutOutcome::Created {
             return Err(self.refuse("it overwrites what is there"));
         }
         if backend.get(&name, 1)? != [*winner] {
@@ -92,13 +98,17 @@ impl Probe<'_> {
         backend: &dyn Backend,
         racers: &[[u8; 1]],
     ) -> Result<Vec<Option<u8>>, RepoError> {
-        let name = object_name(self.object);
-        let put = |racer: &[u8; 1]| match backend.put(&name, &[racer]) {
-            Ok(PutOutcome::Created) => Ok(Some(racer[0])),
-            Ok(PutOutcome::Exists) => Ok(None),
-            Err(error) => Err(error.into()),
+        let put = |racer: &[u8; 1]| {
+            let outcome = self.put(backend, racer[0])?;
+            Ok((outcome == PutOutcome::Created).then_some(racer[0]))
         };
         each(racers, RACERS.into(), put)
+    }
+
+    /// A put takes space also where it finds the name taken.
+    fn put(&self, backend: &dyn Backend, byte: u8) -> Result<PutOutcome, BackendError> {
+        let name = object_name(self.object);
+        self.repo.with_room(Spender::Gc, || backend.put(&name, &[&[byte]]))
     }
 
     fn refuse(&self, reason: &'static str) -> RepoError {

@@ -11,7 +11,7 @@ use lastgood_format::packset::PackRef;
 
 use super::mark::{Mark, Places};
 use super::{Gc, GcObserver, GcPhase, GcPlan, GcReport, MaxUnused, PlannedRemoval, PlannedRepack};
-use crate::error::RepoError;
+use crate::error::{RepoError, RepoErrorKind};
 use crate::reader::BlobPlace;
 use crate::rounds::RoundLists;
 use crate::session::WriteSession;
@@ -90,7 +90,15 @@ impl Gc {
                 sum <= BATCH_BYTES
             });
             let (batch, after) = rest.split_at(count.count().max(1));
-            moved.extend(self.repack_batch(batch, &avoid, report, observer)?);
+            match self.repack_batch(batch, &avoid, report, observer) {
+                Ok(places) => moved.extend(places),
+                // What goes without being moved may make the room, for the next gc.
+                Err(error) if error.kind() == RepoErrorKind::NoSpace => {
+                    report.is_short_of_space = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
             rest = after;
         }
         Ok(moved)

@@ -12,8 +12,9 @@ use super::live::{Live, settled_ids};
 use super::mark::{Mark, Places, Reason};
 use super::{Gc, GcObserver, GcPhase, GcPlan, GcReport, OpenSession, probe, segments};
 use crate::each::each;
-use crate::error::{Damage, RepoError};
+use crate::error::{Damage, RepoError, RepoErrorKind};
 use crate::objects::{self, object_name};
+use crate::reserve::Spender;
 use crate::rounds::RoundLists;
 
 impl Gc {
@@ -32,7 +33,7 @@ impl Gc {
         observer: &dyn GcObserver,
     ) -> Result<GcReport, RepoError> {
         let now = match self.options.exclusive {
-            true => self.repo.store_time()?,
+            true => self.repo.store_time_for(Spender::Gc)?,
             false => probe::probe(&self.repo)?,
         };
         let mut report = GcReport::default();
@@ -47,8 +48,26 @@ impl Gc {
             report.packs_spared = self.spared(&proposal)?;
         }
         self.sweep(plan, &mut report, observer)?;
-        report.segments_merged = segments::merge(&self.repo, &plan.segments, observer)?;
+        self.merge(plan, &mut report, observer)?;
+        if self.options.keep_reserve {
+            report.is_reserve_short = !self.repo.keep_reserve(plan.packs)?;
+        }
         Ok(report)
+    }
+
+    /// Merges index segments. That takes space before it gives any, and can be left for later.
+    fn merge(
+        &self,
+        plan: &GcPlan,
+        report: &mut GcReport,
+        observer: &dyn GcObserver,
+    ) -> Result<(), RepoError> {
+        match segments::merge(&self.repo, &plan.segments, observer) {
+            Ok(count) => report.segments_merged = count,
+            Err(error) if error.kind() == RepoErrorKind::NoSpace => report.is_short_of_space = true,
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// The places to condemn. Those that relocations stand in for only when nobody is at work: a
@@ -111,7 +130,7 @@ impl Gc {
         };
         let bytes = list.encode(kind, keys, &keys.maintenance());
         self.repo.refuse_if_revised()?;
-        Ok(self.repo.put(&object, &bytes)?)
+        Ok(self.repo.put_to_free(Spender::Gc, &object, &bytes)?)
     }
 
     /// Steps 5 to 7 of a round: everybody who did not see its list has ended, what is needed now
@@ -168,7 +187,8 @@ impl Gc {
         let keys = self.repo.keys();
         for open in sessions {
             let fence = Outcome::Fenced.encode(keys, &keys.maintenance(), open.id);
-            if self.repo.put(&name::outcome(open.id), &fence)? == PutOutcome::Created {
+            let object = name::outcome(open.id);
+            if self.repo.put_to_free(Spender::Gc, &object, &fence)? == PutOutcome::Created {
                 report.fenced.push(open.id);
             }
         }

@@ -160,6 +160,7 @@ pub(crate) fn eager() -> GcOptions {
         writer_name: [0xcc; 16],
         exclusive: false,
         threads: 1,
+        keep_reserve: false,
     }
 }
 

@@ -168,6 +168,7 @@ fn a_run_after_gc_goes_the_same_way_with_partial_snapshots() {
         writer_name: [3; 16],
         exclusive: false,
         threads: 1,
+        keep_reserve: false,
     };
     let mut moved = 0;
     for _ in 0..3 {

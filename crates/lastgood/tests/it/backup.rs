@@ -121,8 +121,8 @@ fn a_dry_run_tells_and_stores_nothing() {
     assert!(report.totals.bytes_added > 5_000_000);
     assert_eq!(report.snapshot, None);
     assert_eq!(place.repo.all_packs().unwrap(), []);
-    // The config, its copy, and the key slots.
-    assert_eq!(fs::read_dir(place.home.data.join("repository")).unwrap().count(), 3);
+    // The config, its copy, the key slots and the reserve.
+    assert_eq!(fs::read_dir(place.home.data.join("repository")).unwrap().count(), 4);
 }
 
 #[test]

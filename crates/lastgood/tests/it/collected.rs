@@ -102,6 +102,7 @@ impl Life {
             exclusive: false,
             settings: Settings::default(),
             dry_run: false,
+            keep_reserve: false,
         };
         let outcome = gc::start(self.place.repo.clone(), options).wait(|_| {}).unwrap();
         outcome.report.unwrap()

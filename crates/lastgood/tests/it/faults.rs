@@ -436,6 +436,7 @@ impl Tended {
                     writer_name: [3; 16],
                     exclusive: false,
                     threads: 1,
+                    keep_reserve: false,
                 };
                 let mut gc = Gc::new(repo.clone(), options);
                 let plan = gc.plan(&Quiet)?;

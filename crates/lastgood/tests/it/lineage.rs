@@ -88,6 +88,7 @@ fn a_chunk_tells_the_run_that_brought_it_and_what_gc_did_with_it() {
         exclusive: false,
         settings: Settings::default(),
         dry_run: false,
+        keep_reserve: false,
     };
     for _ in 0..2 {
         lastgood::gc::start(place.repo.clone(), options.clone()).wait(|_| {}).unwrap();

@@ -139,6 +139,7 @@ impl Kept {
             fence_after: 0,
             settings: lastgood::Settings::default(),
             dry_run: false,
+            keep_reserve: false,
             exclusive: false,
         };
         lastgood::gc::start(self.place.repo.clone(), options).wait(|_| {}).unwrap();

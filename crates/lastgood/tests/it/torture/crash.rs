@@ -401,6 +401,7 @@ fn collect(repo: &Arc<Repository>, settings: Settings) -> Result<(), Error> {
         settings,
         writer_name: [0xcc; 16],
         threads: 1,
+        keep_reserve: false,
         exclusive: false,
     };
     let mut gc = Gc::new(repo.clone(), options);
