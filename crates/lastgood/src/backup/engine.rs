@@ -222,16 +222,21 @@ impl<'a> Engine<'a> {
             self.baseline_root,
         ));
         let root = self.tree.get_or_init(|| root);
-        lock(&self.queue).running = self.threads;
+        {
+            // All count as busy from the start, so that none ends before the first has found work.
+            let mut queue = lock(&self.queue);
+            (queue.running, queue.busy) = (self.threads, self.threads);
+        }
         let result = std::thread::scope(|scope| {
             let _guard = StopOnPanic(self);
             if self.is_estimated {
                 scope.spawn(|| estimate(self));
             }
-            let mut first = self.worker();
-            let planted = first.plant(self.sources.root(), Path::new("/"), root);
             let others: Vec<_> =
                 (1..self.threads).map(|_| scope.spawn(|| self.work_alone())).collect();
+            let mut first = self.worker();
+            // A source that is a large file is stored in here, with the help of the others.
+            let planted = first.plant(self.sources.root(), Path::new("/"), root);
             let mut result = planted.and_then(|()| first.work());
             if result.is_err() {
                 self.stop();
@@ -481,10 +486,9 @@ enum Work {
 }
 
 impl Worker<'_> {
-    /// Works until nothing is left. Counts as busy from its start.
+    /// Works until nothing is left. It counts as busy before.
     fn work(&mut self) -> Result<(), Stop> {
         let engine = self.engine;
-        lock(&engine.queue).busy += 1;
         let worked = self.work_on();
         lock(&engine.queue).running -= 1;
         engine.changed.notify_all();

@@ -67,6 +67,19 @@ fn a_complete_snapshot_stands_in_for_its_partial_ones() {
 }
 
 #[test]
+fn a_source_that_is_one_large_file_is_stored_by_all_threads() {
+    let place = Place::new();
+    let image = place.source().join("image");
+    fs::write(&image, noise(1, 20 << 20)).unwrap();
+    // When a partial snapshot is due, all workers pause: one that is not there yet would be
+    // waited for.
+    let options = BackupOptions { sources: vec![image], threads: 3, ..eager(&place) };
+    let snapshot = place.backup_with(options).snapshot.unwrap();
+    assert_eq!(snapshot.snapshot.totals.bytes, 20 << 20);
+    check_is_clean(&place);
+}
+
+#[test]
 fn an_interrupted_run_is_restored_from_and_gone_on_with() {
     let place = Place::new();
     fill(&place);
