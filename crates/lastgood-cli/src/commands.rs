@@ -12,6 +12,7 @@ mod entry;
 mod explain;
 mod find;
 mod forget;
+mod from;
 mod gc;
 mod init;
 mod key;

@@ -14,6 +14,7 @@ pub mod layout;
 mod mirror;
 pub mod place;
 pub mod record;
+pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod scripts;

@@ -231,6 +231,14 @@ impl Mirror {
         Ok(self.place.sync()?)
     }
 
+    /// A path at which nothing lies: what was set aside before stays.
+    pub(crate) fn free_place(&self, mut path: Path) -> Result<Path, MirrorError> {
+        while self.place.stat(&path)?.is_some() {
+            path = [&path, &b"~"[..]].concat().into();
+        }
+        Ok(path)
+    }
+
     fn journal(&self) -> Result<Option<Journal>, MirrorError> {
         let Some(bytes) = place::read(&*self.place, layout::JOURNAL)? else { return Ok(None) };
         let journal = Journal::parse(&bytes);
@@ -507,6 +515,13 @@ pub struct Head {
     pub before: Option<Seal>,
     /// Seals of the deltas that it took the place of.
     pub replaces: Vec<Seal>,
+}
+
+/// The manifest of the newest version as text.
+pub(crate) fn manifest_text(version: &Version, latest: &Manifest) -> (Vec<u8>, Seal) {
+    let records =
+        latest.iter().map(|(path, present)| (path, State::Present(Box::new(present.clone()))));
+    records_text("latest", &version.name, version.time, &Head::default(), records)
 }
 
 /// A manifest or a delta as text.

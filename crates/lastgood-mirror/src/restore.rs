@@ -52,9 +52,11 @@ pub fn restore(
     options: &RestoreOptions,
     watch: &dyn Watch,
 ) -> Result<RestoreReport, MirrorError> {
-    let view = mirror.view()?;
+    // Damage in the text of an older version is no matter.
+    let first = mirror.view_from(usize::MAX)?.index(&options.version)?;
+    let view = mirror.view_from(first)?;
     let k = view.index(&options.version)?;
-    let version = view.history().version(k);
+    let version = view.history().version(k - view.first);
     let wanted: Vec<(Path, Present)> = version
         .into_iter()
         .filter(|(path, _)| record::is_below(path, &options.path))

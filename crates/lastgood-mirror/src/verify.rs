@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use lastgood_format::id::BlobId;
 use lastgood_host::HostError;
 
 use crate::content;
@@ -39,17 +40,11 @@ pub fn verify(mirror: &Mirror, watch: &dyn Watch) -> Result<VerifyReport, Mirror
     watch.total(files.len() as u64, files.iter().map(|(_, present)| present.size()).sum());
     for (place, present) in files {
         check(watch)?;
-        match is_whole(mirror, &view, &place, present, watch) {
-            Ok(true) => {
-                report.whole += 1;
-                report.bytes += present.size();
-            }
-            Ok(false) => report.damaged.push(place.clone()),
-            Err(error) => {
-                let message = told(&error);
-                watch.trouble(Trouble { path: place.clone(), during: "read", message });
-                report.damaged.push(place.clone());
-            }
+        if whole(mirror, &view, &place, present, watch).is_some() {
+            report.whole += 1;
+            report.bytes += present.size();
+        } else {
+            report.damaged.push(place.clone());
         }
         watch.file(&place);
     }
@@ -91,24 +86,30 @@ fn stored<'a>(view: &'a View, report: &mut VerifyReport) -> Vec<(Path, &'a Prese
     files
 }
 
-fn is_whole(
+/// Where the bytes are that should be at a place, if they are what was recorded: under another name
+/// while a commit is under way.
+pub(crate) fn whole(
     mirror: &Mirror,
     view: &View,
     place: &[u8],
     present: &Present,
     watch: &dyn Watch,
-) -> Result<bool, HostError> {
-    for at in view.names(place) {
-        let Some(file) = mirror.place.open(&at)? else { continue };
+) -> Option<Path> {
+    let is_whole = |at: &Path| -> Result<bool, HostError> {
+        let Some(file) = mirror.place.open(at)? else { return Ok(false) };
         let copied = content::copy(&file, None, &mut |count| {
             watch.bytes(place, count);
             !watch.is_cancelled()
         })?;
-        if copied.map(|copied| lastgood_format::id::BlobId::new(copied.hash)) == present.hash() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+        Ok(copied.map(|copied| BlobId::new(copied.hash)) == present.hash())
+    };
+    view.names(place).into_iter().find(|at| {
+        is_whole(at).unwrap_or_else(|error| {
+            let (path, message) = (place.into(), told(&error));
+            watch.trouble(Trouble { path, during: "read", message });
+            false
+        })
+    })
 }
 
 /// Versions whose delta does not name the one before it.

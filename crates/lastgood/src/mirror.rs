@@ -1,6 +1,8 @@
 //! A mirror: `latest/` is a plain copy of the newest state, and the past is plain reverse deltas.
 //! See `docs/manual/mirror.md`.
 
+mod repair;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use crate::select::{
     Decision, Facts, FileSystems, OwnContent, OwnDirectory, Scope, SelectOptions, Selection,
 };
 
+pub use self::repair::{Healed, RepairOptions, RepairReport, start_repair};
 pub use lastgood_mirror::Version;
 pub use lastgood_mirror::restore::RestoreReport;
 pub use lastgood_mirror::run::RunReport;

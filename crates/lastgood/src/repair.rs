@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+pub(crate) use foreign::file_at;
 use lastgood_format::pack::BlobKind;
 pub use lastgood_repo::{Affected, LostBlobs, Recovered, RepositoryCopy};
 use lastgood_repo::{BlobReader, Recovery, RepairPlan, Repository, SnapshotRecord};

@@ -1,6 +1,7 @@
 //! `lastgood mirror`.
 
 mod diff;
+mod repair;
 mod restore;
 mod run;
 mod thin;
@@ -41,6 +42,8 @@ enum Verb {
     Rotate(Box<thin::RotateArgs>),
     /// Read all files of all versions and compare them with what was recorded
     Verify(verify::VerifyArgs),
+    /// Take what is damaged or lost from whoever has it: the mirror, its source, a repository
+    Repair(repair::RepairArgs),
 }
 
 impl Args {
@@ -53,6 +56,7 @@ impl Args {
             Verb::Drop(args) => args.run(app),
             Verb::Rotate(args) => args.run(app),
             Verb::Verify(args) => args.run(app),
+            Verb::Repair(args) => args.run(app),
         }
     }
 }

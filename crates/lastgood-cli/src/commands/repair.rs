@@ -1,18 +1,17 @@
 //! `lastgood repair`: a plan first, then what it says.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lastgood::log::{Ending, Entry};
 use lastgood::repair::{
     self, Affected, Origin, RepairOptions, RepairReport, ReplaceOptions, Replaced,
 };
-use lastgood::{Credential, Repository, opening, system, this_host};
+use lastgood::{Repository, opening, system, this_host};
 use serde_json::{Map, Value, json};
 
+use super::from::FromArgs;
 use crate::app::App;
 use crate::failure::{Code, Failure};
-use crate::settings::KeySource;
 use crate::text;
 
 /// Flags of `repair`.
@@ -27,15 +26,8 @@ pub(crate) struct Args {
     /// Store it without asking
     #[arg(short, long)]
     yes: bool,
-    /// Take what is lost from another repository: a copy, or one with the same files
-    #[arg(long, value_name = "REPOSITORY")]
-    from: Vec<PathBuf>,
-    /// What opens the repositories of --from that are no copies: a key file
-    #[arg(long, value_name = "FILE", conflicts_with = "from_password_file")]
-    from_key_file: Option<PathBuf>,
-    /// The same: a file that holds the password
-    #[arg(long, value_name = "FILE")]
-    from_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    from: FromArgs,
     /// Do not look for what is lost in the files of this host
     #[arg(long)]
     no_files: bool,
@@ -118,14 +110,14 @@ impl Args {
     ) -> Result<RepairOptions, Failure> {
         let home = app.home()?;
         let (mut copies, mut others) = (Vec::new(), Vec::new());
-        for path in &self.from {
+        for path in &self.from.repositories {
             let copy = opening::open_copy(repo, path).map_err(|error| {
                 Failure::from(error).hint(format!("is {} right?", path.display()))
             });
             if let Some(copy) = copy? {
                 copies.push(copy);
             } else {
-                let key = self.key(app, path)?;
+                let key = self.from.key(app, path)?;
                 others.push(opening::open(path, &home, system::world(), &key)?);
             }
         }
@@ -141,19 +133,6 @@ impl Args {
             host_id,
             ..RepairOptions::new(home.state)
         })
-    }
-
-    /// What opens a repository that is no copy.
-    fn key(&self, app: &App<'_>, path: &Path) -> Result<Credential, Failure> {
-        match (&self.from_key_file, &self.from_password_file) {
-            (Some(file), _) => app.credential(&KeySource::KeyFile(file.clone())),
-            (None, Some(file)) => app.credential(&KeySource::PasswordFile(file.clone())),
-            (None, None) => {
-                let message = format!("{} has keys of its own", path.display());
-                Err(Failure::new(Code::WrongKey, message)
-                    .hint("name them with --from-key-file or --from-password-file"))
-            }
-        }
     }
 }
 

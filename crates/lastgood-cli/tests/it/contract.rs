@@ -265,6 +265,10 @@ fn every_command_speaks_the_json_of_its_schema() {
     let diff = check(&["mirror", "diff", &mirror, oldest, "@0h"]);
     assert_eq!(diff.summary()["changed_files"], 1);
     assert_eq!(check(&["mirror", "diff", &mirror, oldest, "latest", "b"]).messages().len(), 1);
+    std::fs::remove_file(world.path("mirror").join("latest/a")).unwrap();
+    check(&["mirror", "repair", &mirror, "-n"]);
+    check(&["mirror", "repair", &mirror, "--yes"]);
+    check(&["mirror", "repair", &mirror]);
     check(&["mirror", "drop", &mirror, oldest, "-n"]);
     check(&["mirror", "drop", &mirror, oldest]);
     world.write("docs/a", b"333");

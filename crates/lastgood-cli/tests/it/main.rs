@@ -7,6 +7,7 @@ mod damaged;
 mod exhausted;
 mod forgotten;
 mod killed;
+mod mirror;
 mod traced;
 mod world;
 

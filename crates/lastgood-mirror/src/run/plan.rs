@@ -13,7 +13,9 @@ use crate::delta::{self, Delta};
 use crate::error::{MirrorError, Trouble, Watch, check};
 use crate::journal::{Journal, Operation};
 use crate::layout;
-use crate::mirror::{Head, Mirror, Subject, Version, View, records_text, versions_text};
+use crate::mirror::{
+    Head, Mirror, Subject, Version, View, manifest_text, records_text, versions_text,
+};
 use crate::place;
 use crate::record::{self, At, Path, Present, State};
 
@@ -60,8 +62,8 @@ pub(super) fn commit(
         staged: &staged,
         delta: &delta,
         from: last.as_ref().map(|(name, _)| name.as_str()),
-        conflicts: free_place(mirror, layout::conflicts(&version.name))?,
-        damaged: free_place(mirror, layout::damaged(last_name))?,
+        conflicts: mirror.free_place(layout::conflicts(&version.name))?,
+        damaged: mirror.free_place(layout::damaged(last_name))?,
     };
     let mut operations = plan.operations();
     let mut texts = Vec::new();
@@ -77,10 +79,7 @@ pub(super) fn commit(
         last.bytes_kept = delta::stored(&delta).map(|(_, bytes)| bytes).sum();
         texts.push((layout::delta(name), "delta", bytes));
     }
-    let records =
-        staged.new.iter().map(|(path, present)| (path, State::Present(Box::new(present.clone()))));
-    let (bytes, seal) =
-        records_text("latest", &version.name, version.time, &Head::default(), records);
+    let (bytes, seal) = manifest_text(&version, &staged.new);
     texts.push((layout::MANIFEST.into(), "latest", bytes));
     let kept = staged.new.values().filter(|it| it.entry.marks.contains(Marks::KEPT)).count();
     let version =
@@ -105,14 +104,6 @@ pub(super) fn commit(
     count_unset(&mut report, done.unset.into_iter().map(|(_, unset)| unset));
     report.version = is_new.then_some(version);
     Ok(report)
-}
-
-/// A path at which nothing lies: what was set aside before stays.
-pub(crate) fn free_place(mirror: &Mirror, mut path: Path) -> Result<Path, MirrorError> {
-    while mirror.place.stat(&path)?.is_some() {
-        path = [&path, &b"~"[..]].concat().into();
-    }
-    Ok(path)
 }
 
 /// The version that is made: after all others, by its time as by its name.

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use lastgood_format::entry::Timestamp;
 use lastgood_host::metadata::ApplyPolicy;
 use lastgood_mirror::Mirror;
+use lastgood_mirror::repair::{Donor, repair};
 use lastgood_mirror::restore::{RestoreOptions, restore};
 use lastgood_mirror::run::{RunOptions, run, subject};
 use lastgood_mirror::thin::drop_version;
 use lastgood_mirror::verify::verify;
 
+use crate::heal::Stranger;
 use crate::recorder::{End, Recorder, Step, copy, replay};
 use crate::world::{Names, Tree, Troubles, tree};
 
@@ -341,6 +343,41 @@ fn a_removal_that_is_cut_costs_no_other_version() {
             }
         }
         story.names.remove(index);
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_is_gone_on_with() {
+    let mut story = Story::new();
+    let old = story.names[0].clone();
+    let rotten = [format!("{old}/changes"), "latest/d/e/deep".to_owned()];
+    for name in &rotten {
+        fs::write(story.mirror().join(name), b"rubbish").unwrap();
+    }
+    let lost = format!("{}/goes", story.names[1]);
+    fs::remove_file(story.mirror().join(&lost)).unwrap();
+    let base = story.path("base");
+    fs::remove_dir_all(&base).unwrap();
+    copy(&story.mirror(), &base);
+    let mend = |mirror: &Mirror| {
+        let bytes: [&[u8]; 3] = [b"changes", b"d/e/deep", b"goes"];
+        let mut donors: Vec<Box<dyn Donor>> = vec![Box::new(Stranger(bytes.to_vec()))];
+        repair(mirror, &mut donors, false, &Troubles::default()).unwrap()
+    };
+    let recorder = Arc::new(Recorder::new(&story.mirror()));
+    assert_eq!(mend(&Mirror::on(recorder.clone(), &story.mirror())).healed.len(), 3);
+    story.steps = recorder.steps();
+    for count in 0..=story.steps.len() {
+        for end in [End::Killed, End::Power(1), End::Power(2), End::Power(3), End::Power(4)] {
+            let at = story.ended(count, end);
+            let (mirror, _) = Mirror::open_to_change(&at).unwrap();
+            let done = mend(&mirror);
+            assert!(count < story.steps.len() || !done.has_work());
+            let complaint = story.complaint(&mirror, 4);
+            assert_eq!(complaint, None, "{end:?} after {count} steps");
+            let verified = verify(&mirror, &Troubles::default()).unwrap();
+            assert_eq!((verified.damaged, verified.broken), Default::default());
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use lastgood_mirror::MirrorError;
+use lastgood_host::scan::Directory;
+use lastgood_mirror::repair::{Donor, RepairReport, Source, Taker, Wanted, repair};
+use lastgood_mirror::thin::drop_version;
+use lastgood_mirror::{Mirror, MirrorError};
 
 use crate::world::{World, tree};
 
@@ -39,7 +42,7 @@ fn case_30_rot_in_a_folder_or_a_text_is_found() {
     let mut text = fs::read(&delta).unwrap();
     text[60] ^= 1;
     fs::write(&delta, text).unwrap();
-    let mirror = lastgood_mirror::Mirror::open(&world.mirror("")).unwrap();
+    let mirror = Mirror::open(&world.mirror("")).unwrap();
     assert!(matches!(mirror.view(), Err(MirrorError::Text { .. })));
     // The newest version needs no delta.
     assert_eq!(mirror.view_from(usize::MAX).unwrap().latest.len(), 2);
@@ -183,4 +186,121 @@ fn case_29_everything_is_read_once_in_so_many_days() {
     assert_eq!(world.run().bytes_checked, total);
     world.set_clock(4_000_000_000);
     assert_eq!(world.run().bytes_checked, 0);
+}
+
+/// Says that it has what it is given: one file after the other.
+pub(crate) struct Stranger(pub(crate) Vec<&'static [u8]>);
+
+impl Donor for Stranger {
+    fn name(&self) -> String {
+        "a stranger".to_owned()
+    }
+
+    fn offer(&mut self, _: &Wanted<'_>, taker: &mut Taker<'_>) -> Result<bool, MirrorError> {
+        for bytes in &self.0 {
+            taker.begin()?;
+            taker.write(bytes)?;
+            if taker.is_wanted() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl World {
+    /// Repairs with the help of the source and of a stranger.
+    fn repair(&self, bytes: &[&'static [u8]], is_dry: bool) -> RepairReport {
+        let source = Source::new(Directory::open_root(&self.source("")).unwrap());
+        let mut donors: Vec<Box<dyn Donor>> =
+            vec![Box::new(source), Box::new(Stranger(bytes.to_vec()))];
+        let (mirror, _) = Mirror::open_to_change(&self.mirror("")).unwrap();
+        repair(&mirror, &mut donors, is_dry, &self.troubles).unwrap()
+    }
+}
+
+#[test]
+fn case_30_what_rotted_is_taken_from_whoever_has_it() {
+    let mut world = World::new();
+    world.write("d/a", b"one");
+    world.write("b", b"one");
+    world.write("c", b"unchanged");
+    world.run();
+    world.write("d/a", b"two two");
+    world.write("b", b"three");
+    world.run();
+    let old = world.folder_of(0);
+    world.rot(&format!("{old}/d/a"));
+    world.rot("latest/c");
+    world.rot("latest/b");
+    // A plan changes nothing.
+    let before = tree(&world.mirror(""));
+    let plan = world.repair(&[b"strange", b"three"], true);
+    assert_eq!(tree(&world.mirror("")), before);
+    let report = world.repair(&[b"strange", b"three"], false);
+    assert_eq!(plan, report);
+    let healed: Vec<_> = report.healed.iter().map(|it| (&*it.path, it.from.as_str())).collect();
+    let inside = "another file of the mirror";
+    let expected: [(&[u8], _); 3] = [(b"d/a", inside), (b"b", "the source"), (b"c", "the source")];
+    assert_eq!(healed, expected);
+    assert_eq!((report.whole, report.lost), (2, Vec::new()));
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    assert_eq!(fs::read(world.mirror(".lastgood/damaged").join(&old).join("d/a")).unwrap(), b"nne");
+    world.check();
+    assert!(!world.repair(&[], false).has_work());
+    // The next version is made of what was healed.
+    world.write("c", b"changed");
+    assert_eq!(world.run().rotted, Vec::<Box<[u8]>>::new());
+    world.check();
+}
+
+#[test]
+fn case_40_what_was_lost_with_a_folder_is_recorded_and_can_come_back() {
+    let mut world = World::new();
+    world.write("a", b"first");
+    world.write("b", b"there and back");
+    world.write("c", b"only once");
+    world.run();
+    world.write("a", b"second");
+    world.write("c", b"something else");
+    fs::rename(world.source("b"), world.source("moved")).unwrap();
+    world.run();
+    world.write("moved", b"third");
+    world.run();
+    let lost = world.folder_of(0);
+    fs::remove_dir_all(world.mirror(&lost)).unwrap();
+    fs::remove_dir_all(world.mirror(&world.folder_of(1))).unwrap();
+    let report = world.repair(&[b"first"], false);
+    assert_eq!(report.healed.len(), 1);
+    assert_eq!(report.lost.len(), 2);
+    assert_eq!(fs::read(world.mirror(&lost).join("a")).unwrap(), b"first");
+    // Nobody says otherwise from now on: it is lost, and no damage any more.
+    let verified = world.verify();
+    assert_eq!((verified.damaged, verified.broken), Default::default());
+    // The bytes that moved are lost under both names.
+    assert_eq!(verified.lost.len(), 3);
+    let report = world.repair(&[], false);
+    assert_eq!((report.has_work(), report.still_lost.len()), (false, 2));
+    // Somebody has them after all.
+    let report = world.repair(&[b"there and back", b"only once"], false);
+    assert_eq!((report.healed.len(), report.still_lost), (2, Vec::new()));
+    world.check();
+    world.write("a", b"fourth");
+    world.run();
+    let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+    drop_version(&mirror, &world.versions.remove(1).0, false).unwrap();
+    world.check();
+}
+
+#[test]
+fn a_version_needs_no_older_text() {
+    let mut world = World::new();
+    for bytes in [b"one", b"two", b"six"] {
+        world.write("a", bytes);
+        world.run();
+    }
+    fs::write(world.mirror(".lastgood/deltas").join(world.folder_of(0)), b"rubbish").unwrap();
+    let to = tempfile::tempdir().unwrap();
+    world.restore(&world.folder_of(1), "", to.path());
+    assert_eq!(fs::read(to.path().join("a")).unwrap(), b"two");
 }

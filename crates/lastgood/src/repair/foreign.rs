@@ -60,7 +60,8 @@ pub(super) fn ask(
     Ok(())
 }
 
-fn file_at(view: &SnapshotView, path: &[u8]) -> Result<Option<(u64, Content)>, Error> {
+/// The file that a snapshot has at a path.
+pub(crate) fn file_at(view: &SnapshotView, path: &[u8]) -> Result<Option<(u64, Content)>, Error> {
     match view.find(&[b"/", path].concat()) {
         Ok((_, Found::Entry(Entry { node: Node::File { size, content }, .. }, _))) => {
             Ok(Some((size, content)))
