@@ -6,7 +6,7 @@
 //! first delta from `k` on says of it, or else what the newest version has: one lookup, whatever the
 //! age. Nothing here does I/O: bytes are only named. Spec: `docs/format/mirror.md`, section 5.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lastgood_diff::{Change, compare_recorded};
 
@@ -41,11 +41,36 @@ pub struct History<'a> {
     pub latest: &'a Manifest,
 }
 
+/// Names that share one file in either of two versions.
+struct Names<'a>(HashMap<(u64, u64), Vec<&'a Path>>);
+
+impl<'a> Names<'a> {
+    fn new(before: &'a Manifest, after: &'a Manifest) -> Self {
+        let mut names: HashMap<_, Vec<&Path>> = HashMap::new();
+        for (path, present) in before.iter().chain(after) {
+            if let Some(link) = present.link {
+                names.entry(link).or_default().push(path);
+            }
+        }
+        Self(names)
+    }
+
+    /// A name that has the bytes in the next version that a file had.
+    fn with_bytes_of(&self, was: &Present, after: &Manifest) -> Option<&'a Path> {
+        let mut names = self.0.get(&was.link?)?.iter().copied();
+        names.find(|path| {
+            let is = after.get(*path);
+            is.is_some_and(|is| is.entry.node == was.entry.node && is.at != At::Lost)
+        })
+    }
+}
+
 /// What differs between two neighbours. `moved` says which files went where: path before, path
 /// after; it names each path at most once on either side.
 #[must_use]
 pub fn between(before: &Manifest, after: &Manifest, moved: &BTreeMap<Path, Path>) -> Delta {
     let mut delta = Delta::new();
+    let names = Names::new(before, after);
     for (path, was) in before {
         let is = after.get(path);
         if is.is_some_and(|is| is.is_same(was)) {
@@ -56,7 +81,10 @@ pub fn between(before: &Manifest, after: &Manifest, moved: &BTreeMap<Path, Path>
                 At::Next(path.clone())
             }
             (_, Some(to)) => At::Next(to.clone()),
-            _ => At::Here(path.clone()),
+            _ => match names.with_bytes_of(was, after) {
+                Some(other) => At::Next(other.clone()),
+                None => At::Here(path.clone()),
+            },
         };
         delta.insert(path.clone(), State::Present(Box::new(was.at(at))));
     }

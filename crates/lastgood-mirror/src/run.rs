@@ -4,6 +4,7 @@
 //! any moment. Then one [`Journal`](crate::journal::Journal) is made durable and done.
 
 mod guard;
+mod links;
 mod plan;
 mod scan;
 mod scrub;

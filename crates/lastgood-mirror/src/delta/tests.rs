@@ -34,7 +34,10 @@ fn present(path: &[u8], what: &(Option<Vec<u8>>, u16)) -> Present {
         marks: Marks::NONE,
         xattrs: None,
     };
-    Present { entry, at: At::Here(path.into()), link: None, hint: Hint::default() }
+    // All files with these bytes are one file of many names.
+    let link = what.0.as_deref().filter(|bytes| bytes.first() == Some(&2));
+    let link = link.map(|bytes| (2, bytes.len() as u64));
+    Present { entry, at: At::Here(path.into()), link, hint: Hint::default() }
 }
 
 /// Changes a tree: files and directories come, go, move, change content, mode and kind.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use lastgood_format::entry::{Content, Hint, Marks, Node};
+use lastgood_format::entry::{Content, Entry, Hint, Marks, Node};
 use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_host::source::{SourceError, SourceFile, Stability};
 
+use super::links::Links;
 use super::scan::{self, Found, Spoiled, Wanted};
 use super::{RunOptions, RunReport};
 use crate::content::{self, Copied};
@@ -38,6 +39,8 @@ struct Read {
     present: Present,
     /// Where its bytes are in the stage; `None` when they were only hashed.
     stage: Option<Path>,
+    /// Whether that is another name of bytes that were there: they look as they should.
+    is_link: bool,
 }
 
 impl Read {
@@ -70,6 +73,7 @@ pub(super) fn stage(
         extras: std::mem::take(&mut found.extras),
         report: RunReport { kept: found.kept, ..RunReport::default() },
     };
+    let links = Links::new(old, &wanted);
     let (mut reads, mut checks) = (Vec::new(), Vec::new());
     for (path, wanted) in wanted {
         match wanted {
@@ -84,18 +88,19 @@ pub(super) fn stage(
     // What had this name before comes first: only then it is known which files have gone.
     let (known, fresh): (Vec<_>, Vec<_>) =
         reads.into_iter().partition(|(path, _)| old.get(path).is_some_and(Present::is_file));
-    let mut stage = Stage { mirror, old, found: &found, root, options, watch, staged, count: 0 };
+    let mut stage =
+        Stage { mirror, old, found: &found, root, options, watch, staged, links, count: 0 };
     for (path, present) in checks {
         stage.check(&path, present)?;
     }
-    for (path, _) in known {
-        stage.known(&path)?;
+    for (path, stat) in known {
+        stage.known(&path, scan::link(&stat))?;
     }
     let mut gone = Gone::new(old, &stage.staged);
     for (path, stat) in fresh {
         stage.fresh(&path, &stat, &mut gone)?;
     }
-    stage.links()?;
+    stage.symlinks()?;
     Ok(stage.staged)
 }
 
@@ -141,6 +146,7 @@ struct Stage<'a> {
     options: &'a RunOptions,
     watch: &'a dyn Watch,
     staged: Staged,
+    links: Links,
     count: u64,
 }
 
@@ -152,7 +158,7 @@ impl Stage<'_> {
             self.alarm(path);
         } else if read.present.entry.node != present.entry.node {
             // It was written to since it was looked at.
-            return self.known(path);
+            return self.known(path, None);
         }
         self.staged.new.insert(path.clone(), present);
         self.watch.file(path);
@@ -168,20 +174,26 @@ impl Stage<'_> {
     }
 
     /// A file that was a file before: perhaps only touched.
-    fn known(&mut self, path: &Path) -> Result<(), MirrorError> {
-        let Some(read) = self.read(path, true)? else { return Ok(()) };
+    fn known(&mut self, path: &Path, link: Option<(u64, u64)>) -> Result<(), MirrorError> {
+        let read = match self.linked(path, link)? {
+            None => self.read(path, true)?,
+            linked => linked,
+        };
+        let Some(read) = read else { return Ok(()) };
         let old = &self.old[path];
-        if read.is_rotted(old) {
+        if read.is_rotted(old) && !read.is_link {
             // The mirror has nothing better, or it had not been read.
             self.alarm(path);
         }
         let is_same = old.entry.node == read.present.entry.node
             && old.at != At::Lost
-            && !self.staged.spoiled.contains_key(path);
+            && !self.staged.spoiled.contains_key(path)
+            && !self.links.part(path, old.link, read.present.link);
         if is_same {
             if let Some(stage) = read.stage {
                 self.mirror.place.remove(&stage)?;
             }
+            self.links.add(layout::latest(path), &read.present);
             self.staged.new.insert(path.clone(), read.present);
         } else {
             self.put(path, read)?;
@@ -192,6 +204,11 @@ impl Stage<'_> {
 
     /// A file under a new name: perhaps one that had another name before.
     fn fresh(&mut self, path: &Path, stat: &Stat, gone: &mut Gone) -> Result<(), MirrorError> {
+        if let Some(read) = self.linked(path, scan::link(stat))? {
+            self.put(path, read)?;
+            self.watch.file(path);
+            return Ok(());
+        }
         let is_likely = gone.by_file.get(&stat.file_id()).is_some_and(|from| {
             let was = &self.old[from];
             was.size() == stat.size && was.entry.mtime == stat.mtime
@@ -200,11 +217,13 @@ impl Stage<'_> {
         let copied = copied(&read.present);
         let from = gone.take(&copied).filter(|_| copied.size > 0);
         if let Some(from) = from
+            && !self.links.part(&from, self.old[&from].link, read.present.link)
             && self.is_whole(&from, &copied)?
         {
             if let Some(stage) = read.stage.take() {
                 self.mirror.place.remove(&stage)?;
             }
+            self.links.add(layout::latest(&from), &read.present);
             self.staged.moved.insert(from, path.clone());
             self.staged.new.insert(path.clone(), read.present);
         } else {
@@ -227,13 +246,42 @@ impl Stage<'_> {
         Ok(content::hash(&*self.mirror.place, &layout::latest(path))? == Some(copied.hash))
     }
 
+    /// Another name of a file whose bytes are there already; `None` when they are not, or the file
+    /// system has no hard links.
+    fn linked(
+        &mut self,
+        path: &Path,
+        link: Option<(u64, u64)>,
+    ) -> Result<Option<Read>, MirrorError> {
+        let Some((from, first)) = self.links.get(link) else { return Ok(None) };
+        let stage = self.next();
+        match self.mirror.place.link(&from, &stage) {
+            Err(error) if error.is_no_link() || error.is_not_found() => return Ok(None),
+            linked => linked?,
+        }
+        let name = record::name(path).into();
+        let entry = Entry { name, ..first.entry };
+        let present = Present { entry, at: At::Here(path.clone()), ..first };
+        Ok(Some(Read { present, stage: Some(stage), is_link: true }))
+    }
+
+    /// A path in the stage.
+    fn next(&mut self) -> Path {
+        self.count += 1;
+        layout::stage(&self.count.to_string())
+    }
+
     fn put(&mut self, path: &Path, read: Read) -> Result<(), MirrorError> {
         if let Some(stage) = read.stage {
-            let unset = self.mirror.place.look(&stage, &read.present.entry)?;
-            super::plan::count_unset(&mut self.staged.report, unset);
+            // A link looks as the file does, which may lie in `latest/` and be changed later only.
+            if !read.is_link {
+                let unset = self.mirror.place.look(&stage, &read.present.entry)?;
+                super::plan::count_unset(&mut self.staged.report, unset);
+                self.staged.report.bytes_written += read.present.size();
+                self.links.add(stage.clone(), &read.present);
+            }
             self.staged.puts.insert(path.clone(), stage);
         }
-        self.staged.report.bytes_written += read.present.size();
         self.staged.new.insert(path.clone(), read.present);
         Ok(())
     }
@@ -278,10 +326,7 @@ impl Stage<'_> {
             // What it has become is for the next run.
             Err(SourceError::ChangedKind { .. }) => return Err(Failure::Gone),
         };
-        let stage = is_kept.then(|| {
-            self.count += 1;
-            layout::stage(&self.count.to_string())
-        });
+        let stage = is_kept.then(|| self.next());
         let target = stage.as_ref().map(|stage| self.mirror.place.create(stage)).transpose()?;
         let watch = self.watch;
         let copied = content::copy(&file, target.as_ref(), &mut |count| {
@@ -325,7 +370,7 @@ impl Stage<'_> {
         }
         let at = At::Here(path.clone());
         let present = Present { entry, at, link: scan::link(&stat), hint };
-        Ok(Some(Read { present, stage }))
+        Ok(Some(Read { present, stage, is_link: false }))
     }
 
     /// What could not be read is not deleted.
@@ -343,7 +388,7 @@ impl Stage<'_> {
 
     /// Makes the symbolic links that are new, and says what is lost: files that somebody changed in
     /// `latest/` and that were not read again, because rules leave them out or nobody could.
-    fn links(&mut self) -> Result<(), MirrorError> {
+    fn symlinks(&mut self) -> Result<(), MirrorError> {
         for (path, present) in &mut self.staged.new {
             let is_spoiled = self.staged.spoiled.contains_key(path);
             match &present.entry.node {

@@ -2,7 +2,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use lastgood_mirror::MirrorError;
+use lastgood_mirror::thin::drop_version;
+use lastgood_mirror::{Mirror, MirrorError};
 
 use crate::world::{World, tree};
 
@@ -203,26 +204,65 @@ fn case_05_moved_and_edited_is_both() {
 }
 
 #[test]
-fn case_06_hard_links_come_back_as_hard_links() {
+fn case_06_hard_links_are_hard_links_everywhere() {
     let mut world = World::new();
+    let link = |world: &World, from: &str, to: &str| {
+        fs::hard_link(world.source(from), world.source(to)).unwrap();
+    };
+    let run = |world: &mut World, bytes_written: u64| {
+        let report = world.run();
+        assert_eq!(report.bytes_written, bytes_written, "version {}", world.versions.len());
+        assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    };
     world.write("a", b"shared");
-    fs::hard_link(world.source("a"), world.source("b")).unwrap();
-    world.run();
-    world.check();
-    // Another name, then none.
-    fs::hard_link(world.source("a"), world.source("c")).unwrap();
-    world.run();
-    fs::remove_file(world.source("a")).unwrap();
+    link(&world, "a", "b");
+    world.write("alone", b"alone");
+    run(&mut world, 11);
+    // Another name, also of what had one only.
+    link(&world, "a", "d");
+    link(&world, "alone", "not");
+    run(&mut world, 0);
+    // Other metadata, and one name less.
+    fs::set_permissions(world.source("a"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::remove_file(world.source("b")).unwrap();
-    world.run();
+    run(&mut world, 0);
+    // Moved together, and a name more.
+    fs::rename(world.source("a"), world.source("a2")).unwrap();
+    fs::rename(world.source("d"), world.source("d2")).unwrap();
+    link(&world, "a2", "e");
+    run(&mut world, 0);
+    // Parted: the same bytes, but no more the same file; one alone is touched.
+    fs::copy(world.source("e"), world.source("copy")).unwrap();
+    fs::rename(world.source("copy"), world.source("e")).unwrap();
+    fs::set_permissions(world.source("e"), fs::Permissions::from_mode(0o640)).unwrap();
+    run(&mut world, 6);
+    // Another content, written through one name.
+    fs::write(world.source("a2"), b"other").unwrap();
+    run(&mut world, 5);
+    // Joined again, with another file.
+    fs::remove_file(world.source("not")).unwrap();
+    link(&world, "a2", "not");
+    run(&mut world, 0);
+    // All but one go.
+    fs::remove_file(world.source("a2")).unwrap();
+    fs::remove_file(world.source("d2")).unwrap();
+    run(&mut world, 0);
     world.check();
-    // History shares no inode with what lies open to edits.
+    // History shares no file with what lies open to edits.
     let inode = |path: &str| fs::metadata(world.mirror(path)).unwrap().ino();
-    let kept = world.names(&world.folder_of(1));
-    assert!(
-        kept.iter()
-            .all(|name| inode(&format!("{}/{name}", world.folder_of(1))) != inode("latest/c"))
-    );
+    let open: Vec<u64> =
+        world.names("latest").iter().map(|name| inode(&format!("latest/{name}"))).collect();
+    for (name, _) in &world.versions {
+        for kept in world.names(name) {
+            assert!(!open.contains(&inode(&format!("{name}/{kept}"))), "{kept} of {name}");
+        }
+    }
+    for index in [2, 4] {
+        let gone = world.versions.remove(index).0;
+        let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+        drop_version(&mirror, &gone, false).unwrap();
+    }
+    world.check();
 }
 
 #[test]
@@ -441,7 +481,7 @@ fn case_21_too_little_room_changes_nothing() {
     world.write("b", &[2; 100_000]);
     let mut options = world.options();
     options.available = 50_000;
-    let mirror = lastgood_mirror::Mirror::open(&world.mirror("")).unwrap();
+    let mirror = Mirror::open(&world.mirror("")).unwrap();
     let before = tree(&world.mirror("latest"));
     let result = lastgood_mirror::run::run(
         &mirror,
@@ -458,7 +498,7 @@ fn case_22_two_runs_at_once_are_refused() {
     let mut world = World::new();
     world.write("a", b"1");
     world.run();
-    let (held, _) = lastgood_mirror::Mirror::open_to_change(&world.mirror("")).unwrap();
+    let (held, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
     assert!(matches!(world.try_run(), Err(MirrorError::Busy(_))));
     drop(held);
     world.run();
@@ -495,16 +535,16 @@ fn case_24_any_version_but_the_newest_can_go() {
         world.run();
     }
     let newest = world.folder_of(5);
-    let drop_version = |name: &str| {
-        let (mirror, _) = lastgood_mirror::Mirror::open_to_change(&world.mirror("")).unwrap();
-        lastgood_mirror::thin::drop_version(&mirror, name, false)
+    let remove = |name: &str| {
+        let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+        drop_version(&mirror, name, false)
     };
-    assert!(matches!(drop_version(&newest), Err(MirrorError::Newest(_))));
-    assert!(matches!(drop_version("backup-none"), Err(MirrorError::NoVersion(_))));
+    assert!(matches!(remove(&newest), Err(MirrorError::Newest(_))));
+    assert!(matches!(remove("backup-none"), Err(MirrorError::NoVersion(_))));
     for index in [2, 2, 0, 1] {
         let (name, _) = world.versions[index].clone();
-        let (mirror, _) = lastgood_mirror::Mirror::open_to_change(&world.mirror("")).unwrap();
-        let dropped = lastgood_mirror::thin::drop_version(&mirror, &name, false).unwrap();
+        let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+        let dropped = drop_version(&mirror, &name, false).unwrap();
         assert!(dropped.files_freed > 0, "{dropped:?}");
         drop(mirror);
         world.versions.remove(index);
@@ -654,6 +694,6 @@ fn a_directory_with_something_else_in_it_is_left_alone() {
     let mut options = world.options();
     options.source = world.folder.path().join("other");
     let subject = lastgood_mirror::run::subject(&options.source).unwrap();
-    let opened = lastgood_mirror::Mirror::open_or_create(&world.mirror(""), &subject);
+    let opened = Mirror::open_or_create(&world.mirror(""), &subject);
     assert!(matches!(opened, Err(MirrorError::OtherSource { .. })));
 }

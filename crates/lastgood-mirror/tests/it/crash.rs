@@ -50,6 +50,8 @@ impl Story {
             story.write(name, name.as_bytes());
         }
         story.write("tree/x", b"below");
+        story.write("hard1", b"of many names");
+        story.link("hard1", "hard2");
         symlink("changes", story.source("link")).unwrap();
         let subject = subject(&story.source("")).unwrap();
         let (mirror, _) = Mirror::open_or_create(&story.mirror(), &subject).unwrap();
@@ -88,6 +90,10 @@ impl Story {
     }
 
     /// Everything that can happen to a path.
+    fn link(&self, from: &str, to: &str) {
+        fs::hard_link(self.source(from), self.source(to)).unwrap();
+    }
+
     fn change(&self) {
         self.write("changes", b"changed twice");
         fs::remove_file(self.source("goes")).unwrap();
@@ -95,6 +101,7 @@ impl Story {
         fs::rename(self.source("swap1"), self.source("swap")).unwrap();
         fs::rename(self.source("swap2"), self.source("swap1")).unwrap();
         fs::rename(self.source("swap"), self.source("swap2")).unwrap();
+        self.link("hard1", "hard3");
         fs::remove_file(self.source("flat")).unwrap();
         self.write("flat/now/deep", b"file to directory");
         fs::remove_dir_all(self.source("tree")).unwrap();
@@ -111,6 +118,7 @@ impl Story {
         self.write("d/moved", b"and its bytes go");
         self.write("goes", b"is back");
         fs::remove_dir_all(self.source("flat")).unwrap();
+        fs::remove_file(self.source("hard2")).unwrap();
         self.write("new1", b"one");
         self.write("new2", b"two");
     }

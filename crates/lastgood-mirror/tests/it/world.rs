@@ -101,9 +101,14 @@ impl World {
         }
     }
 
-    pub(crate) fn try_run(&mut self) -> Result<RunReport, MirrorError> {
+    /// Those of a run a day later.
+    pub(crate) fn next_options(&mut self) -> RunOptions {
         self.clock += 86_400;
-        let options = self.options();
+        self.options()
+    }
+
+    pub(crate) fn try_run(&mut self) -> Result<RunReport, MirrorError> {
+        let options = self.next_options();
         let subject = subject(&options.source)?;
         let (mirror, _) = Mirror::open_or_create(&self.mirror(""), &subject)?;
         let report = run(&mirror, &options, &mut Names(&self.excluded), &self.troubles)?;
