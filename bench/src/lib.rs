@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+pub mod peers;
+
 /// One run: how long, and the most anonymous memory seen.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Run {

@@ -1,5 +1,6 @@
 //! Automation of the project: `cargo xtask tidy` keeps the house rules, `cargo xtask ci` runs
-//! exactly what continuous integration runs, `cargo xtask model` searches the protocol, `cargo
+//! exactly what continuous integration runs, `cargo xtask bench`
+//! measures it beside other tools, `cargo xtask model` searches the protocol, `cargo
 //! xtask torture` treats repositories badly, `cargo xtask replay` makes a traced run once more.
 
 #![expect(clippy::print_stdout, reason = "a command that reports to people")]
@@ -15,18 +16,38 @@ fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy::run(&root),
         Some("ci") => ci::run(&root),
+        Some("bench") => bench(&root),
         Some("model") => model(&root),
         Some("replay") => replay(&root),
         Some("torture") => torture::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy | ci | model [WORD...] | replay FILE | torture [HARNESS]\n\n\
+            "usage: cargo xtask tidy | ci | bench | model [WORD...] | replay FILE | torture [HARNESS]\n\n\
              tidy  the crate graph, spec cites, fixtures, machine paths; prints what is longest\n\
              ci    formatting, lints, tests, tidy, and the independent decoder\n\
+             bench lastgood and other tools on real data; --quick, --only, --rounds\n\
              model all searches of the model of commit and gc, or those named by a word\n\
              replay a run from the trace that backup --record kept; --repository R and its key\n\
              torture the campaign that nothing is ever lost; --seeds N, --first SEED, --seeded-bugs"
         ),
     }
+}
+
+/// Measures the command and other tools, each built for release, and writes the report.
+fn bench(root: &Path) -> anyhow::Result<()> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO"));
+        command.args(arguments).current_dir(root);
+        command
+    };
+    let status = cargo(&["build", "--release", "--locked", "-p", "lastgood-cli"]).status()?;
+    anyhow::ensure!(status.success(), "lastgood cannot be built");
+    let mut command = cargo(&["run", "--release", "--locked", "-p", "bench", "--bin", "peers"]);
+    // Where the user is, for a directory that is named.
+    command.arg("--manifest-path").arg(root.join("Cargo.toml"));
+    command.current_dir(std::env::current_dir()?);
+    let status = command.arg("--").args(std::env::args_os().skip(2)).status()?;
+    anyhow::ensure!(status.success(), "the benchmark did not end well");
+    Ok(())
 }
 
 /// Searches the model of commit and gc in all its bounds: minutes, and gigabytes of memory.
