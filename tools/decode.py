@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MIB, U32, U64 = 1 << 20, (1 << 32) - 1, (1 << 64) - 1
 BLOB_MAX, GROUP_MAX, PACK_MAX, PACK_BLOBS_MAX = 8 * MIB, 9 * MIB, 128 * MIB, 1 << 18
-SMALL_MAX, REVISION_MAX, SNAPSHOT_MAX = 64 << 10, MIB, 16 * MIB
+SMALL_MAX, REVISION_MAX, SNAPSHOT_MAX = 64 << 10, 32 * MIB, 16 * MIB
 ITEMS_MAX, PATH_MAX = 8192, 64 << 10
 (DATA, META, REFS), (CHUNK, TREE, RECIPE, HINTS, LINKS, PACKSET) = range(1, 4), range(1, 7)
 CLASS_OF = {CHUNK: DATA, TREE: META, RECIPE: META, HINTS: META, LINKS: META, PACKSET: REFS}
@@ -142,7 +142,8 @@ class Repository:
         need(data[6:8] == b"\x01\n", "the repository is newer than this program")
         config = record(data[8:-64])
         need(not (unknown := items(config, 1, Reader.bytes)), f"it requires unknown features: {unknown}")
-        self.id, self.roots, self.older, self.heads = field(config, 4, 16), [field(config, 5, 32)], [], {}
+        self.id, self.roots = field(config, 4, 16), [field(config, 5, 32)]
+        self.older, self.there = [], {}
         verify(self.roots[0], "config", [data[:-64]], data[-64:])
         secrets, self.signers = [root], {}
         for number, sealed in reversed(self.revise()):
@@ -156,26 +157,34 @@ class Repository:
         self.blob_keys = {kind: key(secrets[-1], "blob id", kind) for kind in CLASS_OF}
 
     def revise(self):
-        """config.md, section 5: notes the roots and their heads; returns the sealed roots of before."""
-        sealed = []
+        """config.md, section 5: notes the roots and what they left; returns the sealed roots of before."""
+        sealed, newest = [], 1
         names = [name for name in self.names("revisions", 16) if int(name, 16) > 1]
-        for number, name in enumerate(names, 2):
-            data = self.get(f"revisions/{name}", REVISION_MAX)
-            need(data[:8] == b"lgrevn\x01\n" and int(name, 16) == number, "a revision is missing or newer")
-            fields = record(data[8:-128])
+        for number, name in ((int(name, 16), name) for name in names):
+            try:
+                data = self.get(f"revisions/{name}", REVISION_MAX)
+                need(data[:8] == b"lgrevn\x01\n", "this is no revision")
+                fields = record(data[8:-128])
+                public = field(fields, 6, 32)
+                for signer, signature in ((self.roots[-1], data[-128:-64]), (public, data[-64:])):
+                    verify(signer, "config revision", [self.id, data[:-128]], signature)
+                need(Reader(field(fields, 1)).varint() == number, "a revision is of another number")
+            except BAD as error:
+                print(f"revisions/{name} is passed over: {error or 'no root signed it'}", file=sys.stderr)
+                continue
             unknown = [one for one in items(fields, 3, Reader.bytes) if one != b"rotated-roots"]
             need(not unknown, f"it requires unknown features: {unknown}")
-            public = field(fields, 6, 32)
-            for signer, signature in ((self.roots[-1], data[-128:-64]), (public, data[-64:])):
-                verify(signer, "config revision", [self.id, data[:-128]], signature)
-            need(Reader(field(fields, 1)).varint() == number and (7 in fields) == (public != self.roots[-1]),
-                 "a revision is of another number, or does not seal the root before")
+            before = Reader(field(fields, 15)).varint() if 15 in fields else number - 1
+            need(before == newest, "a revision is missing or damaged")
+            newest = number
+            need((7 in fields) == (public != self.roots[-1]), "a revision does not seal the root before")
             if 7 in fields:
                 sealed.append((number, field(fields, 7, 48)))
                 self.roots.append(public)
             if 8 in fields:
                 self.older = self.roots[:-1]
-                self.heads = dict(items(fields, 8, lambda reader: (reader.take(16), reader.varint())))
+                ids = lambda *tags: {one for tag in tags for one in items(fields, tag, lambda r: r.take(32))}
+                self.there = {"snapshots": ids(8, 9, 10), "retired": ids(9)}
         return sealed
 
     def get(self, name, limit, missing=None):
@@ -214,9 +223,9 @@ class Repository:
         self.signers[writer] = root
         return writer
 
-    def counts(self, signer, writer, sequence):
-        """config.md, section 5: whether a root that was rotated out had come as far."""
-        return self.signers[signer] not in self.older or sequence <= self.heads.get(writer, 0)
+    def counts(self, signer, kind, name):
+        """config.md, section 5: whether it was there when its signer's root was rotated out."""
+        return self.signers[signer] not in self.older or bytes.fromhex(name) in self.there[kind]
 
     def signed(self, kind, role, data):
         reader = self.envelope(kind, data)
@@ -250,7 +259,7 @@ class Repository:
         writer = self.signer(reader, 1, "snapshot", [self.id])
         need((field(fields, 18, 16), field(fields, 1, 16), field(fields, 17)) ==
              (writer, session, b"\x01"), "it is another writer's, or its hash is unknown")
-        need(self.counts(writer, writer, Reader(field(fields, 19)).varint()), "its keys were rotated out")
+        need(self.counts(writer, "snapshots", name), "its keys were rotated out")
         outcome = self.get(f"outcomes/{session.hex()}", 256, b"")
         is_commit = len(outcome) == 24 + 4 + 48 + 97 + 64
         body, signer = self.signed(2, 1 if is_commit else 2, outcome) if outcome else (session, None)
@@ -267,8 +276,7 @@ class Repository:
             return False
         body, signer = self.signed(5, 2, retired)
         fields = record(body)
-        link = Reader(field(fields, 5) if 5 in fields else bytes(16) + b"\xff" * 9 + b"\x01")
-        return field(fields, 1, 32).hex() == name and self.counts(signer, link.take(16), link.varint())
+        return field(fields, 1, 32).hex() == name and self.counts(signer, "retired", name)
 
     def snapshots(self):
         """Live snapshots by start; damaged ones hide no other."""

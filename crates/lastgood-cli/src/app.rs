@@ -135,6 +135,14 @@ impl<'a> App<'a> {
         for object in mended.iter().take(PROBLEMS_SHOWN as usize) {
             self.out.warn(format!("{object} is damaged; nothing of it is lost, see: {repair}"));
         }
+        let passed_over = self.opened.get().map(|repo| repo.passed_over()).unwrap_or_default();
+        for object in passed_over {
+            let upgrade = self.hints().command("upgrade");
+            self.out.warn(format!(
+                "{object} is passed over: no root of the repository signed it as a revision, or it \
+                 is damaged; if nobody revised the repository, end that with: {upgrade} --yes"
+            ));
+        }
         if mended.len() > PROBLEMS_SHOWN as usize {
             self.out.warn(format!(
                 "{} objects are damaged; nothing is lost, see: {repair}",

@@ -3,8 +3,8 @@
 
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
 use crate::id::{PackId, SessionId, SnapshotId, WriterId};
-use crate::key::{KeyError, RepositoryKeys, Role, Signer, Verifier};
-use crate::object::{ObjectKind, sign, verify};
+use crate::key::{Inventory, KeyError, RepositoryKeys, Role, Signer, Verifier};
+use crate::object::{ObjectKind, object_id, sign, verify};
 
 /// Where a pack lies: verdicts name places, so a late removal never hits a healed copy elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,14 +87,11 @@ impl Retired {
             Some(bytes) => Some(ChainLink::decode(Reader::new(bytes, "retired snapshot"))?),
             None => None,
         };
+        let snapshot = SnapshotId::new(record.array(1)?);
         // spec: config §5. Old keys have no power over what newer ones made.
-        verifier.allow(&signer, |heads| {
-            let is_older =
-                |link: ChainLink| heads.snapshots.get(&link.writer) >= Some(&link.sequence);
-            link.is_some_and(is_older)
-        })?;
+        verifier.allow(&signer, |inventory| inventory.retired.contains(&snapshot))?;
         Ok(Self {
-            snapshot: SnapshotId::new(record.array(1)?),
+            snapshot,
             time: i64::from_le_bytes(record.array(2)?),
             reason: record.text(3)?,
             replaced_by: record.optional_array(4)?.map(SnapshotId::new),
@@ -135,11 +132,12 @@ impl Lost {
         snapshot: SnapshotId,
         bytes: &[u8],
     ) -> Result<Self, KeyError> {
-        let (body, _) = verify(ObjectKind::Lost, verifier, Role::Maintenance, bytes)?;
+        let (body, signer) = verify(ObjectKind::Lost, verifier, Role::Maintenance, bytes)?;
         let record = Record::parse(body, "lost snapshot")?;
         if SnapshotId::new(record.array(1)?) != snapshot {
             return Err(DecodeError::invalid("lost snapshot", "it is of another snapshot").into());
         }
+        verifier.allow(&signer, |inventory| inventory.lost.contains(&snapshot))?;
         Ok(Self {
             snapshot,
             time: i64::from_le_bytes(record.array(2)?),
@@ -185,7 +183,7 @@ impl RoundList {
             return Err(DecodeError::invalid("gc list", "it is of another round").into());
         }
         // spec: config §5. The name is taken, so that it must say something: nothing goes.
-        if verifier.allow(&signer, |heads| round <= heads.round).is_err() {
+        if verifier.allow(&signer, |inventory| round <= inventory.round).is_err() {
             packs.clear();
         }
         Ok(Self { round, packs })
@@ -225,7 +223,9 @@ impl Relocation {
     /// # Errors
     /// When it is malformed or not signed by the maintenance key.
     pub fn decode(verifier: &Verifier, bytes: &[u8]) -> Result<Self, KeyError> {
-        let (body, _) = verify(ObjectKind::Relocation, verifier, Role::Maintenance, bytes)?;
+        let (body, signer) = verify(ObjectKind::Relocation, verifier, Role::Maintenance, bytes)?;
+        let was_there = |inventory: &Inventory| inventory.relocations.contains(&object_id(bytes));
+        verifier.allow(&signer, was_there)?;
         let record = Record::parse(body, "relocation")?;
         let to = read_places(record.reader(1)?)?;
         let mut reader = record.reader(2)?;

@@ -4,7 +4,7 @@
 //! purpose, named by the context string it was derived with; and no key seals two messages, because
 //! whatever is sealed takes part in deriving the key it is sealed with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::encoding::{DecodeError, Reader};
-use crate::id::{BlobId, RepositoryId, SessionId, WriterId};
+use crate::id::{BlobId, ObjectId, RepositoryId, SessionId, SnapshotId, WriterId};
 use crate::pack::BlobKind;
 
 /// Why something could not be unlocked, opened or trusted.
@@ -245,30 +245,46 @@ pub struct Verifier {
     pub repository: RepositoryId,
     /// Public halves of the root's signing keys, the oldest first; not empty.
     roots: Vec<PublicKey>,
-    /// How many of them were rotated out for good, and what they had signed until then.
-    closed: Option<(usize, Arc<Heads>)>,
+    /// How many of them were rotated out for good, and what counts of what they had signed.
+    closed: Option<(usize, Arc<Inventory>)>,
 }
 
-/// How far writers and collectors had come when a root was rotated out. What the old root signed
-/// beyond does not count. Spec: `docs/format/config.md`, section 5.
+/// What there was when a root was rotated out. What the old root signed beyond does not count.
+/// Spec: `docs/format/config.md`, section 5.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heads {
-    /// Sequence of the newest snapshot of each writer.
-    pub snapshots: BTreeMap<WriterId, u64>,
+pub struct Inventory {
+    /// Live snapshots.
+    pub live: BTreeSet<SnapshotId>,
+    /// Snapshots of which a record said that they were retired.
+    pub retired: BTreeSet<SnapshotId>,
+    /// Snapshots, and records of the log in the place of snapshots, whose loss had been accepted.
+    pub lost: BTreeSet<SnapshotId>,
+    /// Relocations.
+    pub relocations: BTreeSet<ObjectId>,
+    /// Index segments.
+    pub segments: BTreeSet<ObjectId>,
     /// Sequence of the newest record of each writer's log.
     pub log: BTreeMap<WriterId, u64>,
     /// The newest round of gc.
     pub round: u64,
 }
 
+impl Inventory {
+    /// Whether a snapshot had been committed. A lost one may come back.
+    #[must_use]
+    pub fn has_snapshot(&self, id: SnapshotId) -> bool {
+        [&self.live, &self.retired, &self.lost].iter().any(|ids| ids.contains(&id))
+    }
+}
+
 impl Verifier {
     /// Trusts what these roots signed, oldest first; the first so many of them no further than the
-    /// heads say.
+    /// inventory says.
     #[must_use]
     pub const fn new(
         repository: RepositoryId,
         roots: Vec<PublicKey>,
-        closed: Option<(usize, Arc<Heads>)>,
+        closed: Option<(usize, Arc<Inventory>)>,
     ) -> Self {
         Self { repository, roots, closed }
     }
@@ -283,17 +299,26 @@ impl Verifier {
     }
 
     /// Checks that whoever signed might still do so then: the newest root did, or what was signed
-    /// lies within what an older one had signed before it was rotated out.
+    /// was there when an older one was rotated out.
     ///
     /// # Errors
-    /// [`KeyError::RotatedOut`] when it does not.
+    /// [`KeyError::RotatedOut`] when it was not.
     pub fn allow(
         &self,
         certificate: &Certificate,
-        is_within: impl FnOnce(&Heads) -> bool,
+        was_there: impl FnOnce(&Inventory) -> bool,
+    ) -> Result<(), KeyError> {
+        self.allow_root(certificate.root, was_there)
+    }
+
+    /// The same for what is made with keys of the root of that number, the oldest being 0.
+    fn allow_root(
+        &self,
+        root: usize,
+        was_there: impl FnOnce(&Inventory) -> bool,
     ) -> Result<(), KeyError> {
         match &self.closed {
-            Some((count, heads)) if certificate.root < *count && !is_within(heads) => {
+            Some((count, inventory)) if root < *count && !was_there(inventory) => {
                 Err(KeyError::RotatedOut)
             }
             _ => Ok(()),
@@ -364,7 +389,7 @@ impl RepositoryKeys {
     pub fn of_roots(
         roots: &[Secret],
         repository: RepositoryId,
-        closed: Option<(usize, Arc<Heads>)>,
+        closed: Option<(usize, Arc<Inventory>)>,
     ) -> Self {
         let signers = roots.iter().map(|root| root_signer(root, repository).public()).collect();
         let (Some(first), Some(root)) = (roots.first(), roots.last()) else {
@@ -411,10 +436,34 @@ impl RepositoryKeys {
         &self.newest().index
     }
 
-    /// The secret with this commitment that index segments are or were sealed under.
-    pub(crate) fn index_of(&self, commitment: &[u8; 32]) -> Option<&Secret> {
+    /// The secret with this commitment that the index segment of this id is sealed under.
+    ///
+    /// # Errors
+    /// [`KeyError::Forged`] when there is none; [`KeyError::RotatedOut`].
+    pub(crate) fn index_of(
+        &self,
+        commitment: &[u8; 32],
+        id: impl FnOnce() -> ObjectId,
+    ) -> Result<&Secret, KeyError> {
         let mut secrets = self.sealing.iter().map(|keys| &keys.index);
-        secrets.find(|secret| secret.commitment() == *commitment)
+        let at = secrets.position(|secret| secret.commitment() == *commitment);
+        let at = at.ok_or(KeyError::Forged)?;
+        let was_there = |inventory: &Inventory| inventory.segments.contains(&id());
+        self.verifier.allow_root(self.root_at(at), was_there)?;
+        self.sealing.get(at).map(|keys| &keys.index).ok_or(KeyError::Forged)
+    }
+
+    /// Whether a secret that opens is wrapped to a root that was rotated out for good.
+    #[must_use]
+    pub fn is_rotated_out(&self, class: Class, session: SessionId, wrapped: &[u8]) -> bool {
+        let found = self.unwrap_at(class, session, wrapped);
+        let root = found.map(|(at, _)| self.root_at(at));
+        root.is_ok_and(|root| self.verifier.allow_root(root, |_| false).is_err())
+    }
+
+    /// The number of the root whose keys are at this place of `sealing`.
+    fn root_at(&self, at: usize) -> usize {
+        self.sealing.len().saturating_sub(1).saturating_sub(at)
     }
 
     fn newest(&self) -> &SealingKeys {
@@ -497,6 +546,16 @@ impl RepositoryKeys {
         session: SessionId,
         wrapped: &[u8],
     ) -> Result<Secret, KeyError> {
+        self.unwrap_at(class, session, wrapped).map(|(_, secret)| secret)
+    }
+
+    /// Unwraps with whichever keys fit, and says at which place of `sealing` these are.
+    fn unwrap_at(
+        &self,
+        class: Class,
+        session: SessionId,
+        wrapped: &[u8],
+    ) -> Result<(usize, Secret), KeyError> {
         let mut reader = Reader::new(wrapped, "wrapped secret");
         if reader.u8()? != WRAPPED_TO_ROOT {
             return Err(reader.invalid("it is wrapped in a way this program does not know").into());
@@ -505,13 +564,13 @@ impl RepositoryKeys {
         let sealed = reader.array::<48>()?;
         reader.finish()?;
         let aad = self.wrap_aad(class, session);
-        let opened = self.sealing.iter().find_map(|keys| {
+        let opened = self.sealing.iter().enumerate().find_map(|(at, keys)| {
             let key = keys
                 .wrap_key(class)
                 .derive("lastgood 2026-11 v1 wrap key", &[session.as_bytes(), &salt]);
             let mut sealed = Zeroizing::new(sealed);
             let plain = open_once(&key, &aad, &mut sealed[..]).ok()?;
-            Some(Secret((&*plain).try_into().ok()?))
+            Some((at, Secret((&*plain).try_into().ok()?)))
         });
         opened.ok_or(KeyError::Forged)
     }

@@ -15,7 +15,7 @@ pub const WRAPPED_BYTES_MAX: usize = 2048;
 /// Longest stored form of `config`, a key slot, session, outcome or other small object, in bytes.
 pub const SMALL_OBJECT_BYTES_MAX: u64 = 64 << 10;
 /// A revision of the config.
-pub const REVISION_BYTES_MAX: u64 = 1 << 20;
+pub const REVISION_BYTES_MAX: u64 = 32 << 20;
 /// Longest stored form of a snapshot object, in bytes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 16 << 20;
 /// Most heads of other writers in one snapshot.

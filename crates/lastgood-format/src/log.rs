@@ -116,7 +116,8 @@ impl LogRecord {
         if (record.writer, record.sequence) != (writer, sequence) {
             return Err(DecodeError::invalid("log record", "it is of another name").into());
         }
-        keys.verifier().allow(&signer, |heads| heads.log.get(&writer) >= Some(&sequence))?;
+        keys.verifier()
+            .allow(&signer, |inventory| inventory.log.get(&writer) >= Some(&sequence))?;
         Ok(record)
     }
 

@@ -326,7 +326,7 @@ pub fn open(
     let wrapped = reader.take(wrapped_bytes)?;
     let secret = match (kind, class) {
         (ObjectKind::Index, 0) if wrapped.is_empty() => {
-            keys.index_of(&commitment).ok_or(KeyError::Forged)?.clone()
+            keys.index_of(&commitment, || object_id(bytes))?.clone()
         }
         (ObjectKind::Snapshot | ObjectKind::Log, class) if class == Class::Meta as u8 => {
             ClassSecret::open(keys, Class::Meta, session, wrapped, &commitment)?.secret.clone()

@@ -1,16 +1,17 @@
 //! Revisions of the config: what a repository is, besides what its config said at first.
 //! Spec: `docs/format/config.md`, section 5.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError, Feature, decode_names, encode_names};
 use crate::encoding::{DecodeError, Reader, Record, RecordWriter, Write};
-use crate::id::{RepositoryId, WriterId};
+use crate::id::{ObjectId, RepositoryId, SnapshotId, WriterId};
 use crate::key::{
-    Heads, KeyError, PublicKey, RepositoryKeys, Secret, Verifier, open_once, root_signer, seal_once,
+    Inventory, KeyError, PublicKey, RepositoryKeys, Secret, Verifier, open_once, root_signer,
+    seal_once,
 };
 use crate::limits::REVISION_BYTES_MAX;
 
@@ -31,16 +32,20 @@ pub struct Revision {
     pub root: PublicKey,
     /// Where the root is another than before: the root before, sealed under the new one.
     pub previous_root: Option<[u8; 48]>,
-    /// What the roots before this one had signed when they were rotated out for good.
-    pub closed: Option<Arc<Heads>>,
+    /// What there was when the roots before this one were rotated out for good.
+    pub closed: Option<Arc<Inventory>>,
+    /// The revision before it; those between are none, and nobody reads them any more.
+    pub before: u64,
 }
 
 impl Revision {
     /// A revision that adds nothing yet, under the root of before.
     #[must_use]
     pub fn new(history: &History, time: i64) -> Self {
+        let newest = history.passed_over.last().copied().unwrap_or(0).max(history.number());
         Self {
-            number: history.number().saturating_add(1),
+            number: newest.saturating_add(1),
+            before: history.number(),
             time,
             required: Vec::new(),
             read_compatible: Vec::new(),
@@ -76,10 +81,18 @@ impl Revision {
         if let Some(sealed) = &self.previous_root {
             record.field(7, sealed);
         }
-        if let Some(heads) = &self.closed {
-            record.field(8, &encode_sequences(&heads.snapshots));
-            record.field(9, &encode_sequences(&heads.log));
-            record.integer(10, heads.round);
+        if let Some(inventory) = &self.closed {
+            record
+                .field(8, &encode_ids(inventory.live.iter().map(SnapshotId::as_bytes)))
+                .field(9, &encode_ids(inventory.retired.iter().map(SnapshotId::as_bytes)))
+                .field(10, &encode_ids(inventory.lost.iter().map(SnapshotId::as_bytes)))
+                .field(11, &encode_ids(inventory.relocations.iter().map(ObjectId::as_bytes)))
+                .field(12, &encode_ids(inventory.segments.iter().map(ObjectId::as_bytes)))
+                .field(13, &encode_sequences(&inventory.log))
+                .integer(14, inventory.round);
+        }
+        if self.before.saturating_add(1) != self.number {
+            record.integer(15, self.before);
         }
         let mut out = [&MAGIC[..], &record.finish()].concat();
         let signatures = [before, now].map(|root| {
@@ -89,61 +102,61 @@ impl Revision {
         out
     }
 
-    /// Parses revision `number`, which `before` and the root that it names must have signed.
+    /// Parses revision `number`; nothing when it is none: `signer`, the root of before, or the one
+    /// that it names did not sign it as that.
     fn decode(
         repository: RepositoryId,
-        before: &PublicKey,
+        signer: &PublicKey,
         number: u64,
         bytes: &[u8],
-    ) -> Result<Self, ConfigError> {
-        let mut reader = Reader::new(bytes, WHAT);
-        let magic: [u8; 8] = reader.array()?;
-        if magic[..6] != MAGIC[..6]
-            || magic[7] != MAGIC[7]
-            || bytes.len() as u64 > REVISION_BYTES_MAX
-        {
-            return Err(reader.invalid("it does not start with the magic of a revision").into());
+    ) -> Result<Option<Self>, ConfigError> {
+        let Some(record) = Self::verified(repository, signer, bytes) else { return Ok(None) };
+        // A copy under another name is signed too.
+        if record.integer(1).ok() != Some(number) {
+            return Ok(None);
         }
-        if magic[6] != MAGIC[6] {
-            return Err(DecodeError::TooNew { what: WHAT, version: magic[6], known: 1 }.into());
-        }
-        let length = reader.left().saturating_sub(128);
-        let record = Record::parse(reader.take(length)?, WHAT)?;
         let required = decode_names(record.reader(3)?)?;
         Feature::refuse_unknown(&required)?;
-        let signed = bytes.get(..bytes.len().saturating_sub(128)).unwrap_or_default();
         let root = PublicKey(record.array(6)?);
-        for signer in [before, &root] {
-            let signature = reader.array()?;
-            signer
-                .verify(CONTEXT, &[repository.as_bytes(), signed], &signature)
-                .map_err(ConfigError::Key)?;
-        }
         let previous_root = record.optional_array(7)?;
-        if record.integer(1)? != number {
-            return Err(DecodeError::invalid(WHAT, "it is of another number").into());
-        }
-        if previous_root.is_some() != (root != *before) {
+        if previous_root.is_some() != (root != *signer) {
             return Err(DecodeError::invalid(WHAT, "its root does not fit what it seals").into());
         }
-        let closed = match record.optional(8) {
-            None => None,
-            Some(_) => Some(Arc::new(Heads {
-                snapshots: decode_sequences(record.reader(8)?)?,
-                log: decode_sequences(record.reader(9)?)?,
-                round: record.integer(10)?,
-            })),
+        let before = match record.optional(15) {
+            None => number.saturating_sub(1),
+            Some(_) => record.integer(15)?,
         };
-        Ok(Self {
+        Ok(Some(Self {
             number,
+            before,
             time: i64::from_le_bytes(record.array(2)?),
             required,
             read_compatible: decode_names(record.reader(4)?)?,
             optional: decode_names(record.reader(5)?)?,
             root,
             previous_root,
-            closed,
-        })
+            closed: decode_inventory(&record)?.map(Arc::new),
+        }))
+    }
+
+    /// The record of a revision, if both roots signed it. What anybody may put there is not looked
+    /// at any further.
+    fn verified<'a>(
+        repository: RepositoryId,
+        signer: &PublicKey,
+        bytes: &'a [u8],
+    ) -> Option<Record<'a>> {
+        if bytes.len() as u64 > REVISION_BYTES_MAX || !bytes.starts_with(&MAGIC) {
+            return None;
+        }
+        let (signed, signatures) = bytes.split_at_checked(bytes.len().checked_sub(128)?)?;
+        let record = Record::parse(signed.get(MAGIC.len()..)?, WHAT).ok()?;
+        let root = PublicKey(record.array(6).ok()?);
+        let (signatures, _) = signatures.as_chunks::<64>();
+        let is_signed = [signer, &root].into_iter().zip(signatures).all(|(signer, signature)| {
+            signer.verify(CONTEXT, &[repository.as_bytes(), signed], signature).is_ok()
+        });
+        is_signed.then_some(record)
     }
 }
 
@@ -153,23 +166,32 @@ pub struct History {
     /// What `init` wrote.
     pub config: Config,
     revisions: Vec<Revision>,
+    /// Numbers after that of the newest revision under which there is something else.
+    passed_over: Vec<u64>,
 }
 
 impl History {
     /// Begins with the config.
     #[must_use]
     pub const fn new(config: Config) -> Self {
-        Self { config, revisions: Vec::new() }
+        Self { config, revisions: Vec::new(), passed_over: Vec::new() }
     }
 
-    /// Takes the next revision in its stored form.
+    /// Takes what is stored as revision `number`, the next one there is. What the roots did not sign
+    /// as that, whoever put it, is passed over: returns whether it was taken.
     ///
     /// # Errors
-    /// [`ConfigError::UnknownFeature`]; when it is malformed, of another number, or not signed by
-    /// the root before and its own.
-    pub fn add(&mut self, bytes: &[u8]) -> Result<(), ConfigError> {
-        let number = self.number().saturating_add(1);
-        let revision = Revision::decode(self.config.repository, self.root(), number, bytes)?;
+    /// When it is signed and cannot be taken: [`ConfigError::UnknownFeature`]; it is malformed, or
+    /// follows another than the newest that is known.
+    pub fn add(&mut self, number: u64, bytes: &[u8]) -> Result<bool, ConfigError> {
+        let decoded = Revision::decode(self.config.repository, self.root(), number, bytes)?;
+        let Some(revision) = decoded else {
+            self.pass_over(number);
+            return Ok(false);
+        };
+        if revision.before != self.number() {
+            return Err(DecodeError::invalid(WHAT, "one before it is missing or damaged").into());
+        }
         let is_required =
             self.has(ROTATED_ROOTS) || revision.required.iter().any(|name| name == ROTATED_ROOTS);
         if revision.previous_root.is_some() && !is_required {
@@ -177,15 +199,43 @@ impl History {
             return Err(DecodeError::invalid(WHAT, why).into());
         }
         self.revisions.push(revision);
-        Ok(())
+        self.passed_over.clear();
+        Ok(true)
     }
 
-    /// Whether a revision of the history has this stored form.
+    /// Notes that what is stored as revision `number` cannot be read.
+    pub fn pass_over(&mut self, number: u64) {
+        self.passed_over.push(number);
+    }
+
+    /// Numbers after the newest revision under which something is stored that is none. The next
+    /// revision ends that: it says which one it follows.
+    #[must_use]
+    pub fn passed_over(&self) -> &[u64] {
+        &self.passed_over
+    }
+
+    /// Whether a revision after it says that there is none of this number.
+    #[must_use]
+    pub fn is_void(&self, number: u64) -> bool {
+        let is_taken = self.revisions.iter().any(|revision| revision.number == number);
+        number > 1 && number < self.number() && !is_taken
+    }
+
+    /// Whether a revision of the history has this stored form, or one that is passed over would
+    /// continue it so.
     #[must_use]
     pub fn has_revision(&self, number: u64, bytes: &[u8]) -> bool {
         let before = self.revisions.iter().take_while(|revision| revision.number < number);
-        let mut again = Self { config: self.config.clone(), revisions: before.cloned().collect() };
-        again.add(bytes).is_ok() && self.revisions.starts_with(&again.revisions)
+        let mut again = Self {
+            config: self.config.clone(),
+            revisions: before.cloned().collect(),
+            passed_over: Vec::new(),
+        };
+        let is_taken = again.add(number, bytes);
+        let is_known =
+            self.revisions.starts_with(&again.revisions) || self.passed_over.contains(&number);
+        is_taken.is_ok_and(|is_taken| is_taken) && is_known
     }
 
     /// The revisions, in order.
@@ -283,13 +333,13 @@ impl History {
         Ok(RepositoryKeys::of_roots(&roots, repository, self.closed()))
     }
 
-    /// How many roots are rotated out for good, and the last word on what they signed.
-    fn closed(&self) -> Option<(usize, Arc<Heads>)> {
+    /// How many roots are rotated out for good, and what there was then.
+    fn closed(&self) -> Option<(usize, Arc<Inventory>)> {
         let closing = self.revisions.iter().rposition(|revision| revision.closed.is_some())?;
         let rotated = self.revisions.iter().take(closing.saturating_add(1));
         let count = rotated.filter(|revision| revision.previous_root.is_some()).count();
-        let heads = self.revisions.get(closing)?.closed.clone()?;
-        Some((count, heads))
+        let inventory = self.revisions.get(closing)?.closed.clone()?;
+        Some((count, inventory))
     }
 }
 
@@ -299,6 +349,45 @@ fn previous_root_key(root: &Secret, repository: RepositoryId, number: u64) -> Se
         "lastgood 2026-11 v1 previous root",
         &[repository.as_bytes(), &number.to_le_bytes()],
     )
+}
+
+fn encode_ids<'a>(ids: impl ExactSizeIterator<Item = &'a [u8; 32]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.varint(ids.len() as u64);
+    ids.for_each(|id| out.extend_from_slice(id));
+    out
+}
+
+fn decode_ids<T: Ord>(
+    mut reader: Reader<'_>,
+    id: impl Fn([u8; 32]) -> T,
+) -> Result<BTreeSet<T>, DecodeError> {
+    let count = reader.count(IDS_MAX, 32)?;
+    let mut ids = BTreeSet::new();
+    for _ in 0..count {
+        let id = id(reader.array()?);
+        if ids.last().is_some_and(|last| *last >= id) {
+            return Err(DecodeError::invalid(WHAT, "its ids are not sorted"));
+        }
+        ids.insert(id);
+    }
+    reader.finish()?;
+    Ok(ids)
+}
+
+fn decode_inventory(record: &Record<'_>) -> Result<Option<Inventory>, DecodeError> {
+    if record.optional(8).is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Inventory {
+        live: decode_ids(record.reader(8)?, SnapshotId::new)?,
+        retired: decode_ids(record.reader(9)?, SnapshotId::new)?,
+        lost: decode_ids(record.reader(10)?, SnapshotId::new)?,
+        relocations: decode_ids(record.reader(11)?, ObjectId::new)?,
+        segments: decode_ids(record.reader(12)?, ObjectId::new)?,
+        log: decode_sequences(record.reader(13)?)?,
+        round: record.integer(14)?,
+    }))
 }
 
 fn encode_sequences(sequences: &BTreeMap<WriterId, u64>) -> Vec<u8> {
@@ -332,7 +421,8 @@ const WHAT: &str = "revision";
 const MAGIC: [u8; 8] = *b"lgrevn\x01\n";
 const CONTEXT: &str = "config revision";
 /// More than fit into [`REVISION_BYTES_MAX`].
-const WRITERS_MAX: usize = 1 << 16;
+const WRITERS_MAX: usize = 1 << 20;
+const IDS_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use crate::guard::{Redundancy, content as content_of, guard};
 use crate::hints::{HintItem, HintsCodec};
 use crate::id::{BlobId, ObjectId, PackId, SessionId, SnapshotId, WriterId};
 use crate::index::{IndexEntry, IndexSegment};
-use crate::key::{Class, ClassSecret, Heads, RepositoryKeys, Role, Secret, Signer};
+use crate::key::{Class, ClassSecret, Inventory, RepositoryKeys, Role, Secret, Signer};
 use crate::links::{Link, LinksCodec};
 use crate::log::{Ending, LogRecord};
 use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
@@ -252,7 +252,13 @@ fn vectors_of_config() {
         .hex("root-public", rotation.root.0)
         .hex("previous-root", before.expose())
         .text("required", ROTATED_ROOTS);
-    let decode = |bytes: &[u8]| history.clone().add(bytes);
+    let decode = |bytes: &[u8]| match history.clone().add(2, bytes) {
+        Ok(false) => {
+            Err(crate::encoding::DecodeError::invalid("revision", "no root signed it as that")
+                .into())
+        }
+        taken => taken,
+    };
     let silent = Revision { required: Vec::new(), ..rotation.clone() };
     let unsealed = Revision { previous_root: None, ..rotation.clone() };
     let later = Revision { number: 3, ..rotation.clone() };
@@ -270,21 +276,31 @@ fn vectors_of_config() {
     ] {
         chapter.refused(name, "revision", &bytes, decode);
     }
-    history.add(&bytes).unwrap();
-    let heads = Heads {
-        snapshots: [(keys.writer(&WRITER).writer_id(), 300)].into(),
+    history.add(2, &bytes).unwrap();
+    history.pass_over(3);
+    let there = Inventory {
+        live: [SnapshotId::new([1; 32]), SnapshotId::new([2; 32])].into(),
+        retired: [SnapshotId::new([3; 32])].into(),
+        lost: [SnapshotId::new([4; 32])].into(),
+        relocations: [ObjectId::new([5; 32])].into(),
+        segments: [ObjectId::new([6; 32])].into(),
         log: [(keys.writer(&WRITER).writer_id(), 7)].into(),
         round: 4,
     };
     let mut closing = Revision::new(&history, 1_795_000_002);
-    closing.closed = Some(Arc::new(heads));
+    closing.closed = Some(Arc::new(there));
     let bytes = closing.encode(repository, &now, &now);
-    history.add(&bytes).unwrap();
+    assert_eq!(history.add(4, &bytes), Ok(true));
     chapter
         .stored("revision-closing", "revision", &bytes)
-        .number("number", 3)
+        .number("number", 4)
+        .number("before", 2)
+        .hex("live", [[1; 32], [2; 32]].concat())
+        .hex("retired", [3; 32])
+        .hex("lost", [4; 32])
+        .hex("relocations", [5; 32])
+        .hex("segments", [6; 32])
         .hex("writer", keys.writer(&WRITER).writer_id().as_bytes())
-        .number("snapshots", 300)
         .number("log", 7)
         .number("round", 4);
     chapter.check();

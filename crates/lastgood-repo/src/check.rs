@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lastgood_format::id::{PackId, SessionId, SnapshotId};
+use lastgood_format::limits::REVISION_BYTES_MAX;
 use lastgood_format::object::name;
 use lastgood_format::packset::PackRef;
 use lastgood_format::snapshot::Snapshot;
@@ -133,6 +134,13 @@ pub fn check(
                 .to_owned(),
         );
     }
+    for object in repo.passed_over() {
+        // One that is damaged was named with the objects that nothing else reads.
+        if repo.find(&object, REVISION_BYTES_MAX).is_ok() {
+            let why = "no root of the repository signed it as a revision; it is passed over";
+            check.damage(repo.damaged(&object, Damage::State(why)))?;
+        }
+    }
     check.report.mendable = repo.mended();
     let repaired = repo.mended.repaired_count();
     if repaired > 0 {
@@ -243,7 +251,7 @@ impl Check<'_> {
         for (prefix, bytes_max) in others {
             let mut names = Vec::new();
             self.repo.list(prefix, &mut |rest, _| names.push(format!("{prefix}{rest}")))?;
-            for object in names {
+            for object in names.into_iter().filter(|object| !self.repo.is_void(object)) {
                 if let Err(error) = self.repo.find(&object, *bytes_max) {
                     self.damage(error)?;
                 }

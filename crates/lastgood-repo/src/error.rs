@@ -94,6 +94,11 @@ pub enum RepoError {
     /// The snapshot would be longer than a reader takes.
     #[error("the snapshot cannot be committed")]
     SnapshotTooLong(#[from] TooLong),
+    /// There are too many to be named by the revision that closes a rotation.
+    #[error(
+        "there are more snapshots than a rotation of the root can name; forget some, and run gc"
+    )]
+    TooManySnapshots,
     /// The store does not do what gc rests on.
     #[error("gc is not safe in {location}: {reason}")]
     UnsafeStore {
@@ -197,9 +202,11 @@ impl RepoError {
                 ErrorKind::NotFound | ErrorKind::OutOfRange => RepoErrorKind::Failed,
                 kind => kind.into(),
             },
-            Self::KeySlot(_) | Self::Unlock(_) | Self::SnapshotTooLong(_) | Self::Stopped => {
-                RepoErrorKind::Failed
-            }
+            Self::KeySlot(_)
+            | Self::Unlock(_)
+            | Self::SnapshotTooLong(_)
+            | Self::TooManySnapshots
+            | Self::Stopped => RepoErrorKind::Failed,
         }
     }
 }

@@ -234,6 +234,7 @@ impl Gc {
         if let Some(feature) = self.repo.history().unknown_to_writers() {
             return Err(RepoError::Feature(feature.to_owned()));
         }
+        self.repo.refuse_if_passed_over()?;
         // What a store hides, gc would take for gone.
         self.repo.snapshots()?;
         self.repo.refuse_if_missing()?;

@@ -1,13 +1,15 @@
 //! What changed since a repository was made: its features, and its root secret.
 //! Spec: `docs/format/config.md`, section 5.
 
+use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use lastgood_backend::{Backend, PutOutcome};
 use lastgood_format::config::{Config, ConfigError, Feature, FeatureSet};
 use lastgood_format::gc::RoundList;
 use lastgood_format::id::{ObjectId, SessionId};
-use lastgood_format::key::{Heads, Secret, Verifier};
+use lastgood_format::key::{Inventory, Secret, Verifier};
 use lastgood_format::limits::{REVISION_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
 use lastgood_format::object::{ObjectKind, name, object_id};
 use lastgood_format::revision::{History, ROTATED_ROOTS, Revision};
@@ -28,6 +30,8 @@ pub struct RotationPlan {
     pub slots: Vec<KeySlotInfo>,
     /// Runs that are ended, since they hold keys of before.
     pub sessions: Vec<SessionId>,
+    /// What is stored under names of revisions and is none: the next revision ends that.
+    pub passed_over: Vec<String>,
     /// A feature that the repository gets; programs that do not know it cannot open it any more.
     pub feature: Option<&'static Feature>,
 }
@@ -85,6 +89,7 @@ impl Repository {
                 .map(|(slot, _)| slot)
                 .collect(),
             sessions: if is_resumed { self.runs_of_older_roots()? } else { self.open_runs()? },
+            passed_over: self.passed_over(),
             feature: Feature::named(ROTATED_ROOTS).filter(|_| !has_feature),
         })
     }
@@ -110,7 +115,13 @@ impl Repository {
         }
         // Before anything is changed: what is hidden or damaged now could not be told later from
         // what somebody made with the old keys.
-        self.heads(self.newest_round()?)?;
+        let there = Arc::new(self.inventory(self.newest_round()?)?);
+        let closing = Revision { closed: Some(there), ..self.next_revision() };
+        let bytes =
+            closing.encode(self.keys().repository(), self.keys().root(), self.keys().root());
+        if bytes.len() as u64 > REVISION_BYTES_MAX {
+            return Err(RepoError::TooManySnapshots);
+        }
         let (repository, root) = (self.keys().repository(), self.world().secret());
         let slot = KeySlot::create(
             repository,
@@ -165,7 +176,7 @@ impl Repository {
         let round = self.newest_round()?;
         self.decide_rounds(round)?;
         let mut revision = self.next_revision();
-        revision.closed = Some(Arc::new(self.heads(round)?));
+        revision.closed = Some(Arc::new(self.inventory(round)?));
         self.put_revision(&revision, self.keys().root(), self.keys().root())?;
         let repo = Arc::new(self.opened_anew(self.keys().root().clone())?);
         Ok(Rotated { repo, slot: None, removed, fenced })
@@ -213,20 +224,34 @@ impl Repository {
         Ok(())
     }
 
-    /// How far every writer has come, and collectors up to `round`.
-    fn heads(&self, round: u64) -> Result<Heads, RepoError> {
+    /// What counts of all that was signed until now, with rounds of gc up to `round`.
+    fn inventory(&self, round: u64) -> Result<Inventory, RepoError> {
         let snapshots = self.snapshots()?;
         self.refuse_if_missing()?;
         // Once it is mended it must still count.
         if let Some(damaged) = snapshots.damaged.into_iter().find(|it| !it.is_rotated_out()) {
             return Err(damaged);
         }
-        let newest = snapshots.newest.into_iter();
-        Ok(Heads {
-            snapshots: newest.map(|(writer, (sequence, _))| (writer, sequence)).collect(),
+        let mut lost = BTreeSet::new();
+        for id in self.ids(name::LOST)? {
+            lost.extend(self.lost_record(id)?.map(|record| record.snapshot));
+        }
+        Ok(Inventory {
+            live: snapshots.live.iter().map(|record| record.id).collect(),
+            retired: self.retired()?.into_keys().collect(),
+            lost,
+            relocations: self.relocations()?.objects.into_keys().collect(),
+            segments: self.ids(name::INDEX)?,
             log: self.log_heads()?,
             round,
         })
+    }
+
+    /// The objects below `prefix` that are named by ids.
+    fn ids<T: Ord + FromStr>(&self, prefix: &str) -> Result<BTreeSet<T>, RepoError> {
+        let mut ids = BTreeSet::new();
+        self.list(prefix, &mut |id, _| ids.extend(id.parse().ok()))?;
+        Ok(ids)
     }
 
     fn next_revision(&self) -> Revision {
@@ -263,11 +288,39 @@ impl Repository {
             // run does it.
             drop(self.copy_config());
         }
-        let newest = numbers.last().copied().unwrap_or(name::FIRST_REVISION);
-        match newest > self.history().number() {
-            true => Err(RepoError::Revised { location: self.location().to_owned() }),
-            false => Ok(()),
+        let known = self.history().passed_over().last().copied();
+        let known = known.unwrap_or(name::FIRST_REVISION).max(self.history().number());
+        if numbers.last().is_none_or(|newest| *newest <= known) {
+            return Ok(());
         }
+        let config = self.config().clone();
+        let history = read_history(self.backend().as_ref(), config, &self.mended, None)?;
+        match history.number() == self.history().number() {
+            // What anybody put there is no revision.
+            true => Ok(()),
+            false => Err(RepoError::Revised { location: self.location().to_owned() }),
+        }
+    }
+
+    /// Whether an object has the name of a revision that, as a later one says, there never was.
+    pub(crate) fn is_void(&self, object: &str) -> bool {
+        let number = object.strip_prefix(name::REVISIONS).and_then(parse_number);
+        number.is_some_and(|number| self.history().is_void(number))
+    }
+
+    /// What is stored under names of revisions, and is none.
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<String> {
+        self.history().passed_over().iter().map(|number| name::revision(*number)).collect()
+    }
+
+    /// Fails while something is passed over that is damaged: it may have been a revision, which says
+    /// what this program has to know.
+    pub(crate) fn refuse_if_passed_over(&self) -> Result<(), RepoError> {
+        for object in self.passed_over() {
+            self.find(&object, REVISION_BYTES_MAX)?;
+        }
+        Ok(())
     }
 }
 
@@ -291,16 +344,23 @@ pub(crate) fn read_history(
         let object = name::revision(number);
         let damaged =
             |source| RepoError::Damaged { object: object.clone(), location: location(), source };
-        let bytes = objects::read(backend, &object, REVISION_BYTES_MAX, mended)?
-            .ok_or_else(|| damaged(Damage::State("it was there and is gone")))?;
-        history.add(&bytes).map_err(|error| match error {
+        let bytes = match objects::read(backend, &object, REVISION_BYTES_MAX, mended) {
+            Err(error) if error.is_damage() => {
+                history.pass_over(number);
+                continue;
+            }
+            read => read?.ok_or_else(|| damaged(Damage::State("it was there and is gone")))?,
+        };
+        let is_taken = history.add(number, &bytes).map_err(|error| match error {
             ConfigError::UnknownFeature(_) => {
                 RepoError::Config { location: location(), source: error }
             }
             ConfigError::Key(error) => damaged(error.into()),
             ConfigError::Decode(error) => damaged(error.into()),
         })?;
-        newest = Some((number, object_id(&bytes)));
+        if is_taken {
+            newest = Some((number, object_id(&bytes)));
+        }
     }
     let Some(file) = last_seen else { return Ok(history) };
     // One that cannot be read is reported where snapshots are listed.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lastgood_format::gc::{PackLocation, Relocation};
 use lastgood_format::id::{ObjectId, PackId};
+use lastgood_format::key::KeyError;
 use lastgood_format::limits::GC_LIST_BYTES_MAX;
 use lastgood_format::object::{name, object_id};
 
@@ -41,9 +42,12 @@ impl Repository {
             if object_id(&bytes) != id {
                 return Err(self.damaged(&object, Damage::Name));
             }
-            let relocation = Relocation::decode(self.keys().verifier(), &bytes)
-                .map_err(|error| self.damaged(&object, error))?;
-            relocations.add(id, &relocation);
+            match Relocation::decode(self.keys().verifier(), &bytes) {
+                Ok(relocation) => relocations.add(id, &relocation),
+                // It is what its name says, and so nothing that we ever made.
+                Err(KeyError::RotatedOut | KeyError::Signature) => {}
+                Err(error) => return Err(self.damaged(&object, error)),
+            }
         }
         Ok(relocations)
     }

@@ -153,7 +153,7 @@ impl Repair<'_> {
                 let copy = name::revision(name::FIRST_REVISION);
                 names.extend((!names.contains(&copy)).then_some(copy));
             }
-            for object in names {
+            for object in names.into_iter().filter(|object| !self.repo.is_void(object)) {
                 self.object(&object, bytes_max)?;
             }
         }

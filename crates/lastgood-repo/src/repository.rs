@@ -149,15 +149,7 @@ impl Repository {
         let last_seen = options.last_seen.map(LastSeenFile::new);
         let config = read_config(backend.as_ref(), &mended)?;
         let history = read_history(backend.as_ref(), config, &mended, last_seen.as_ref())?;
-        let location = backend.location().to_owned();
-        let root = match credential {
-            Credential::Root(root) => root.clone(),
-            credential => unlock(backend.as_ref(), &history, credential, &mended)?,
-        };
-        let keys = history.keys(root).map_err(|error| match error {
-            KeyError::WrongKey => RepoError::WrongKey { location },
-            error => RepoError::Unlock(error),
-        })?;
+        let keys = unlock(backend.as_ref(), &history, credential, &mended)?;
         Ok(Self {
             backend,
             world,
@@ -569,7 +561,36 @@ fn read_all_slots(
     Ok(slots)
 }
 
+/// All keys of a repository.
 fn unlock(
+    backend: &dyn Backend,
+    history: &History,
+    credential: &Credential,
+    mended: &Mended,
+) -> Result<RepositoryKeys, RepoError> {
+    let location = || backend.location().to_owned();
+    let root = match credential {
+        Credential::Root(root) => Ok(root.clone()),
+        credential => unlock_slot(backend, history, credential, mended),
+    };
+    let keys = root.and_then(|root| {
+        history.keys(root).map_err(|error| match error {
+            KeyError::WrongKey => RepoError::WrongKey { location: location() },
+            error => RepoError::Unlock(error),
+        })
+    });
+    match (keys, history.passed_over().first()) {
+        // The key may be right, and that of a root of which this was to tell.
+        (Err(RepoError::WrongKey { .. }), Some(number)) => Err(RepoError::Damaged {
+            object: name::revision(*number),
+            location: location(),
+            source: Damage::State("it cannot be verified, and the key does not fit without it"),
+        }),
+        (keys, _) => keys,
+    }
+}
+
+fn unlock_slot(
     backend: &dyn Backend,
     history: &History,
     credential: &Credential,

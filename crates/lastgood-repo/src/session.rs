@@ -636,6 +636,11 @@ fn recover(
         }
         // Foreign or damaged: not ours to use; check reports it.
         let Ok(opened) = reader.open(pack) else { continue };
+        // Whoever has a root of before may say that anything is in it.
+        let header = &opened.header;
+        if shared.repo.keys().is_rotated_out(header.class, header.session, &header.wrapped) {
+            continue;
+        }
         // Its writer may have died before the name was durable. An index segment is put after the
         // packs that it covers, so those were.
         if settled.insert(session) {

@@ -38,10 +38,13 @@ pub fn plan_rotation(repo: &Repository) -> Result<RotationPlan, Error> {
 /// finishes a rotation that was interrupted. What is stored stays as it is.
 ///
 /// # Errors
+/// [`ErrorKind::Invalid`] when the store does not decide races, before anything is changed;
 /// [`ErrorKind::Conflict`] when somebody else changed keys or features meanwhile;
 /// [`ErrorKind::Damaged`] and [`ErrorKind::Missing`] while snapshots cannot be read: what an old
 /// key makes later could not be told from them.
 pub fn rotate(repo: &Repository, credential: &Credential, label: &str) -> Result<Rotation, Error> {
+    // Two who rotate at once must not both believe that they did.
+    repo.probe()?;
     let rotated = repo.rotate(credential, WorkFactors::DEFAULT, label)?;
     let Rotated { repo, slot, removed, fenced } = rotated;
     let recovery_code = recovery_code(repo.keys().root());
@@ -64,5 +67,6 @@ pub fn upgrade(repo: &Repository, names: &[&str]) -> Result<Arc<Repository>, Err
         let text = format!("there is no feature {unknown:?}; `lastgood upgrade` lists them");
         return Err(Error::new(ErrorKind::Invalid, text));
     }
+    repo.probe()?;
     Ok(repo.upgrade(names)?)
 }

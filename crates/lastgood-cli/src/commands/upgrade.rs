@@ -48,7 +48,12 @@ impl Args {
                 added.push(feature.name);
             }
         }
-        let is_done = self.yes && !added.is_empty();
+        let passed_over = repo.passed_over();
+        for object in &passed_over {
+            app.out.line(format!("{object}, which is no revision, is passed over for good"));
+        }
+        let is_empty = added.is_empty() && passed_over.is_empty();
+        let is_done = self.yes && !is_empty;
         if is_done {
             let entry = Entry::done("upgrade", repo.world().clock.now());
             let upgraded = keys::upgrade(&repo, &added)?;
@@ -56,7 +61,7 @@ impl Args {
         }
         app.out.json("summary", json!({ "features": added, "dry_run": !self.yes }));
         match (added.len() as u64, self.yes) {
-            (0, _) => app.out.info("there is nothing to add"),
+            (0, _) if is_empty => app.out.info("there is nothing to add"),
             (count, true) => app.out.info(format!("added {}", text::count(count, "feature"))),
             (_, false) => app.out.note("there is no way back; to do this, run it again with --yes"),
         }

@@ -3,6 +3,7 @@
 //!
 //! Used by `tests/fuzz_short.rs` and, by path, by the targets in `fuzz/`.
 
+use lastgood_format::chunker::ChunkerParams;
 use lastgood_format::config::Config;
 use lastgood_format::gc::{Lost, ReadSession, Relocation, Retired, RoundList};
 use lastgood_format::group::{FrameSize, GroupDecompressor, open_frames};
@@ -20,6 +21,7 @@ use lastgood_format::pack::{
 use lastgood_format::packset::PackSetCodec;
 use lastgood_format::page::{self, LeafCodec};
 use lastgood_format::recipe::RecipeCodec;
+use lastgood_format::revision::History;
 use lastgood_format::session::{Outcome, Session};
 use lastgood_format::slot::{KeySlot, parse_recovery_code, recovery_code};
 use lastgood_format::snapshot::Snapshot;
@@ -31,6 +33,7 @@ pub type Check = fn(&World, &[u8]) -> bool;
 /// Every decoder by the name that test vectors and fuzz targets know it by.
 pub const DECODERS: &[(&str, Check)] = &[
     ("config", config),
+    ("revision", revision),
     ("slot", slot),
     ("recovery_code", recovery),
     ("session", session),
@@ -126,6 +129,45 @@ fn config(world: &World, bytes: &[u8]) -> bool {
         );
         true
     })
+}
+
+/// A revision as it is, and with its signatures made good, by a root that stays or gives way.
+fn revision(world: &World, bytes: &[u8]) -> bool {
+    let repository = world.keys.repository();
+    let config = Config {
+        repository,
+        root: world.keys.root_signer().public(),
+        created: 1_795_000_000,
+        required: Vec::new(),
+        read_compatible: Vec::new(),
+        optional: Vec::new(),
+        chunker: ChunkerParams::Fixed { block: 65_536 }.into(),
+    };
+    let later = RepositoryKeys::new(Secret::new([8; 32]), repository);
+    let record = bytes.len().checked_sub(128).and_then(|end| bytes.get(8..end));
+    let signed = [b"lgrevn\x01\n", record.unwrap_or(bytes)].concat();
+    let good = [&world.keys, &later].map(|now| {
+        let sign = |keys: &RepositoryKeys| {
+            keys.root_signer().sign("config revision", &[repository.as_bytes(), &signed])
+        };
+        [&signed[..], &sign(&world.keys), &sign(now)].concat()
+    });
+    let add = |bytes: &[u8]| {
+        let mut history = History::new(config.clone());
+        let is_taken = history.add(2, bytes) == Ok(true);
+        is_taken.then(|| history.revisions()[0].clone())
+    };
+    let check = |bytes: &[u8]| {
+        add(bytes).is_some_and(|revision| {
+            let now = [&world.keys, &later].into_iter();
+            let mut now = now.filter(|keys| keys.root_signer().public() == revision.root);
+            let now = now.next().expect("a root that signed").root();
+            let again = revision.encode(repository, world.keys.root(), now);
+            assert_eq!(add(&again), Some(revision));
+            true
+        })
+    };
+    check(bytes) | check(&good[0]) | check(&good[1])
 }
 
 fn slot(world: &World, bytes: &[u8]) -> bool {

@@ -2,14 +2,20 @@
 //! on, and nothing that old keys make afterwards counts.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use lastgood::check::{CheckOptions, ReadData};
 use lastgood::system::{Home, world};
 use lastgood::{Credential, ErrorKind, Repository, keys, opening, parse_recovery_code};
+use lastgood_backend::memory::MemoryBackend;
+use lastgood_backend::{Backend, BackendError, Listed, ObjectName, PutOutcome};
+use lastgood_repo::format::chunker::ChunkerParams;
+use lastgood_repo::format::key::Secret;
 use lastgood_repo::format::object::name;
-use lastgood_repo::{RepoErrorKind, Settings, WriteSession};
+use lastgood_repo::format::slot::WorkFactors;
+use lastgood_repo::{InitOptions, OpenOptions, RepoErrorKind, Settings, WriteSession};
 
 use crate::place::{Place, Tree};
 
@@ -99,8 +105,156 @@ fn what_old_keys_sign_after_a_rotation_does_not_count() {
     let live: Vec<_> = snapshots.live.iter().map(|record| record.id).collect();
     assert!(!live.contains(&forged.id), "a snapshot of the thief is taken for ours");
     assert_eq!(snapshots.damaged.len(), 1, "it is reported");
-    // What was there when the root was rotated is in the power of the keys of then.
-    assert!(snapshots.retired.iter().any(|record| record.id == first.id));
+    assert!(live.contains(&first.id) && snapshots.retired.is_empty(), "the thief retires nothing");
+    let options = CheckOptions { read_data: ReadData::All, threads: 2 };
+    let report = lastgood::check::start(repo.clone(), options).wait(|_| {}).unwrap();
+    let kinds = ["snapshots/", "log/", "index/"];
+    let is_reported = |kind: &str| report.damage.iter().any(|damage| damage.starts_with(kind));
+    assert!(kinds.into_iter().all(is_reported), "{:?}", report.damage);
+    assert_eq!(report.damage.len(), kinds.len(), "{:?}", report.damage);
+    // What is in his packs counts as unknown.
+    fs::write(place.source().join("file"), "the thief's").unwrap();
+    let report = lastgood::backup::start(repo.clone(), place.options()).wait(|_| {}).unwrap();
+    assert!(report.totals.bytes_added > 0, "{report:?}");
+    let options = lastgood::restore::RestoreOptions::new(first, at("back"));
+    lastgood::restore::start(repo, options).wait(|_| {}).unwrap();
+    assert_eq!(fs::read(at("back").join("file")).unwrap(), b"mine");
+}
+
+#[test]
+fn what_was_forgotten_before_a_rotation_can_come_back_after_it() {
+    let place = Place::new();
+    fs::write(place.source().join("file"), "one").unwrap();
+    let (_, first) = place.backup();
+    fs::write(place.source().join("file"), "two").unwrap();
+    let (_, second) = place.backup();
+    place.repo.retire(&first, "no rule keeps it", None).unwrap();
+    let key = credential(&place, "new-key");
+    let repo = keys::rotate(&place.repo, &key, "new").unwrap().repo;
+    let snapshots = repo.snapshots().unwrap();
+    assert_eq!((snapshots.live, snapshots.retired), (vec![second], vec![first.clone()]));
+    assert!(snapshots.damaged.is_empty());
+    let back = lastgood::undelete::undelete(&repo, &place.home.state, &first, "a test").unwrap();
+    assert_eq!(back.snapshot.tree, first.snapshot.tree);
+    is_whole(&repo);
+}
+
+/// Whoever may add objects stops nobody: what is no revision is passed over, said, and ended by the
+/// next revision.
+#[test]
+fn garbage_in_the_place_of_a_revision_locks_nobody_out() {
+    let mut place = Place::new();
+    fs::write(place.source().join("file"), "one").unwrap();
+    let (_, first) = place.backup();
+    let key = credential(&place, "new-key");
+    let put = |number: u64, bytes: &[u8]| {
+        let folder = place.home.default_repository();
+        fs::write(folder.join(name::revision(number)), bytes).unwrap();
+    };
+    // Whole, and signed by nobody; and so much damaged that it might have been anything.
+    let whole = fs::read(place.home.default_repository().join(name::CONFIG)).unwrap();
+    put(2, &whole);
+    // The run that was at work goes on.
+    lastgood::backup::start(place.repo.clone(), place.options()).wait(|_| {}).unwrap();
+    place.reopen();
+    assert_eq!(place.repo.passed_over(), [name::revision(2)]);
+    let state = place.home.state.clone();
+    let collect = |repo: &Arc<Repository>| {
+        let options = lastgood::gc::GcOptions {
+            state: state.clone(),
+            max_unused: lastgood::gc::MaxUnused::Any,
+            fence_after: i64::MAX,
+            exclusive: false,
+            settings: Settings::default(),
+            keep_reserve: false,
+            dry_run: false,
+        };
+        lastgood::gc::start(repo.clone(), options).wait(|_| {})
+    };
+    collect(&place.repo).unwrap();
+    fs::write(place.home.default_repository().join(name::revision(3)), b"garbage").unwrap();
+    place.reopen();
+    fs::write(place.source().join("file"), "two").unwrap();
+    let (_, second) = place.backup();
+    // Nothing is removed by who may not know what there is to know.
+    assert_eq!(collect(&place.repo).unwrap_err().kind(), ErrorKind::Damaged);
+    let options = CheckOptions { read_data: ReadData::No, threads: 2 };
+    let report = lastgood::check::start(place.repo.clone(), options).wait(|_| {}).unwrap();
+    assert_eq!(report.damage.len(), 2, "{:?}", report.damage);
+
+    let plan = keys::plan_rotation(&place.repo).unwrap();
+    assert_eq!(plan.passed_over, [name::revision(2), name::revision(3)]);
+    let repo = keys::rotate(&place.repo, &key, "new").unwrap().repo;
+    assert_eq!(repo.history().number(), 5, "the rotation is 4");
+    place.repo = open(&place, &key).unwrap();
+    assert!(place.repo.passed_over().is_empty());
+    is_whole(&place.repo);
+    collect(&place.repo).unwrap();
+    let live: Vec<_> = place.repo.snapshots().unwrap().live.iter().map(|it| it.id).collect();
+    assert!(live.contains(&first.id) && live.contains(&second.id));
+    // With the rotation damaged, the key that is right is not called wrong.
+    fs::write(place.home.default_repository().join(name::revision(4)), b"damage").unwrap();
+    let last_seen = state.join(place.repo.config().repository.to_string()).join("last-seen");
+    fs::remove_file(last_seen).unwrap();
+    assert_eq!(open(&place, &key).unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+/// A store on which the last one who puts a name wins.
+#[derive(Debug)]
+struct Overwriting(MemoryBackend);
+
+impl Backend for Overwriting {
+    fn location(&self) -> &str {
+        self.0.location()
+    }
+    fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
+        self.0.put(name, parts)?;
+        self.0.overwrite(name, &parts.concat());
+        Ok(PutOutcome::Created)
+    }
+    fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, BackendError> {
+        self.0.get(name, bytes_max)
+    }
+    fn get_range(
+        &self,
+        name: &ObjectName,
+        range: Range<u64>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        self.0.get_range(name, range, out)
+    }
+    fn stat(&self, name: &ObjectName) -> Result<u64, BackendError> {
+        self.0.stat(name)
+    }
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Listed)) -> Result<(), BackendError> {
+        self.0.list(prefix, visit)
+    }
+    fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
+        self.0.remove(name)
+    }
+    fn settle(&self, prefix: &str) -> Result<(), BackendError> {
+        self.0.settle(prefix)
+    }
+}
+
+#[test]
+fn where_two_could_rotate_at_once_nobody_may() {
+    let memory = MemoryBackend::new();
+    let init = InitOptions {
+        credential: Credential::KeyFile(Secret::new([7; 32])),
+        label: "a key".to_owned(),
+        work: WorkFactors::DEFAULT,
+        chunker: ChunkerParams::Fixed { block: 65_536 },
+    };
+    let store = Arc::new(Overwriting(memory.clone()));
+    let repo = Repository::create(store, world(), &init, OpenOptions::default()).unwrap();
+    let before = memory.objects();
+    let error = keys::rotate(&repo, &init.credential, "new").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let names: Vec<&str> =
+        keys::features(&repo).into_iter().map(|(feature, _)| feature.name).collect();
+    assert_eq!(keys::upgrade(&repo, &names).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(memory.objects(), before);
 }
 
 /// Copies what is not there yet, as a store would take it.

@@ -103,6 +103,9 @@ fn show(app: &App<'_>, plan: &RotationPlan) {
     for session in &plan.sessions {
         app.out.line(format!("run {session}, if it is still at work, has to start over"));
     }
+    for object in &plan.passed_over {
+        app.out.line(format!("{object}, which is no revision, is passed over for good"));
+    }
     if let Some(feature) = plan.feature {
         let name = feature.name;
         app.out.line(format!(
