@@ -48,7 +48,10 @@ fn pack() {
     let secret = ClassSecret::create(&keys, Class::Data, session, Secret::new([4; 32]));
     let group = noise(1 << 20);
     let build = |share: ParityShare| -> (Duration, FinishedPack) {
-        let buffer = PackBuffer::new(PackHeader::header_bytes_under(&secret), PACK_BYTES * 5 / 4);
+        let buffer = PackBuffer::new(
+            PackHeader::header_bytes_under(&secret),
+            Box::new(vec![0; PACK_BYTES * 5 / 4]),
+        );
         let mut builder = PackBuilder::new(FrameSize::ORDINARY, buffer);
         let start = now();
         for counter in 0..PACK_BYTES >> 20 {

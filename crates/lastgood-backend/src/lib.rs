@@ -9,5 +9,7 @@ pub mod layer;
 #[cfg(target_os = "linux")]
 pub mod local;
 pub mod memory;
+mod pages;
 
 pub use backend::{Backend, BackendError, ErrorKind, Listed, ObjectName, PutOutcome};
+pub use pages::Pages;

@@ -20,6 +20,7 @@
 //! both of the root's group, whatever the umask. Files that the superuser makes belong to the
 //! root's owner. Symbolic links below the root are never followed.
 
+mod direct;
 mod publishing;
 mod reading;
 mod writing;
@@ -41,9 +42,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::backend::{listed_directory, out_of_range};
 use crate::{Backend, BackendError, ErrorKind, Listed, ObjectName, PutOutcome};
+use direct::Buffers;
 use publishing::{Ownership, TEMPORARY_PREFIX};
 use reading::{OpenObject, OpenObjects};
-use writing::Writing;
 
 /// Keeps objects as files of a local directory. Any number of processes and users may work on one
 /// directory at once; of hosts, where the network file system shows new names at once (NFS does
@@ -57,7 +58,7 @@ pub struct LocalBackend {
     /// Directories that this process has synced into their parents.
     durable: Mutex<HashSet<Box<str>>>,
     open_objects: OpenObjects,
-    writing: Writing,
+    buffers: Buffers,
 }
 
 impl LocalBackend {
@@ -90,7 +91,7 @@ impl LocalBackend {
             ownership,
             durable: Mutex::default(),
             open_objects: OpenObjects::default(),
-            writing: Writing::default(),
+            buffers: Buffers::default(),
         })
     }
 
@@ -143,7 +144,7 @@ impl LocalBackend {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = retry_on_intr(|| openat(&*directory, leaf, flags, Mode::empty()))?;
         let bytes = object_bytes(&fstat(&file)?)?;
-        Ok(OpenObject { file: File::from(file), bytes })
+        Ok(OpenObject::new(File::from(file), bytes))
     }
 
     /// Calls `visit` with the directory, path, name and status of everything at and below `path`
@@ -230,7 +231,7 @@ impl Backend for LocalBackend {
                 return Err(out_of_range(why));
             };
             let mut bytes = vec![0; count];
-            object.read_exact_at(&mut bytes, 0)?;
+            object.read_exact_at(&mut bytes, 0, &self.buffers)?;
             Ok(bytes)
         };
         get().map_err(|source| self.read_error(name, source))
@@ -251,7 +252,7 @@ impl Backend for LocalBackend {
             };
             // Not cleared before, so that a reused buffer is not zeroed again.
             out.resize(count, 0);
-            object.read_exact_at(out, range.start)
+            object.read_exact_at(out, range.start, &self.buffers)
         };
         let done = read();
         if done.is_err() {

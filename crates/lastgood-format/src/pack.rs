@@ -7,19 +7,20 @@
 //! A *shard* is a frame: parity and checksums are over ciphertext, so rot is found and mended
 //! without any key. Spec: `docs/format/pack.md`.
 
+mod buffer;
+mod builder;
 mod mend;
 mod verify;
 
+pub use buffer::{PackBuffer, PackMemory};
+pub use builder::{FinishedPack, GroupPayload, PackBuilder};
 pub use mend::{Mended, TooDamaged, mend};
 pub use verify::{PackVerifier, verify_bytes};
 
-use twox_hash::{XxHash3_64, XxHash3_128};
+use twox_hash::XxHash3_64;
 
 use crate::encoding::{DecodeError, Reader, Write, stored_length};
-use crate::group::{
-    Compression, FrameSize, GroupSalt, Purpose, SUITE, TAG_BYTES, open_frames_as, seal_frames,
-    seal_frames_as,
-};
+use crate::group::{Compression, FrameSize, GroupSalt, Purpose, SUITE, TAG_BYTES, open_frames_as};
 use crate::id::{BlobId, PackId, RepositoryId, SessionId};
 use crate::key::{Class, ClassSecret, KeyError, RepositoryKeys};
 use crate::limits::{
@@ -27,7 +28,7 @@ use crate::limits::{
     WRAPPED_BYTES_MAX,
 };
 use crate::object::write_wrapped;
-use crate::parity::{ParityLayout, ParityShare, Stripes};
+use crate::parity::{ParityLayout, Stripes};
 
 /// What a blob holds. Blobs of different kinds never have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -519,293 +520,8 @@ impl PackFooter {
     }
 }
 
-/// What disks and page caches work in.
-const BLOCK_BYTES: usize = 4096;
-
 /// Length of the fixed end of a pack.
 pub const FOOTER_BYTES: usize = 32;
-
-/// Sealed frames, in a buffer that is used again and again. Dereferences to the frames.
-#[derive(Debug, Default)]
-pub struct PackBuffer {
-    bytes: Vec<u8>,
-    start: usize,
-    used: usize,
-}
-
-impl PackBuffer {
-    /// Room for `capacity` bytes of frames behind a header of `header_bytes`. They lie in memory
-    /// as they will in the pack, in respect of blocks of 4,096 bytes, so that they can be written
-    /// from where they are; if there come more, they are moved, and only that is lost.
-    #[must_use]
-    pub fn new(header_bytes: usize, capacity: usize) -> Self {
-        let bytes: Vec<u8> = Vec::with_capacity(capacity.saturating_add(BLOCK_BYTES));
-        let start = bytes.as_ptr().align_offset(BLOCK_BYTES).wrapping_add(header_bytes);
-        Self { bytes, start: start % BLOCK_BYTES, used: 0 }
-    }
-
-    /// So many more bytes, to be overwritten: what an earlier pack left there is not cleared.
-    fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let start = self.start.saturating_add(self.used);
-        let end = start.saturating_add(bytes);
-        self.used = self.used.saturating_add(bytes);
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
-        }
-        self.bytes.get_mut(start..end).unwrap_or_default()
-    }
-
-    fn frames_mut(&mut self) -> &mut [u8] {
-        let end = self.start.saturating_add(self.used);
-        self.bytes.get_mut(self.start..end).unwrap_or_default()
-    }
-}
-
-impl std::ops::Deref for PackBuffer {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        let end = self.start.saturating_add(self.used);
-        self.bytes.get(self.start..end).unwrap_or_default()
-    }
-}
-
-/// Assembles one pack in memory.
-#[derive(Debug)]
-pub struct PackBuilder {
-    frame_size: FrameSize,
-    directory: Directory,
-    frames: PackBuffer,
-    checksums: Vec<u64>,
-}
-
-impl PackBuilder {
-    /// Starts a pack in `buffer`, whatever that holds.
-    #[must_use]
-    pub fn new(frame_size: FrameSize, buffer: PackBuffer) -> Self {
-        Self {
-            frame_size,
-            directory: Directory::default(),
-            frames: PackBuffer { used: 0, ..buffer },
-            checksums: Vec::new(),
-        }
-    }
-
-    /// Seals one group into the pack.
-    ///
-    /// `level` is the compressor's, `counter` numbers the session's groups, `random` is fresh.
-    ///
-    /// # Panics
-    /// When no reader would accept the pack: the blobs do not fill the group, or limits are passed.
-    pub fn add_group(
-        &mut self,
-        secret: &ClassSecret,
-        group: &GroupPayload<'_>,
-        counter: u64,
-        random: &[u8; 32],
-    ) {
-        let filled: u64 = group.blobs.iter().map(|blob| u64::from(blob.bytes)).sum();
-        assert!(filled == u64::from(group.raw_bytes), "the blobs do not fill their group");
-        assert!(group.raw_bytes as usize <= GROUP_BYTES_MAX, "a group exceeds its limit");
-        assert!(
-            self.blob_count().saturating_add(group.blobs.len()) <= PACK_BLOBS_MAX,
-            "a pack has too many blobs"
-        );
-        let salt = GroupSalt::hedged(secret, counter, random, &[&group.determinants()]);
-        let first_frame = self.frame_count();
-        let (size, count) = (self.frame_size, self.frame_size.count(group.payload.len()));
-        let sealed = self.frames.room(count.saturating_mul(size.stored()));
-        seal_frames(secret, salt, size, group.payload, sealed);
-        self.checksums
-            .extend(sealed.chunks_exact(self.frame_size.stored()).map(XxHash3_64::oneshot));
-        self.directory.push(
-            GroupEntry {
-                first_frame: stored_length(first_frame),
-                stored_bytes: stored_length(group.payload.len()),
-                raw_bytes: group.raw_bytes,
-                compression: group.compression,
-                salt,
-            },
-            group.blobs,
-        );
-    }
-
-    /// Appends the groups of another pack of the same session and class.
-    ///
-    /// # Panics
-    /// When the two have frames of different sizes, or more blobs together than a pack may have.
-    pub fn append(&mut self, other: &Self) {
-        assert_eq!(self.frame_size, other.frame_size, "joined packs have frames of one size");
-        assert!(
-            self.blob_count().saturating_add(other.blob_count()) <= PACK_BLOBS_MAX,
-            "joined packs have too many blobs"
-        );
-        let frame_offset = stored_length(self.frame_count());
-        let group_offset = stored_length(self.directory.groups.len());
-        self.frames.room(other.bytes()).copy_from_slice(&other.frames);
-        self.checksums.extend_from_slice(&other.checksums);
-        self.directory.groups.extend(other.directory.groups.iter().map(|group| GroupEntry {
-            first_frame: group.first_frame.saturating_add(frame_offset),
-            ..*group
-        }));
-        self.directory.blobs.extend(
-            other
-                .directory
-                .blobs
-                .iter()
-                .map(|blob| BlobEntry { group: blob.group.saturating_add(group_offset), ..*blob }),
-        );
-    }
-
-    fn frame_count(&self) -> usize {
-        self.frames.used >> self.frame_size.log2()
-    }
-
-    /// Whether nothing was added yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.directory.groups.is_empty()
-    }
-
-    /// Bytes of sealed frames so far.
-    #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.frames.used
-    }
-
-    /// Blobs so far.
-    #[must_use]
-    pub fn blob_count(&self) -> usize {
-        self.directory.blobs.len()
-    }
-
-    /// Seals the directory, computes parity and closes the pack.
-    ///
-    /// # Panics
-    /// When the pack exceeds [`PACK_BYTES_MAX`]: its writer closes packs long before.
-    #[must_use]
-    pub fn finish(
-        mut self,
-        parity: ParityShare,
-        secret: &ClassSecret,
-        counter: u64,
-        random: &[u8; 32],
-    ) -> FinishedPack {
-        let plain = self.directory.encode();
-        let directory_salt = GroupSalt::hedged(secret, counter, random, &[b"directory", &plain]);
-        let frames = self.frame_count().saturating_add(self.frame_size.count(plain.len()));
-        let header = PackHeader {
-            class: secret.class,
-            frame_size: self.frame_size,
-            parity: parity.layout(frames, self.frame_size.stored()),
-            repository: secret.repository,
-            session: secret.session,
-            group_frames: stored_length(self.frame_count()),
-            directory_bytes: stored_length(plain.len()),
-            directory_salt,
-            commitment: secret.secret.commitment(),
-            wrapped: secret.wrapped.clone(),
-        };
-        assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
-
-        let mut directory = vec![0; header.directory_frames_bytes()];
-        let (purpose, size) = (Purpose::Directory, self.frame_size);
-        seal_frames_as(purpose, secret, directory_salt, size, &plain, &mut directory);
-        let parity = self.parity(&header, &mut directory);
-        let rest = [parity.as_slice(), &directory];
-        let rest = rest.iter().flat_map(|shards| shards.chunks_exact(size.stored()));
-        self.checksums.extend(rest.map(XxHash3_64::oneshot));
-        let checksums: Vec<u8> =
-            self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
-        let header_bytes = header.encode();
-        let mut hasher = PackHasher::new(&header_bytes);
-        hasher.tags(&self.frames, size);
-        hasher.tags(&directory, size);
-        let id = hasher.finish(&checksums);
-        let footer = header.footer().encode();
-        let end = [&checksums, &header_bytes, &parity, &directory, &checksums, &header_bytes];
-        let end = [&end.map(Vec::as_slice).concat(), &footer[..]].concat();
-        FinishedPack {
-            id,
-            header: header_bytes,
-            frames: self.frames,
-            end,
-            directory: self.directory,
-            layout: header,
-        }
-    }
-
-    /// The parity shards.
-    fn parity(&mut self, header: &PackHeader, directory: &mut [u8]) -> Vec<u8> {
-        let size = self.frame_size.stored();
-        let mut parity = vec![0; header.parity_count().saturating_mul(size)];
-        if !parity.is_empty() {
-            let shards = self.frames.frames_mut().chunks_exact_mut(size);
-            let shards = shards.chain(parity.chunks_exact_mut(size));
-            let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
-            #[cfg(feature = "seeded-bugs")]
-            let mut blank = vec![0; size];
-            #[cfg(feature = "seeded-bugs")]
-            if crate::seeded::is_planted(crate::seeded::Mistake::StripeMissized)
-                && let Some(last) = shards.last_mut()
-            {
-                *last = &mut blank;
-            }
-            header.stripes().protect(&mut shards);
-        }
-        parity
-    }
-}
-
-/// A group ready to be sealed.
-#[derive(Debug, Clone, Copy)]
-pub struct GroupPayload<'a> {
-    /// What compression made of the plaintext.
-    pub payload: &'a [u8],
-    /// Length of the plaintext.
-    pub raw_bytes: u32,
-    /// How the payload was made.
-    pub compression: Compression,
-    /// Level of the compressor.
-    pub level: i32,
-    /// The blobs that make up the plaintext, in order.
-    pub blobs: &'a [PackedBlob],
-}
-
-impl GroupPayload<'_> {
-    /// Everything the payload is a function of: the plaintext, by the ids and lengths of its
-    /// blobs, and the compressor, by its level and version; and, should that compressor not be
-    /// deterministic after all, a fast hash of the payload itself.
-    fn determinants(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.blobs.len().saturating_mul(40));
-        out.push(self.compression as u8);
-        out.extend_from_slice(&self.level.to_le_bytes());
-        out.extend_from_slice(&zstd::zstd_safe::version_number().to_le_bytes());
-        out.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
-        out.extend_from_slice(&XxHash3_128::oneshot(self.payload).to_le_bytes());
-        for blob in self.blobs {
-            blob.encode(&mut out);
-        }
-        out
-    }
-}
-
-/// A pack ready to be stored: its bytes are `header`, `frames`, `end`, one after the other.
-#[derive(Debug)]
-pub struct FinishedPack {
-    /// Its id.
-    pub id: PackId,
-    /// First part of its bytes.
-    pub header: Vec<u8>,
-    /// Second part: sealed groups.
-    pub frames: PackBuffer,
-    /// Third part: checksums and header, parity, sealed directory, checksums and header, footer.
-    pub end: Vec<u8>,
-    /// What is in it.
-    pub directory: Directory,
-    /// Its header, parsed.
-    pub layout: PackHeader,
-}
 
 /// Opens the end of a pack: checks the header against `repository`, unwraps the class secret and
 /// opens the directory. `end` is the last `end_bytes` of the pack, as its footer tells, and is

@@ -213,18 +213,13 @@ impl ParityCheck {
 
     /// Takes the shards that follow those taken before.
     pub fn add(&mut self, shards: &[u8]) {
+        let Stripes { count, parity, .. } = self.stripes;
+        let stripe_bytes = parity.saturating_mul(self.length);
         for shard in shards.chunks_exact(self.length.max(1)) {
-            let stripe = self.shards.checked_rem(self.stripes.count).unwrap_or_default();
-            let first = stripe.saturating_mul(self.stripes.parity);
-            let sums = self.sums.chunks_exact_mut(self.length.max(1));
-            for (power, sum) in sums.skip(first).take(self.stripes.parity).enumerate() {
-                let columns = sum.as_chunks_mut::<COLUMN>().0.iter_mut();
-                for (sum, shard) in columns.zip(shard.as_chunks::<COLUMN>().0) {
-                    (0..power).for_each(|_| halve(sum));
-                    for (sum, byte) in sum.iter_mut().zip(shard) {
-                        *sum ^= byte;
-                    }
-                }
+            let stripe = self.shards.checked_rem(count).unwrap_or_default();
+            let first = stripe.saturating_mul(stripe_bytes);
+            if let Some(sums) = self.sums.get_mut(first..first.saturating_add(stripe_bytes)) {
+                wide::add(sums, wide::Shards::Next(shard));
             }
             self.shards = self.shards.saturating_add(1);
         }
@@ -268,7 +263,7 @@ impl Checks {
             .rev()
             .collect();
         for batch in there.chunks(BATCH) {
-            wide::add_batch(&mut self.sums, batch);
+            wide::add(&mut self.sums, wide::Shards::Batch(batch));
         }
     }
 
@@ -323,6 +318,20 @@ fn add_batch<const WIDTH: usize>(sums: &mut [u8], batch: &[&[u8]]) {
                 }
                 add(&mut sum, shard);
             }
+            *stored = sum;
+        }
+    }
+}
+
+/// Takes the sums of all checks, each divided by the power of the last place, to the next place.
+#[inline(always)]
+fn add_next<const WIDTH: usize>(sums: &mut [u8], shard: &[u8]) {
+    for (power, sum) in sums.chunks_exact_mut(shard.len().max(1)).enumerate() {
+        let columns = sum.as_chunks_mut::<WIDTH>().0.iter_mut();
+        for (stored, bytes) in columns.zip(shard.as_chunks::<WIDTH>().0) {
+            let mut sum = *stored;
+            (0..power).for_each(|_| halve(&mut sum));
+            add(&mut sum, bytes);
             *stored = sum;
         }
     }

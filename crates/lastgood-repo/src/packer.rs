@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crossbeam_channel::Sender;
+use lastgood_backend::Pages;
 use lastgood_format::group::{Compression, FrameSize, GroupCompressor};
 use lastgood_format::id::{BlobId, PackId};
 use lastgood_format::index::{BlobPrefix, IndexSegment};
@@ -217,8 +218,9 @@ impl Shared {
     fn buffer(&self, class: Class) -> PackBuffer {
         self.buffers.take().unwrap_or_else(|| {
             // The last group may begin just before the pack is full.
-            let capacity = pack_bytes(&self.settings, class) + 2 * self.settings.group_bytes;
-            PackBuffer::new(PackHeader::header_bytes_under(self.secret(class)), capacity)
+            let bytes = pack_bytes(&self.settings, class) + 2 * self.settings.group_bytes;
+            let header_bytes = PackHeader::header_bytes_under(self.secret(class));
+            PackBuffer::new(header_bytes, Box::new(Pages::new(bytes)))
         })
     }
 
@@ -677,6 +679,6 @@ const SEGMENT_ENTRIES: usize = 1 << 18;
 const GROUP_BLOBS_MAX: usize = 1 << 14;
 /// Packs of data that are open at once. Sealing a group takes a third of the time that its chunks
 /// take in all, so this many keep three times as many threads busy.
-const OPEN_PACKS: usize = 3;
+const OPEN_PACKS: usize = 2;
 /// Blobs at which a pack is closed however short it is.
 const PACK_BLOBS: usize = 1 << 16;

@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{DIRECTORY, LocalBackend, is_regular_file, sync_directory};
+use super::{DIRECTORY, LocalBackend, is_regular_file, sync_directory, writing};
 use crate::PutOutcome;
 
 impl LocalBackend {
@@ -75,7 +75,7 @@ impl LocalBackend {
         if let Some(ownership) = &self.ownership {
             ownership.apply(file, ownership.file_mode)?;
         }
-        self.writing.write(file, parts)?;
+        writing::write(file, parts, &self.buffers)?;
         Ok(fdatasync(file)?)
     }
 

@@ -325,3 +325,31 @@ fn parts_are_written_one_after_the_other_wherever_they_lie() {
         assert!(found == parts.concat(), "case {number}");
     }
 }
+
+#[test]
+fn long_ranges_read_the_same_from_the_cache_and_past_it() {
+    let World { root, backend, .. } = &world();
+    let name = ObjectName::new("packs/long").unwrap();
+    let bytes: Vec<u8> =
+        (0_u32..3 << 20).flat_map(|i| i.wrapping_mul(0x9e37_79b1).to_le_bytes()).collect();
+    let bytes = &bytes[..bytes.len() - 777];
+    backend.put(&name, &[bytes]).unwrap();
+    let path = root.join(name.as_str());
+    let mut out = Vec::new();
+    let length = bytes.len() as u64;
+    for range in [0..length, 1..length, 4095..(5 << 20) + 1, (9 << 20) + 3..length] {
+        for is_cached in [false, true, false] {
+            if is_cached {
+                drop(fs::read(&path).unwrap());
+            } else {
+                let file = File::open(&path).unwrap();
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            }
+            backend.get_range(&name, range.clone(), &mut out).unwrap();
+            assert!(out == bytes[range.start as usize..range.end as usize], "{range:?}");
+        }
+    }
+    File::options().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
+    let cut = backend.get_range(&name, 0..length, &mut out).unwrap_err();
+    assert_eq!(cut.kind, ErrorKind::OutOfRange);
+}

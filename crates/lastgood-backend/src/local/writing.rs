@@ -1,71 +1,45 @@
 //! Writing one file quickly, with the CPU left to those who hash.
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
-/// Writes files through aligned buffers, which it keeps for the next file.
+use super::direct::{ALIGNMENT, BUFFER_BYTES, Buffers, DIRECT_BYTES_MIN};
+
+/// Writes the concatenation of `parts` into an empty file. Syncs nothing.
 ///
 /// Large objects bypass the page cache (`O_DIRECT`). Measured with 16 MiB objects, each made
 /// durable: a quarter of the CPU of buffered writes, and up to twice their rate while other
-/// threads compute; only on an otherwise idle machine are paced buffered writes faster.
-#[derive(Default)]
-pub(super) struct Writing {
-    idle: Mutex<Vec<Buffer>>,
-}
-
-impl Writing {
-    /// Writes the concatenation of `parts` into an empty file. Syncs nothing.
-    pub(super) fn write(&self, file: &OwnedFd, parts: &[&[u8]]) -> io::Result<()> {
-        let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let direct = bytes >= DIRECT_BYTES_MIN && fcntl_setfl(file, OFlags::DIRECT).is_ok();
-        let mut output = Output { file, offset: 0, direct };
-        let mut buffer = self.take();
-        let mut gather = Gather { parts, taken: 0 };
+/// threads compute.
+pub(super) fn write(file: &OwnedFd, parts: &[&[u8]], buffers: &Buffers) -> io::Result<()> {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let direct = bytes >= DIRECT_BYTES_MIN && fcntl_setfl(file, OFlags::DIRECT).is_ok();
+    let mut output = Output { file, offset: 0, direct };
+    let mut gather = Gather { parts, taken: 0 };
+    buffers.with(|buffer| {
         loop {
             // What lies in memory as it will on the disk needs no copy.
             if let Some(blocks) = gather.blocks(output.offset) {
                 output.write_all(blocks)?;
                 continue;
             }
-            let filled = gather.fill(buffer.bytes_mut());
+            let filled = gather.fill(buffer);
             if filled == 0 {
                 break;
             }
             // Whole blocks first: direct writes take nothing else.
-            let (blocks, tail) = buffer.bytes_mut()[..filled].split_at(filled - filled % ALIGNMENT);
+            let (blocks, tail) = buffer[..filled].split_at(filled - filled % ALIGNMENT);
             output.write_all(blocks)?;
             if !tail.is_empty() {
                 output.make_buffered()?;
                 output.write_all(tail)?;
             }
         }
-        self.give_back(buffer);
         assert_eq!(output.offset, bytes as u64, "every byte is written");
         Ok(())
-    }
-
-    fn take(&self) -> Buffer {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(Buffer::new)
-    }
-
-    fn give_back(&self, buffer: Buffer) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_BUFFERS_MAX {
-            idle.push(buffer);
-        }
-    }
-}
-
-impl fmt::Debug for Writing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Writing")
-    }
+    })
 }
 
 /// A file being written from its start.
@@ -154,29 +128,3 @@ impl<'a> Gather<'a> {
 fn misplaced(bytes: &[u8]) -> usize {
     bytes.as_ptr().align_offset(ALIGNMENT)
 }
-
-/// [`BUFFER_BYTES`] bytes that start at a multiple of [`ALIGNMENT`].
-struct Buffer {
-    memory: Vec<u8>,
-    start: usize,
-}
-
-impl Buffer {
-    fn new() -> Self {
-        let memory = vec![0; BUFFER_BYTES + ALIGNMENT - 1];
-        let start = memory.as_ptr().align_offset(ALIGNMENT);
-        Self { memory, start }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + BUFFER_BYTES]
-    }
-}
-
-/// Smaller objects are not worth a direct write: the page cache answers sooner.
-const DIRECT_BYTES_MIN: usize = 1 << 20;
-/// One write. Measured: 2 to 16 MiB are equally fast, 512 KiB is a third slower.
-const BUFFER_BYTES: usize = 4 << 20;
-/// Enough for every logical block and page size in use; where it is not, writes are buffered.
-const ALIGNMENT: usize = 4096;
-const IDLE_BUFFERS_MAX: usize = 4;

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::group::{GroupCompressor, GroupDecompressor, open_frames};
+use crate::parity::ParityShare;
 use crate::samples::{blob_id, flips, keys, other_keys, refuses_damage, secret, truncations};
 
 const RANDOM: [u8; 32] = [8; 32];
@@ -12,7 +13,7 @@ pub(super) type Blob = (BlobKind, Option<BlobId>, Vec<u8>);
 
 /// A buffer that holds something else.
 fn used_buffer() -> PackBuffer {
-    let mut buffer = PackBuffer::new(300, 1000);
+    let mut buffer = PackBuffer::new(300, Box::new(vec![0; 1000]));
     buffer.room(5000).fill(0xee);
     buffer
 }
@@ -27,6 +28,13 @@ pub(super) fn build_with(
     size: FrameSize,
     groups: &[Vec<Blob>],
 ) -> (FinishedPack, Vec<u8>) {
+    let counter = groups.len() as u64;
+    let pack = filled(class, size, groups).finish(parity, &secret(class), counter, &RANDOM);
+    let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
+    (pack, bytes)
+}
+
+fn filled(class: Class, size: FrameSize, groups: &[Vec<Blob>]) -> PackBuilder {
     let (keys, secret) = (keys(), secret(class));
     let mut compressor = GroupCompressor::new(1);
     let mut builder = PackBuilder::new(size, used_buffer());
@@ -51,9 +59,7 @@ pub(super) fn build_with(
         };
         builder.add_group(&secret, &payload, counter as u64, &RANDOM);
     }
-    let pack = builder.finish(parity, &secret, groups.len() as u64, &RANDOM);
-    let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
-    (pack, bytes)
+    builder
 }
 
 /// Reads a pack as a repository does: footer, end, directory, then each group by its range.
@@ -118,20 +124,10 @@ proptest! {
 
     #[test]
     fn joined_packs_read_back((class, size, groups) in packs(), at in any::<prop::sample::Index>()) {
-        let secret = secret(class);
         let (front, back) = groups.split_at(at.index(groups.len() + 1));
-        let rebuild = |groups: &[Vec<Blob>]| {
-            let pack = build(class, size, groups).0;
-            PackBuilder {
-                frame_size: size,
-                checksums: pack.frames.chunks(size.stored()).map(XxHash3_64::oneshot).collect(),
-                directory: pack.directory,
-                frames: pack.frames,
-            }
-        };
-        let mut joined = rebuild(front);
-        joined.append(&rebuild(back));
-        let pack = joined.finish(ParityShare::default(), &secret, 0, &RANDOM);
+        let mut joined = filled(class, size, front);
+        joined.append(&filled(class, size, back));
+        let pack = joined.finish(ParityShare::default(), &secret(class), 0, &RANDOM);
         let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
         prop_assert_eq!(verify_bytes(&bytes), Ok(pack.id));
         prop_assert_eq!(read(&bytes), Ok(groups));
