@@ -35,6 +35,8 @@ mod workload;
 struct Asked {
     is_quick: bool,
     is_cold: bool,
+    /// Only the report is written again.
+    is_report: bool,
     discards: bool,
     rounds: u64,
     sets: Vec<&'static str>,
@@ -51,34 +53,17 @@ pub fn run(root: &Path, lastgood: &Path, arguments: &[String]) -> anyhow::Result
     let asked = Asked::parse(arguments)?;
     fs::create_dir_all(&asked.scratch)?;
     let scratch = asked.scratch.canonicalize()?;
-    let installed = Installed::new(&scratch);
-    installed.peers()?;
-    let mut results = Results {
-        commit: commit(root)?,
-        is_quick: asked.is_quick,
-        machine: machine(&scratch)?,
-        versions: versions(&installed, lastgood)?,
-        data: BTreeMap::new(),
-        samples: Vec::new(),
-        failures: Vec::new(),
-    };
-    for (tool, version) in &results.versions {
-        println!("{tool}: {version}");
-    }
     let (samples_path, report_path) = if asked.is_quick {
         (scratch.join("quick.json"), scratch.join("quick.md"))
     } else {
         (root.join(SAMPLES), root.join("docs").join(REPORT))
     };
-    for set in DATA_SETS.iter().filter(|set| asked.sets.contains(&set.name)) {
-        let place = Place { installed: &installed, lastgood, folder: scratch.join("run") };
-        asked.rounds(set, &place, &scratch, &mut results)?;
-        if let Some(earlier) = Results::read(&samples_path)? {
-            results = earlier.merge(results);
-        }
-        results.write(&samples_path)?;
-        fs::write(&report_path, report::report(&results))?;
-    }
+    let results = if asked.is_report {
+        Results::read(&samples_path)?.context("there are no samples")?
+    } else {
+        asked.measure(root, lastgood, &scratch, &samples_path)?
+    };
+    fs::write(&report_path, report::report(&results))?;
     println!("\n{}", fs::read_to_string(&report_path)?);
     println!("report: {}\nsamples: {}", report_path.display(), samples_path.display());
     ensure!(results.failures.is_empty(), "{} operations failed", results.failures.len());
@@ -96,6 +81,7 @@ impl Asked {
         let mut asked = Self {
             is_quick: false,
             is_cold: false,
+            is_report: false,
             discards: false,
             rounds: 0,
             sets: DATA_SETS.iter().map(|set| set.name).collect(),
@@ -109,6 +95,7 @@ impl Asked {
             match argument.as_str() {
                 "--quick" => asked.is_quick = true,
                 "--cold" => asked.is_cold = true,
+                "--report" => asked.is_report = true,
                 "--discard" => asked.discards = true,
                 "--rounds" => asked.rounds = value()?.parse().context("--rounds")?,
                 "--scratch" => asked.scratch = value()?.into(),
@@ -121,6 +108,39 @@ impl Asked {
             asked.rounds = if asked.is_quick { 1 } else { 5 };
         }
         Ok(asked)
+    }
+
+    /// Runs all that is asked for, and writes the samples after each data set.
+    fn measure(
+        &self,
+        root: &Path,
+        lastgood: &Path,
+        scratch: &Path,
+        samples_path: &Path,
+    ) -> anyhow::Result<Results> {
+        let installed = Installed::new(scratch);
+        installed.peers()?;
+        let mut results = Results {
+            commit: commit(root)?,
+            is_quick: self.is_quick,
+            machine: machine(scratch)?,
+            versions: versions(&installed, lastgood)?,
+            data: BTreeMap::new(),
+            samples: Vec::new(),
+            failures: Vec::new(),
+        };
+        for (tool, version) in &results.versions {
+            println!("{tool}: {version}");
+        }
+        let place = Place { installed: &installed, lastgood, folder: scratch.join("run") };
+        for set in DATA_SETS.iter().filter(|set| self.sets.contains(&set.name)) {
+            self.rounds(set, &place, scratch, &mut results)?;
+            if let Some(earlier) = Results::read(samples_path)? {
+                results = earlier.merge(results);
+            }
+            results.write(samples_path)?;
+        }
+        Ok(results)
     }
 
     /// Lets all tools take turns with a data set.
@@ -166,7 +186,7 @@ fn chosen(list: &str, known: &[&'static str]) -> anyhow::Result<Vec<&'static str
 }
 
 const USAGE: &str = "usage: cargo xtask bench [--quick] [--cold] [--rounds N] [--only DATA,...] \
-                     [--tools TOOL,...] [--scratch DIR] [--discard]";
+                     [--tools TOOL,...] [--scratch DIR] [--discard] [--report]";
 
 /// The commit that is checked out, and whether it was changed.
 fn commit(root: &Path) -> anyhow::Result<String> {

@@ -72,6 +72,7 @@ impl Results {
                 .iter()
                 .all(|(tool, is)| self.versions.get(tool).is_none_or(|was| was == is));
         if !is_same {
+            println!("the samples of commit {} are replaced: they do not go together", self.commit);
             return newer;
         }
         let is_stale = |series: &Series| newer.samples.iter().any(|it| it.series == *series);
