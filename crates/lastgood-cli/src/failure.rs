@@ -251,7 +251,7 @@ impl Hints {
             ),
             "held" => {
                 "nothing was changed; look at it with -n, and if it is right, run it again with \
-                 --approve"
+                 --approve, or approve it for the next run: lastgood mirror approve"
                     .to_owned()
             }
             "no-space" => {

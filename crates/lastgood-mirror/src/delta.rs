@@ -12,6 +12,7 @@ use lastgood_diff::{Change, compare_recorded};
 
 use crate::record::{At, Path, Present, State};
 
+pub mod insert;
 #[cfg(test)]
 mod tests;
 

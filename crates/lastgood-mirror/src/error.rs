@@ -31,6 +31,9 @@ pub enum MirrorError {
     /// It is what `latest/` shows.
     #[error("{0} is the newest version, which latest shows; an older one can go")]
     Newest(String),
+    /// No version can be made of that moment.
+    #[error("no version can come in between: {0}")]
+    NoPlace(&'static str),
     /// A version has nothing at a path.
     #[error("the version has nothing at {}", .0.escape_ascii())]
     NoPath(Path),
@@ -40,6 +43,9 @@ pub enum MirrorError {
     /// The guard asks first.
     #[error("{0}")]
     Held(Held),
+    /// Nothing waits for approval.
+    #[error("no run of this mirror is held")]
+    NotHeld,
     /// Too little room, and nothing was changed.
     #[error("the mirror needs {needed} bytes of room, and {available} are free")]
     NoSpace {

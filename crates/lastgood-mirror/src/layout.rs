@@ -16,6 +16,8 @@ pub const VERSIONS: &[u8] = b".lastgood/versions";
 pub const MANIFEST: &[u8] = b".lastgood/latest";
 /// How far the reading of everything got.
 pub const SCRUB: &[u8] = b".lastgood/scrub";
+/// A run that waits for approval.
+pub const HELD: &[u8] = b".lastgood/held";
 /// A commit that is under way.
 pub const JOURNAL: &[u8] = b".lastgood/journal";
 /// Locked by whoever changes the mirror.

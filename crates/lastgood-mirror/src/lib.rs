@@ -19,8 +19,9 @@ pub mod restore;
 pub mod run;
 pub mod scripts;
 pub mod text;
+mod texts;
 pub mod thin;
 pub mod verify;
 
 pub use error::{MirrorError, Trouble, Watch};
-pub use mirror::{Head, Mirror, Subject, Version, View, versions_text};
+pub use mirror::{Mirror, Subject, Version, View};

@@ -1,6 +1,5 @@
 //! A mirror on disk: its versions and texts, also while a commit is under way.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +14,9 @@ use crate::error::MirrorError;
 use crate::journal::{Done, Journal, Operation};
 use crate::layout;
 use crate::place::{self, HostPlace, Place};
-use crate::record::{self, Path, Present, State};
-use crate::text::{Reader, Seal, TextError, Writer};
+use crate::record::{Path, Present, State};
+use crate::text::{Seal, TextError};
+use crate::texts::{Head, parse_records, parse_versions};
 
 /// One version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,6 +231,24 @@ impl Mirror {
         Ok(self.place.sync()?)
     }
 
+    /// A name for a version of this moment.
+    pub(crate) fn free_name(
+        &self,
+        versions: &[Version],
+        time: Timestamp,
+    ) -> Result<String, MirrorError> {
+        let stem = layout::version_name(time);
+        let mut name = stem.clone();
+        let mut number = 2;
+        while versions.iter().any(|version| version.name == name)
+            || self.place.stat(name.as_bytes())?.is_some()
+        {
+            name = format!("{stem}-{number}");
+            number += 1;
+        }
+        Ok(name)
+    }
+
     /// A path at which nothing lies: what was set aside before stays.
     pub(crate) fn free_place(&self, mut path: Path) -> Result<Path, MirrorError> {
         while self.place.stat(&path)?.is_some() {
@@ -271,6 +289,29 @@ impl Mirror {
     /// When one is damaged or missing.
     pub fn view(&self) -> Result<View, MirrorError> {
         self.view_from(0)
+    }
+
+    /// What the texts say, with the deltas from the oldest of these versions on: damage in the text
+    /// of an older one is no matter.
+    ///
+    /// # Errors
+    /// [`MirrorError::NoVersion`] among others.
+    pub fn view_back_to(&self, names: &[&str]) -> Result<View, MirrorError> {
+        let newest = self.view_from(usize::MAX)?;
+        let is_there = |view: &View| {
+            let found = |name: &&str| view.index(name).is_ok_and(|index| index >= view.first);
+            names.iter().all(found)
+        };
+        let first = names.iter().filter_map(|name| newest.index(name).ok()).min();
+        match self.view_from(first.unwrap_or(usize::MAX)) {
+            Ok(view) if is_there(&view) => Ok(view),
+            // A commit that is under way shows another list to those who need other deltas.
+            _ => {
+                let view = self.view()?;
+                names.iter().try_for_each(|name| view.index(name).map(drop))?;
+                Ok(view)
+            }
+        }
     }
 
     fn view_once(&self, first: usize) -> Result<View, MirrorError> {
@@ -428,152 +469,6 @@ impl View {
         }
         Ok(None)
     }
-}
-
-impl Subject {
-    /// As text.
-    #[must_use]
-    pub fn to_text(&self) -> Vec<u8> {
-        let mut out = Writer::new("mirror");
-        out.line(&[b"source", self.source.as_os_str().as_bytes()]);
-        out.line(&[b"root", self.root.to_string().as_bytes()]);
-        out.finish().0
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Self, TextError> {
-        let mut subject = Self { source: PathBuf::new(), root: 0 };
-        for line in Reader::open("mirror", bytes)?.lines() {
-            let (number, fields) = line?;
-            let bad = TextError::Line(number);
-            match fields.as_slice() {
-                [word, path, ..] if word == b"source" => {
-                    subject.source = std::ffi::OsString::from_vec(path.clone()).into();
-                }
-                [word, inode, ..] if word == b"root" => {
-                    let text = std::str::from_utf8(inode).map_err(|_| bad.clone())?;
-                    subject.root = text.parse().map_err(|_| bad)?;
-                }
-                _ => return Err(bad),
-            }
-        }
-        Ok(subject)
-    }
-}
-
-/// The list of versions as text.
-#[must_use]
-pub fn versions_text(versions: &[Version]) -> Vec<u8> {
-    let mut out = Writer::new("versions");
-    for version in versions {
-        out.line(&[
-            b"version",
-            version.name.as_bytes(),
-            record::time_text(version.time).as_bytes(),
-            version.seal.to_string().as_bytes(),
-            version.files.to_string().as_bytes(),
-            version.bytes.to_string().as_bytes(),
-            version.kept.to_string().as_bytes(),
-            version.bytes_kept.to_string().as_bytes(),
-        ]);
-    }
-    out.finish().0
-}
-
-fn parse_versions(bytes: &[u8]) -> Result<Vec<Version>, TextError> {
-    let reader = Reader::open("versions", bytes)?;
-    let versions = reader.lines().map(|line| {
-        let (number, fields) = line?;
-        version_of(&fields).ok_or(TextError::Line(number))
-    });
-    let versions: Vec<Version> = versions.collect::<Result<_, _>>()?;
-    match versions.is_sorted_by(|one, other| one.time < other.time) {
-        true => Ok(versions),
-        false => Err(TextError::Line(3)),
-    }
-}
-
-fn version_of(fields: &[Vec<u8>]) -> Option<Version> {
-    let [word, name, time, seal, files, bytes, kept, bytes_kept, ..] = fields else { return None };
-    let text = |field: &[u8]| std::str::from_utf8(field).ok().map(str::to_owned);
-    let number = |field: &[u8]| text(field)?.parse().ok();
-    let name = text(name).filter(|name| name.starts_with("backup-") && !name.contains('/'))?;
-    (word == b"version").then_some(Version {
-        name,
-        time: record::parse_time(time)?,
-        seal: text(seal)?.parse().ok()?,
-        files: number(files)?,
-        bytes: number(bytes)?,
-        kept: number(kept)?,
-        bytes_kept: number(bytes_kept)?,
-    })
-}
-
-/// What a delta says beside its records.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Head {
-    /// Seal of the next older delta when this one was written.
-    pub before: Option<Seal>,
-    /// Seals of the deltas that it took the place of.
-    pub replaces: Vec<Seal>,
-}
-
-/// The manifest of the newest version as text.
-pub(crate) fn manifest_text(version: &Version, latest: &Manifest) -> (Vec<u8>, Seal) {
-    let records =
-        latest.iter().map(|(path, present)| (path, State::Present(Box::new(present.clone()))));
-    records_text("latest", &version.name, version.time, &Head::default(), records)
-}
-
-/// A manifest or a delta as text.
-pub(crate) fn records_text<'a>(
-    kind: &str,
-    name: &str,
-    time: Timestamp,
-    head: &Head,
-    records: impl Iterator<Item = (&'a Path, State)>,
-) -> (Vec<u8>, Seal) {
-    let mut out = Writer::new(kind);
-    out.line(&[b"version", name.as_bytes(), record::time_text(time).as_bytes()]);
-    if kind == "delta" {
-        let before = head.before.map(|seal| seal.to_string()).unwrap_or_default();
-        out.line(&[b"before", before.as_bytes()]);
-    }
-    for seal in &head.replaces {
-        out.line(&[b"replaces", seal.to_string().as_bytes()]);
-    }
-    for (path, state) in records {
-        record::write(path, &state, &mut out);
-    }
-    out.finish()
-}
-
-fn parse_records(kind: &'static str, bytes: &[u8]) -> Result<(Seal, Delta, Head), TextError> {
-    let reader = Reader::open(kind, bytes)?;
-    let mut records = Delta::new();
-    let mut head = Head::default();
-    for line in reader.lines() {
-        let (number, fields) = line?;
-        let bad = || TextError::Line(number);
-        let seal = |field: &[u8]| {
-            let text = std::str::from_utf8(field).map_err(|_| bad())?;
-            text.parse::<Seal>().map_err(|()| bad())
-        };
-        match fields.as_slice() {
-            [word, ..] if word == b"version" => {}
-            [word, none, ..] if word == b"before" && none.is_empty() => {}
-            [word, found, ..] if word == b"before" => head.before = Some(seal(found)?),
-            [word, found, ..] if word == b"replaces" => head.replaces.push(seal(found)?),
-            fields => {
-                let (path, state) = record::parse(fields).ok_or_else(bad)?;
-                // Paths ascend, so that none is there twice.
-                if records.last_key_value().is_some_and(|(last, _)| *last >= path) {
-                    return Err(bad());
-                }
-                records.insert(path, state);
-            }
-        }
-    }
-    Ok((reader.seal(), records, head))
 }
 
 pub(crate) fn failed(path: &[u8], source: TextError) -> MirrorError {

@@ -10,9 +10,10 @@ use crate::delta;
 use crate::error::{MirrorError, Watch, check};
 use crate::journal::{Journal, Operation};
 use crate::layout;
-use crate::mirror::{Head, Mirror, View, manifest_text, records_text, versions_text};
+use crate::mirror::{Mirror, View};
 use crate::place;
 use crate::record::{self, At, Path, Present, State};
+use crate::texts::{Head, manifest_text, records_text, versions_text};
 use crate::verify;
 
 mod donor;

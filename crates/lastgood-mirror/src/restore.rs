@@ -52,9 +52,7 @@ pub fn restore(
     options: &RestoreOptions,
     watch: &dyn Watch,
 ) -> Result<RestoreReport, MirrorError> {
-    // Damage in the text of an older version is no matter.
-    let first = mirror.view_from(usize::MAX)?.index(&options.version)?;
-    let view = mirror.view_from(first)?;
+    let view = mirror.view_back_to(&[&options.version])?;
     let k = view.index(&options.version)?;
     let version = view.history().version(k - view.first);
     let wanted: Vec<(Path, Present)> = version

@@ -4,6 +4,8 @@
 //! any moment. Then one [`Journal`](crate::journal::Journal) is made durable and done.
 
 mod guard;
+mod hold;
+mod insert;
 mod links;
 mod plan;
 mod scan;
@@ -20,6 +22,8 @@ use crate::mirror::{Mirror, Subject, Version};
 use crate::record::Path;
 
 pub use guard::Held;
+pub use hold::Hold;
+pub use insert::insert;
 
 /// What of a source is mirrored.
 pub trait Rules {
@@ -123,7 +127,16 @@ pub fn run(
     check(watch)?;
     let subject = mirror.subject()?;
     let now = Subject { root: root.own_stat()?.hint.inode, ..subject.clone() };
-    guard::check(&view.latest, &found, &subject, now.root, options)?;
+    let hold = mirror.hold()?;
+    if let Some(held) = guard::check(&view.latest, &found, &subject, now.root)
+        && !options.is_approved
+        && !hold.is_some_and(|hold| hold.covers(&held))
+    {
+        if !options.is_dry {
+            mirror.set_hold(&Hold { held, is_approved: false })?;
+        }
+        return Err(MirrorError::Held(held));
+    }
     let needed = found.bytes_to_read() + SPACE_RESERVE_BYTES;
     if !options.is_dry && needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
@@ -133,7 +146,8 @@ pub fn run(
     }
     let staged = stage::stage(mirror, &view.latest, found, &root, options, watch)?;
     check(watch)?;
-    let report = plan::commit(mirror, &view, staged, (&now, now != subject), options, watch)?;
+    let news = plan::News { subject: (now != subject).then_some(&now), ends_hold: hold.is_some() };
+    let report = plan::commit(mirror, &view, staged, &news, options, watch)?;
     slice.note(mirror)?;
     Ok(RunReport { damaged: slice.damaged, bytes_checked: slice.bytes, ..report })
 }

@@ -6,9 +6,10 @@ use crate::delta;
 use crate::error::MirrorError;
 use crate::journal::{Journal, Operation};
 use crate::layout;
-use crate::mirror::{Head, Mirror, View, records_text, versions_text};
+use crate::mirror::{Mirror, View};
 use crate::place;
 use crate::record::Path;
+use crate::texts::{Head, records_text, versions_text};
 
 /// What the removal of a version costs and frees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

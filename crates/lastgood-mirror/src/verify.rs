@@ -9,8 +9,9 @@ use crate::content;
 use crate::delta::{self, Delta};
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::layout;
-use crate::mirror::{Head, Mirror, View};
+use crate::mirror::{Mirror, View};
 use crate::record::{Path, Present};
+use crate::texts::Head;
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! A mirror: `latest/` is a plain copy of the newest state, and the past is plain reverse deltas.
 //! See `docs/manual/mirror.md`.
 
+mod insert;
 mod repair;
 
 use std::ffi::OsStr;
@@ -25,10 +26,11 @@ use crate::select::{
     Decision, Facts, FileSystems, OwnContent, OwnDirectory, Scope, SelectOptions, Selection,
 };
 
+pub use self::insert::{InsertOptions, start_insert};
 pub use self::repair::{Healed, RepairOptions, RepairReport, start_repair};
 pub use lastgood_mirror::Version;
 pub use lastgood_mirror::restore::RestoreReport;
-pub use lastgood_mirror::run::RunReport;
+pub use lastgood_mirror::run::{Held, Hold, RunReport};
 pub use lastgood_mirror::thin::Dropped;
 pub use lastgood_mirror::verify::VerifyReport;
 
@@ -74,12 +76,7 @@ pub struct Outcome<T> {
 #[must_use]
 pub fn start_run(options: RunOptions) -> Job<Outcome<RunReport>> {
     Job::spawn(move |control| {
-        let source = std::path::absolute(&options.source)
-            .and_then(|source| source.canonicalize())
-            .map_err(|error| {
-                let message = format!("cannot mirror {}", options.source.display());
-                Error::caused_by(ErrorKind::from(&error), message, error)
-            })?;
+        let source = real(&options.source)?;
         let subject = run::subject(&source)?;
         let is_there = Mirror::open(&options.target).is_ok();
         if options.dry_run && !is_there {
@@ -87,6 +84,15 @@ pub fn start_run(options: RunOptions) -> Job<Outcome<RunReport>> {
         }
         let (mirror, _) = Mirror::open_or_create(&options.target, &subject)?;
         run_on(&mirror, &options, &source, control)
+    })
+}
+
+/// A directory by its path without links.
+fn real(source: &Path) -> Result<PathBuf, Error> {
+    let real = std::path::absolute(source).and_then(|source| source.canonicalize());
+    real.map_err(|error| {
+        let message = format!("cannot mirror {}", source.display());
+        Error::caused_by(ErrorKind::from(&error), message, error)
     })
 }
 
@@ -111,21 +117,8 @@ fn run_on(
     control: &Control,
 ) -> Result<Outcome<RunReport>, Error> {
     control.enter(Phase::Reading);
-    let place = HostPlace::open(mirror.path())?;
-    let own = place.stat(b"")?.map(|stat| stat.file_id());
-    let mut select = options.select.clone();
-    if let Ok(mounts) = std::fs::read("/proc/self/mountinfo") {
-        select.file_systems = FileSystems::parse(&mounts);
-    }
-    select.own_directories.extend(own.map(|file_id| OwnDirectory {
-        path: mirror.path().into(),
-        file_id,
-        holds: OwnContent::Mirror,
-    }));
-    let selection = Selection::compile(&select, &[source.to_owned()])
-        .map_err(|error| Error::caused_by(ErrorKind::Invalid, "a rule makes no sense", error))?;
-    let root_device = Directory::open_root(source)?.own_stat()?.hint.device;
-    let mut rules = Selected { selection: &selection, root_device, scopes: Vec::new() };
+    let selection = selection(mirror, &options.select, source)?;
+    let mut rules = Selected::new(&selection, source)?;
     let watch = Watching::new(control);
     let options = run::RunOptions {
         source: source.into(),
@@ -139,6 +132,31 @@ fn run_on(
     };
     let report = run::run(mirror, &options, &mut rules, &watch)?;
     Ok(watch.outcome(report))
+}
+
+/// The rules of a backup for one directory; the mirror itself is never in.
+fn selection(mirror: &Mirror, select: &SelectOptions, source: &Path) -> Result<Selection, Error> {
+    let place = HostPlace::open(mirror.path())?;
+    let own = place.stat(b"")?.map(|stat| stat.file_id());
+    let mut select = select.clone();
+    if let Ok(mounts) = std::fs::read("/proc/self/mountinfo") {
+        select.file_systems = FileSystems::parse(&mounts);
+    }
+    select.own_directories.extend(own.map(|file_id| OwnDirectory {
+        path: mirror.path().into(),
+        file_id,
+        holds: OwnContent::Mirror,
+    }));
+    Selection::compile(&select, &[source.to_owned()])
+        .map_err(|error| Error::caused_by(ErrorKind::Invalid, "a rule makes no sense", error))
+}
+
+/// Lets the next run do what the guard kept the last one from, and no more than that.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when no run is held.
+pub fn approve(target: &Path) -> Result<Held, Error> {
+    Ok(Mirror::open_to_change(target)?.0.approve()?)
 }
 
 /// The versions of a mirror, oldest first.
@@ -196,9 +214,7 @@ pub fn diff(
 ) -> Result<(), Error> {
     let below = path.map(restore::below_source).transpose()?.unwrap_or_default();
     let mirror = Mirror::open(target)?;
-    let newest = mirror.view_from(usize::MAX)?;
-    let first = newest.index(before)?.min(newest.index(after)?);
-    let view = mirror.view_from(first)?;
+    let view = mirror.view_back_to(&[before, after])?;
     let (before, after) = (view.index(before)?, view.index(after)?);
     for (path, change) in view.history().changes(before - view.first, after - view.first) {
         if record::is_below(path, &below) {
@@ -272,7 +288,8 @@ pub struct Rotated {
 /// newest version always stays. Tags, ids, groups and protection mean nothing to a mirror.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] when no rule keeps anything.
+/// [`ErrorKind::Invalid`] when no rule keeps anything; [`ErrorKind::Held`] while a run is held: what
+/// it would take away may have to come from what a rotation would.
 pub fn plan_rotation(
     target: &Path,
     policy: &Policy,
@@ -281,7 +298,11 @@ pub fn plan_rotation(
     if policy.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "no rule says what to keep"));
     }
-    let mut versions = versions(target)?;
+    let mirror = Mirror::open(target)?;
+    if let Some(hold) = mirror.hold()? {
+        return Err(MirrorError::Held(hold.held).into());
+    }
+    let mut versions = mirror.view_from(usize::MAX)?.versions;
     versions.reverse();
     let times: Vec<_> = versions.iter().map(|version| version.time).collect();
     let newest = times.first().copied();
@@ -325,6 +346,13 @@ struct Selected<'a> {
     selection: &'a Selection,
     root_device: u64,
     scopes: Vec<Scope<'a>>,
+}
+
+impl<'a> Selected<'a> {
+    fn new(selection: &'a Selection, source: &Path) -> Result<Self, Error> {
+        let root_device = Directory::open_root(source)?.own_stat()?.hint.device;
+        Ok(Self { selection, root_device, scopes: Vec::new() })
+    }
 }
 
 impl Rules for Selected<'_> {
@@ -404,11 +432,14 @@ impl From<MirrorError> for Error {
     fn from(error: MirrorError) -> Self {
         let kind = match error {
             MirrorError::Host(error) => return error.into(),
-            MirrorError::NoMirror(_) | MirrorError::NoVersion(_) | MirrorError::NoPath(_) => {
-                ErrorKind::NotFound
-            }
+            MirrorError::NoMirror(_)
+            | MirrorError::NoVersion(_)
+            | MirrorError::NoPath(_)
+            | MirrorError::NotHeld => ErrorKind::NotFound,
             MirrorError::Foreign(_) => ErrorKind::Exists,
-            MirrorError::OtherSource { .. } | MirrorError::Newest(_) => ErrorKind::Invalid,
+            MirrorError::OtherSource { .. } | MirrorError::Newest(_) | MirrorError::NoPlace(_) => {
+                ErrorKind::Invalid
+            }
             MirrorError::Busy(_) => ErrorKind::Conflict,
             MirrorError::Held(_) => ErrorKind::Held,
             MirrorError::NoSpace { .. } => ErrorKind::NoSpace,

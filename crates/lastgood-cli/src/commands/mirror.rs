@@ -1,6 +1,8 @@
 //! `lastgood mirror`.
 
+mod approve;
 mod diff;
+mod insert;
 mod repair;
 mod restore;
 mod run;
@@ -30,12 +32,16 @@ pub(crate) struct Args {
 enum Verb {
     /// Make the mirror what the source is, and keep what it was; the first run makes the mirror
     Run(Box<run::RunArgs>),
+    /// Let the next run do what the guard kept the last one from
+    Approve(approve::ApproveArgs),
     /// List the versions of a mirror, or of one path in it
     Versions(versions::VersionsArgs),
     /// Show what changed from one version to another
     Diff(diff::DiffArgs),
     /// Bring a version back, or one path of it
     Restore(restore::RestoreArgs),
+    /// Make a version of an older state, between two others or before the oldest
+    Insert(Box<insert::InsertArgs>),
     /// Remove versions from the history; the others stay what they are
     Drop(thin::DropArgs),
     /// Remove the versions that no rule keeps
@@ -50,9 +56,11 @@ impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
         match self.verb {
             Verb::Run(args) => args.run(app),
+            Verb::Approve(args) => args.run(app),
             Verb::Versions(args) => args.run(app),
             Verb::Diff(args) => args.run(app),
             Verb::Restore(args) => args.run(app),
+            Verb::Insert(args) => args.run(app),
             Verb::Drop(args) => args.run(app),
             Verb::Rotate(args) => args.run(app),
             Verb::Verify(args) => args.run(app),

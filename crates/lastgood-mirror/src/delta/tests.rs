@@ -169,6 +169,31 @@ impl Model {
         self.deltas[k - 1] = merged.delta;
     }
 
+    /// A version comes before that of index `at`, which is not the first behind the newest.
+    fn insert(&mut self, at: usize, tree: &Naive) {
+        let manifest = |tree: &Naive| -> Manifest {
+            tree.iter().map(|(path, what)| (path.clone(), present(path, what))).collect()
+        };
+        let (new, after) = (manifest(tree), manifest(&self.versions[at]));
+        let newer = insert::to_newer(&new, &after);
+        let bytes = |naive: &Naive, path: &Path| naive[path].0.clone().unwrap();
+        let folder = stored(&newer).map(|(path, _)| (path.clone(), bytes(tree, path))).collect();
+        if let Some(k) = at.checked_sub(1) {
+            let before = manifest(&self.versions[k]);
+            let inserted = insert::to_new(&self.deltas[k], &before, &new, &after);
+            for (from, to) in inserted.copies {
+                let bytes = bytes(&self.versions[at], &from);
+                assert_eq!(self.folders[k].insert(to, bytes), None, "a place is taken");
+            }
+            let needed: BTreeSet<&Path> = stored(&inserted.older).map(|(path, _)| path).collect();
+            self.folders[k].retain(|path, _| needed.contains(path));
+            self.deltas[k] = inserted.older;
+        }
+        self.deltas.insert(at, newer);
+        self.folders.insert(at, folder);
+        self.versions.insert(at, tree.clone());
+    }
+
     /// Every file of every version is what the naive copy has.
     fn check(&self, seed: u64) {
         let history = self.history();
@@ -233,6 +258,10 @@ fn any_file_at_any_time_is_what_a_naive_copy_has() {
         for _ in 0..30 {
             if model.versions.len() > 1 && chance.one_in(3) {
                 model.drop(chance.below(model.versions.len() - 1));
+            } else if !model.versions.is_empty() && chance.one_in(4) {
+                let mut other = chance.pick(&model.versions).clone();
+                change(&mut other, &mut chance);
+                model.insert(chance.below(model.versions.len()), &other);
             } else {
                 let moved = change(&mut tree, &mut chance);
                 model.run(&tree, &moved);
@@ -250,9 +279,15 @@ fn a_thousand_versions_are_each_one_lookup_away() {
     let mut chance = Chance::new(7);
     let mut model = Model::default();
     let mut tree = Naive::new();
-    for _ in 0..1000 {
-        let moved = change(&mut tree, &mut chance);
-        model.run(&tree, &moved);
+    for number in 0..1000 {
+        if number % 5 == 4 {
+            let mut other = tree.clone();
+            change(&mut other, &mut chance);
+            model.insert(chance.below(model.versions.len()), &other);
+        } else {
+            let moved = change(&mut tree, &mut chance);
+            model.run(&tree, &moved);
+        }
     }
     model.check(7);
     while model.versions.len() > 1 {

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use super::RunOptions;
 use super::scan::{Found, Wanted};
 use crate::delta::Manifest;
-use crate::error::MirrorError;
 use crate::mirror::Subject;
 
 /// Why a run is held until somebody approves it.
@@ -34,14 +32,8 @@ impl fmt::Display for Held {
     }
 }
 
-/// Holds the run unless it was approved.
-pub(super) fn check(
-    old: &Manifest,
-    found: &Found,
-    subject: &Subject,
-    root: u64,
-    options: &RunOptions,
-) -> Result<(), MirrorError> {
+/// Why the run has to be approved, if it has to.
+pub(super) fn check(old: &Manifest, found: &Found, subject: &Subject, root: u64) -> Option<Held> {
     let files = old.iter().filter(|(_, present)| present.is_file());
     let mut held = Held {
         files: 0,
@@ -63,8 +55,7 @@ pub(super) fn check(
     let is_all = held.files > 0 && held.deleted == held.files;
     let is_many = held.deleted > COUNT_MIN.max(held.files / 5)
         || held.changed > COUNT_MIN.max(held.files / 2);
-    let is_held = is_all || is_many || held.is_other_root;
-    if is_held && !options.is_approved { Err(MirrorError::Held(held)) } else { Ok(()) }
+    (is_all || is_many || held.is_other_root).then_some(held)
 }
 
 /// So few may always go.

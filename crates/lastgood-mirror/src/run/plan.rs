@@ -13,18 +13,25 @@ use crate::delta::{self, Delta};
 use crate::error::{MirrorError, Trouble, Watch, check};
 use crate::journal::{Journal, Operation};
 use crate::layout;
-use crate::mirror::{
-    Head, Mirror, Subject, Version, View, manifest_text, records_text, versions_text,
-};
+use crate::mirror::{Mirror, Subject, Version, View};
 use crate::place;
 use crate::record::{self, At, Path, Present, State};
+use crate::texts::{Head, manifest_text, records_text, versions_text};
+
+/// What a run has to write down beside a version.
+pub(super) struct News<'a> {
+    /// What the mirror is of, where that is another directory than before.
+    pub(super) subject: Option<&'a Subject>,
+    /// Whether a run was held, and none is any more.
+    pub(super) ends_hold: bool,
+}
 
 /// Makes the staged version the newest.
 pub(super) fn commit(
     mirror: &Mirror,
     view: &View,
     mut staged: Staged,
-    (subject, is_other_root): (&Subject, bool),
+    news: &News<'_>,
     options: &RunOptions,
     watch: &dyn Watch,
 ) -> Result<RunReport, MirrorError> {
@@ -42,7 +49,8 @@ pub(super) fn commit(
         report.rotted.iter().filter(|path| is_healed(path, &delta, &staged)).cloned().collect();
     let is_new = view.versions.is_empty() || !delta.is_empty();
     let is_touched = is_new
-        || is_other_root
+        || news.subject.is_some()
+        || news.ends_hold
         || !staged.spoiled.is_empty()
         || !staged.extras.is_empty()
         || staged.new != view.latest;
@@ -67,7 +75,11 @@ pub(super) fn commit(
     };
     let mut operations = plan.operations();
     let mut texts = Vec::new();
-    if is_other_root {
+    if news.ends_hold {
+        let gone = layout::stage("held");
+        operations.push(Operation::Put { from: layout::HELD.into(), to: gone });
+    }
+    if let Some(subject) = news.subject {
         texts.push((layout::MIRROR.into(), "mirror", subject.to_text()));
     }
     if let (true, Some((name, time)), Some(last)) = (is_new, &last, versions.last_mut()) {
@@ -122,15 +134,7 @@ fn named(
             time = lastgood_format::entry::Timestamp { seconds: time.seconds + 1, nanos: 0 };
         }
     }
-    let stem = layout::version_name(time);
-    let mut name = stem.clone();
-    let mut number = 2;
-    while versions.iter().any(|version| version.name == name)
-        || mirror.place.stat(name.as_bytes())?.is_some()
-    {
-        name = format!("{stem}-{number}");
-        number += 1;
-    }
+    let name = mirror.free_name(versions, time)?;
     let seal = crate::text::Seal([0; 32]);
     Ok(Version { name, time, seal, files: 0, bytes: 0, kept: 0, bytes_kept: 0 })
 }

@@ -432,48 +432,6 @@ fn unreadable(world: &mut World) {
 }
 
 #[test]
-fn case_19_and_20_an_emptied_source_asks_first() {
-    let mut world = World::new();
-    for number in 0..20 {
-        world.write(&format!("f{number}"), b"1");
-    }
-    world.run();
-    world.is_approved = false;
-    let before = tree(&world.mirror(""));
-    fs::rename(world.source(""), world.folder.path().join("away")).unwrap();
-    fs::create_dir(world.source("")).unwrap();
-    let held = world.try_run().unwrap_err();
-    let MirrorError::Held(held) = held else { panic!("{held}") };
-    assert_eq!((held.deleted, held.is_other_root), (20, true));
-    let relevant = |tree: crate::world::Tree| {
-        tree.into_iter().filter(|(path, _)| !path.starts_with(".lastgood")).collect::<Vec<_>>()
-    };
-    assert_eq!(relevant(tree(&world.mirror(""))), relevant(before));
-    world.is_approved = true;
-    assert_eq!(world.run().deleted, 20);
-    world.check();
-    // What was approved is not asked again.
-    world.is_approved = false;
-    world.write("new", b"1");
-    world.run();
-}
-
-#[test]
-fn case_20_most_files_changed_at_once_asks_first() {
-    let mut world = World::new();
-    for number in 0..200 {
-        world.write(&format!("f{number}"), b"1");
-    }
-    world.run();
-    for number in 0..150 {
-        world.write(&format!("f{number}"), b"scrambled");
-    }
-    world.is_approved = false;
-    let MirrorError::Held(held) = world.try_run().unwrap_err() else { panic!("not held") };
-    assert_eq!((held.changed, held.deleted), (150, 0));
-}
-
-#[test]
 fn case_21_too_little_room_changes_nothing() {
     let mut world = World::new();
     world.write("a", &[1; 100_000]);

@@ -12,7 +12,7 @@ use lastgood_host::metadata::ApplyPolicy;
 use lastgood_mirror::Mirror;
 use lastgood_mirror::repair::{Donor, repair};
 use lastgood_mirror::restore::{RestoreOptions, restore};
-use lastgood_mirror::run::{RunOptions, run, subject};
+use lastgood_mirror::run::{RunOptions, insert, run, subject};
 use lastgood_mirror::thin::drop_version;
 use lastgood_mirror::verify::verify;
 
@@ -383,6 +383,43 @@ fn a_repair_that_is_cut_is_gone_on_with() {
             assert!(count < story.steps.len() || !done.has_work());
             let complaint = story.complaint(&mirror, 4);
             assert_eq!(complaint, None, "{end:?} after {count} steps");
+            let verified = verify(&mirror, &Troubles::default()).unwrap();
+            assert_eq!((verified.damaged, verified.broken), Default::default());
+        }
+    }
+}
+
+#[test]
+fn an_insertion_that_is_cut_costs_no_version() {
+    let mut story = Story::new();
+    let base = story.path("base");
+    fs::remove_dir_all(&base).unwrap();
+    copy(&story.mirror(), &base);
+    let recorder = Arc::new(Recorder::new(&story.mirror()));
+    story.write("changes", b"in between");
+    fs::remove_file(story.source("edited")).unwrap();
+    let mut options = story.options(2);
+    options.now.seconds += 1;
+    let mirror = Mirror::on(recorder.clone(), &story.mirror());
+    let version = insert(&mirror, &options, &mut Names(&[]), &Troubles::default()).unwrap();
+    let inserted = version.name;
+    story.trees.insert(inserted.clone(), tree(&story.source("")));
+    story.steps = recorder.steps();
+    for count in 0..=story.steps.len() {
+        for end in [End::Killed, End::Power(1), End::Power(2), End::Power(3), End::Power(4)] {
+            let at = story.ended(count, end);
+            let check = |mirror: &Mirror, is_over: bool| {
+                let versions = mirror.view().unwrap().versions;
+                let is_there = versions.iter().any(|version| version.name == inserted);
+                assert!(is_there || !is_over, "{end:?} after {count}");
+                for name in story.names.iter().chain(is_there.then_some(&inserted)) {
+                    let differs = story.differs(mirror, name, &story.trees[name]);
+                    assert_eq!(differs, None, "{end:?} after {count} steps");
+                }
+            };
+            check(&Mirror::open(&at).unwrap(), false);
+            let (mirror, _) = Mirror::open_to_change(&at).unwrap();
+            check(&mirror, count == story.steps.len());
             let verified = verify(&mirror, &Troubles::default()).unwrap();
             assert_eq!((verified.damaged, verified.broken), Default::default());
         }

@@ -5,6 +5,8 @@
 mod busy;
 mod cases;
 mod crash;
+mod guard;
 mod heal;
+mod insert;
 mod recorder;
 mod world;

@@ -53,7 +53,7 @@ fn show_versions(app: &App<'_>, versions: &[Version]) {
     app.out.json("summary", json!({ "versions_count": versions.len() }));
 }
 
-fn version_json(version: &Version) -> Value {
+pub(super) fn version_json(version: &Version) -> Value {
     json!({
         "name": version.name,
         "time": text::time_json(version.time),

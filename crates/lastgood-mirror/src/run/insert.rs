@@ -1,0 +1,196 @@
+//! An older state comes between two versions, or before the oldest.
+
+use std::collections::BTreeSet;
+
+use lastgood_format::entry::Timestamp;
+use lastgood_format::id::BlobId;
+use lastgood_host::scan::Directory;
+
+use super::scrub::Slice;
+use super::stage::Staged;
+use super::{Rules, RunOptions, SPACE_RESERVE_BYTES, scan, stage};
+use crate::content;
+use crate::delta::insert::{to_new, to_newer};
+use crate::delta::{self, Delta, Manifest};
+use crate::error::{MirrorError, Watch, check};
+use crate::journal::{Journal, Operation};
+use crate::layout;
+use crate::mirror::{Mirror, Version, View};
+use crate::place;
+use crate::record::{At, Path, Present, State};
+use crate::text::Seal;
+use crate::texts::{Head, records_text, versions_text};
+
+/// Makes a version of a directory, at the moment `options.now`: every other version stays what it
+/// is. `mirror` is locked and recovered.
+///
+/// # Errors
+/// [`MirrorError::NoPlace`] when there is a version of that moment, or none after it. Nothing has
+/// changed before the commit.
+pub fn insert(
+    mirror: &Mirror,
+    options: &RunOptions,
+    rules: &mut dyn Rules,
+    watch: &dyn Watch,
+) -> Result<Version, MirrorError> {
+    let versions = mirror.view_from(usize::MAX)?.versions;
+    let at = versions.partition_point(|version| version.time < options.now);
+    match versions.get(at) {
+        Some(next) if next.time > options.now => {}
+        Some(_) => return Err(MirrorError::NoPlace("there is a version of that moment")),
+        None => return Err(MirrorError::NoPlace("no version is newer; mirror run makes those")),
+    }
+    let root = Directory::open_root(&options.source)?;
+    let nothing = Manifest::new();
+    let found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
+    let needed = found.bytes_to_read() + SPACE_RESERVE_BYTES;
+    if needed > options.available {
+        return Err(MirrorError::NoSpace { needed, available: options.available });
+    }
+    let staged = stage::stage(mirror, &nothing, found, &root, options, watch)?;
+    check(watch)?;
+    let view = mirror.view_from(at.saturating_sub(1))?;
+    let insertion = Insertion { mirror, view: &view, at, staged: &staged };
+    insertion.commit(options.now)
+}
+
+struct Insertion<'a> {
+    mirror: &'a Mirror,
+    view: &'a View,
+    /// Index that the version gets.
+    at: usize,
+    staged: &'a Staged,
+}
+
+impl Insertion<'_> {
+    fn commit(&self, time: Timestamp) -> Result<Version, MirrorError> {
+        let place = &*self.mirror.place;
+        let after = self.manifest(self.at);
+        let newer = to_newer(&self.staged.new, &after);
+        let name = self.mirror.free_name(&self.view.versions, time)?;
+        let files = self.staged.new.values().filter(|present| present.is_file());
+        let mut version = Version {
+            name: name.clone(),
+            time,
+            seal: Seal([0; 32]),
+            files: files.clone().count() as u64,
+            bytes: files.map(Present::size).sum(),
+            kept: 0,
+            bytes_kept: delta::stored(&newer).map(|(_, bytes)| bytes).sum(),
+        };
+        let mut operations: Vec<Operation> = delta::stored(&newer)
+            .filter_map(|(path, _)| {
+                let from = self.staged.puts.get(path)?.clone();
+                Some(Operation::Put { from, to: layout::folder(&name, path) })
+            })
+            .collect();
+        let mut versions = self.view.versions.clone();
+        let mut texts = Vec::new();
+        let mut freed = Vec::new();
+        let head = if let Some(k) = self.at.checked_sub(1) {
+            let older = self.older(k, &after, &mut operations)?;
+            freed = self.freed(k, &older);
+            let known = &self.view.versions[k];
+            let (_, mut head) = self.mirror.delta(self.view, known)?;
+            head.replaces.push(known.seal);
+            let seal = delta_text(&mut texts, known, &head, &older);
+            versions[k].seal = seal;
+            versions[k].bytes_kept = delta::stored(&older).map(|(_, bytes)| bytes).sum();
+            Head { before: Some(seal), replaces: head.replaces }
+        } else {
+            Head::default()
+        };
+        version.seal = delta_text(&mut texts, &version, &head, &newer);
+        // The chain begins here: what was the oldest has one before it now.
+        if let (0, Some(delta), Some(oldest)) =
+            (self.at, self.view.deltas.first(), versions.first_mut())
+        {
+            let (_, mut head) = self.mirror.delta(self.view, oldest)?;
+            head.replaces.push(oldest.seal);
+            head.before = Some(version.seal);
+            oldest.seal = delta_text(&mut texts, oldest, &head, delta);
+        }
+        versions.insert(self.at, version.clone());
+        texts.push((layout::VERSIONS.into(), versions_text(&versions)));
+        operations.push(Operation::Barrier);
+        for (number, (to, text)) in texts.into_iter().enumerate() {
+            let from = layout::stage(&format!("text-{number}"));
+            place::write(place, &from, &text)?;
+            operations.push(Operation::Put { from, to });
+        }
+        operations.push(Operation::Barrier);
+        operations.extend(freed.into_iter().zip(1_u64..).map(|(from, number)| Operation::Put {
+            from,
+            to: layout::stage(&format!("gone-{number}")),
+        }));
+        operations.push(Operation::Barrier);
+        let aside = self.mirror.free_place(layout::conflicts(&name))?;
+        self.mirror.commit(&Journal { aside, operations })?;
+        Ok(version)
+    }
+
+    /// All that a version has, as far as it is not lost.
+    fn manifest(&self, k: usize) -> Manifest {
+        let (history, k) = (self.view.history(), k - self.view.first);
+        let state = |path: &[u8], present: &Present| {
+            let is_lost = present.is_file() && history.place(k, path) == delta::Place::Lost;
+            present.at(if is_lost { At::Lost } else { At::Here(path.into()) })
+        };
+        let all = history.version(k).into_iter();
+        all.map(|(path, present)| (path.into(), state(path, present))).collect()
+    }
+
+    /// The delta of the older neighbour, and the bytes that it needs of its own now.
+    fn older(
+        &self,
+        k: usize,
+        after: &Manifest,
+        operations: &mut Vec<Operation>,
+    ) -> Result<Delta, MirrorError> {
+        let place = &*self.mirror.place;
+        let name = &self.view.versions[k].name;
+        let known = &self.view.deltas[k - self.view.first];
+        let inserted = to_new(known, &self.manifest(k), &self.staged.new, after);
+        let mut older = inserted.older;
+        for (number, (from, to)) in inserted.copies.into_iter().enumerate() {
+            let Some(State::Present(record)) = older.get_mut(&to) else { continue };
+            let stage = layout::stage(&format!("copy-{number}"));
+            let copied = match self.view.open(self.mirror, self.at, &from, record)? {
+                Some(file) => {
+                    let target = place.create(&stage)?;
+                    content::copy(&file, Some(&target), &mut |_| true)?
+                }
+                None => None,
+            };
+            if copied.map(|copied| BlobId::new(copied.hash)) == record.hash() {
+                place.look(&stage, &record.entry)?;
+                operations.push(Operation::Put { from: stage, to: layout::folder(name, &to) });
+            } else {
+                record.at = At::Lost;
+            }
+        }
+        Ok(older)
+    }
+
+    /// Files that the older neighbour needs no more: the version has their bytes.
+    fn freed(&self, k: usize, older: &Delta) -> Vec<Path> {
+        let needed: BTreeSet<&Path> = delta::stored(older).map(|(path, _)| path).collect();
+        let known = delta::stored(&self.view.deltas[k - self.view.first]);
+        known
+            .filter(|(path, _)| !needed.contains(*path))
+            .map(|(path, _)| layout::folder(&self.view.versions[k].name, path))
+            .collect()
+    }
+}
+
+fn delta_text(
+    texts: &mut Vec<(Path, Vec<u8>)>,
+    version: &Version,
+    head: &Head,
+    delta: &Delta,
+) -> Seal {
+    let records = delta.iter().map(|(path, state)| (path, state.clone()));
+    let (text, seal) = records_text("delta", &version.name, version.time, head, records);
+    texts.push((layout::delta(&version.name), text));
+    seal
+}
