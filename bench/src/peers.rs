@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
@@ -164,6 +165,8 @@ impl Asked {
                 println!("{}, round {round} of {}: {}", set.name, self.rounds, tool.name);
                 let (data, tool_name) = (set.name.to_owned(), tool.name.to_owned());
                 let series = Series { data, is_cold: self.is_cold, tool: tool_name };
+                ready.switch.turn(false)?;
+                settle();
                 let outcome = place.run(tool, &ready, &series, round)?;
                 results.samples.extend(outcome.samples);
                 results.failures.extend(outcome.failures);
@@ -174,6 +177,13 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+/// Lets the source grow older. One that was written in the seconds before a backup is the exception,
+/// and careful tools then read again what they cannot trust to be unchanged.
+#[expect(clippy::disallowed_methods, reason = "the age of files is that of the clock")]
+fn settle() {
+    std::thread::sleep(Duration::from_secs(4));
 }
 
 /// Those of `known` that a list with commas names.
@@ -283,6 +293,16 @@ mod tests {
         check("--tools", "--tools needs a value");
         check("--rounds many", "--rounds: invalid digit");
         check("kernel", "\"kernel\" is not understood");
+    }
+
+    #[test]
+    fn a_tool_that_is_missing_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let installed = Installed::new(folder.path());
+        let missing = versions(&installed, Path::new("/nowhere/lastgood")).unwrap_err();
+        assert_eq!(missing.to_string(), "lastgood is missing");
+        let missing = versions(&installed, Path::new("true")).unwrap_err();
+        assert_eq!(missing.to_string(), "restic is missing");
     }
 
     #[test]

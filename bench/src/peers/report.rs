@@ -2,8 +2,7 @@
 
 use super::data::DATA_SETS;
 use super::goals::{
-    GOALS, Goal, SECONDS, added_mib, anonymous_mib, cpu_seconds, limit_seconds, resident_mib,
-    stored_mib,
+    Goal, SECONDS, added_mib, anonymous_mib, cpu_seconds, limit_seconds, resident_mib, stored_mib,
 };
 use super::samples::{Measure, Results, Series};
 use super::tool::{TOOLS, Tool};
@@ -66,12 +65,13 @@ fn failures(results: &Results) -> String {
 }
 
 fn goals(results: &Results) -> String {
+    let goals = super::goals::goals();
     let judged: Vec<_> =
-        GOALS.iter().filter_map(|goal| Some((goal, goal.judge(results)?))).collect();
+        goals.iter().filter_map(|goal| Some((goal, goal.judge(results)?))).collect();
     let met = judged.iter().filter(|(_, verdict)| verdict.is_met).count();
     let mut text =
         format!("\n## Goals\n\n{met} of {} goals that were measured are met", judged.len());
-    let missing = GOALS.len() - judged.len();
+    let missing = goals.len() - judged.len();
     if missing > 0 {
         text += &format!(", {missing} were not measured");
     }
@@ -228,9 +228,12 @@ mod tests {
             what: "Makefile is not restored\nmore".to_owned(),
         });
         let text = report(&results);
+        let unmeasured = super::super::goals::goals().len() - 4;
+        let counted =
+            format!("3 of 4 goals that were measured are met, {unmeasured} were not measured.");
         let lines = [
             "- restic, kernel, restore in full: Makefile is not restored",
-            "3 of 4 goals that were measured are met, 38 were not measured.",
+            &counted,
             "| kernel | initial backup | ≥ 1.6× faster than bupstash | bupstash 4.50 s | 3.00 s | \
              1.50× | 2.10 s | 1.4× | **no** |",
             "| kernel | initial backup | repository ≤ 215 MiB | bupstash 216 MiB | 200 MiB | 1.08× \
