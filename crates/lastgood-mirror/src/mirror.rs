@@ -133,11 +133,17 @@ impl Mirror {
         if !place.list(b"")?.iter().all(ours) {
             return Err(MirrorError::Foreign(path.into()));
         }
-        let mut mirror = Self::on(Arc::new(place), path);
-        place::make_directories(&*mirror.place, layout::STAGE)?;
-        mirror.lock()?;
+        place::make_directories(&place, layout::STAGE)?;
+        let mirror = Self::locked(place, path)?;
         mirror.found(subject)?;
         Ok((mirror, Done::default()))
+    }
+
+    /// A directory that is to become a mirror, locked. It has a directory of ours.
+    pub(crate) fn locked(place: HostPlace, path: &FilePath) -> Result<Self, MirrorError> {
+        let mut mirror = Self::on(Arc::new(place), path);
+        mirror.lock()?;
+        Ok(mirror)
     }
 
     /// Writes what makes a directory a mirror, last of all its name.

@@ -3,6 +3,7 @@
 //! Scan, plan, guard, space, stage: until here nothing of the mirror changed, and a run may end at
 //! any moment. Then one [`Journal`](crate::journal::Journal) is made durable and done.
 
+mod adopt;
 mod guard;
 mod hold;
 mod insert;
@@ -21,6 +22,7 @@ use crate::error::{MirrorError, Watch, check};
 use crate::mirror::{Mirror, Subject, Version};
 use crate::record::Path;
 
+pub use adopt::adopt;
 pub use guard::Held;
 pub use hold::Hold;
 pub use insert::insert;
@@ -137,7 +139,7 @@ pub fn run(
         }
         return Err(MirrorError::Held(held));
     }
-    let needed = found.bytes_to_read() + SPACE_RESERVE_BYTES;
+    let needed = found.bytes_to_read(&view.latest) + SPACE_RESERVE_BYTES;
     if !options.is_dry && needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
     }

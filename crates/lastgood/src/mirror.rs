@@ -1,6 +1,7 @@
 //! A mirror: `latest/` is a plain copy of the newest state, and the past is plain reverse deltas.
 //! See `docs/manual/mirror.md`.
 
+mod adopt;
 mod insert;
 mod repair;
 
@@ -26,6 +27,7 @@ use crate::select::{
     Decision, Facts, FileSystems, OwnContent, OwnDirectory, Scope, SelectOptions, Selection,
 };
 
+pub use self::adopt::{AdoptOptions, start_adopt};
 pub use self::insert::{InsertOptions, start_insert};
 pub use self::repair::{Healed, RepairOptions, RepairReport, start_repair};
 pub use lastgood_mirror::Version;

@@ -1,5 +1,6 @@
 //! `lastgood mirror`.
 
+mod adopt;
 mod approve;
 mod diff;
 mod insert;
@@ -40,6 +41,8 @@ enum Verb {
     Diff(diff::DiffArgs),
     /// Bring a version back, or one path of it
     Restore(restore::RestoreArgs),
+    /// Make a mirror of a plain copy that another tool made, without copying it
+    Adopt(adopt::AdoptArgs),
     /// Make a version of an older state, between two others or before the oldest
     Insert(Box<insert::InsertArgs>),
     /// Remove versions from the history; the others stay what they are
@@ -60,6 +63,7 @@ impl Args {
             Verb::Versions(args) => args.run(app),
             Verb::Diff(args) => args.run(app),
             Verb::Restore(args) => args.run(app),
+            Verb::Adopt(args) => args.run(app),
             Verb::Insert(args) => args.run(app),
             Verb::Drop(args) => args.run(app),
             Verb::Rotate(args) => args.run(app),

@@ -269,6 +269,8 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["mirror", "repair", &mirror, "-n"]);
     check(&["mirror", "repair", &mirror, "--yes"]);
     check(&["mirror", "repair", &mirror]);
+    world.write("plain/a", b"22");
+    check(&["mirror", "adopt", &world.text("plain"), "--source", &docs]);
     check(&["mirror", "insert", &mirror, &docs, "--at", "2001-01-01"]);
     check(&["mirror", "drop", &mirror, oldest, "-n"]);
     check(&["mirror", "drop", &mirror, oldest]);

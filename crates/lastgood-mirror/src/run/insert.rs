@@ -43,7 +43,7 @@ pub fn insert(
     let root = Directory::open_root(&options.source)?;
     let nothing = Manifest::new();
     let found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
-    let needed = found.bytes_to_read() + SPACE_RESERVE_BYTES;
+    let needed = found.bytes_to_read(&nothing) + SPACE_RESERVE_BYTES;
     if needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
     }

@@ -52,12 +52,23 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn bytes_to_read(&self) -> u64 {
-        let reads = self.wanted.values().map(|wanted| match wanted {
-            Wanted::Read(stat) => stat.size.min(stat.allocated_bytes()),
-            Wanted::Known(_) | Wanted::Check(_) => 0,
+    /// Bytes of the files that have to be written, as far as that is known without reading them.
+    pub(super) fn bytes_to_read(&self, old: &Manifest) -> u64 {
+        let reads = self.wanted.iter().map(|(path, wanted)| match wanted {
+            Wanted::Read(stat) if !self.seems_same(old, path, stat) => {
+                stat.size.min(stat.allocated_bytes())
+            }
+            _ => 0,
         });
         reads.sum()
+    }
+
+    /// Whether a file probably holds what the mirror has of it, though it has to be read to know.
+    pub(super) fn seems_same(&self, old: &Manifest, path: &[u8], stat: &Stat) -> bool {
+        old.get(path).is_some_and(|old| {
+            let is_there = old.is_file() && old.at != At::Lost;
+            is_there && old.size() == stat.size && old.entry.mtime == stat.mtime
+        }) && !self.spoiled.contains_key(path)
     }
 
     /// What a run would do, as far as that is known without reading a file.
@@ -85,7 +96,7 @@ impl Found {
             Some(Wanted::Read(_) | Wanted::Check(_)) => false,
         };
         report.deleted = files.filter(|(path, _)| is_gone(path)).count() as u64;
-        report.bytes_written = self.bytes_to_read();
+        report.bytes_written = self.bytes_to_read(old);
         report.conflicts = self.spoiled.keys().chain(&self.extras).cloned().collect();
         report
     }

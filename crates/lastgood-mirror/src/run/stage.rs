@@ -69,7 +69,7 @@ pub(super) fn stage(
         new: Manifest::new(),
         puts: BTreeMap::new(),
         moved: BTreeMap::new(),
-        spoiled: std::mem::take(&mut found.spoiled),
+        spoiled: found.spoiled.clone(),
         extras: std::mem::take(&mut found.extras),
         report: RunReport { kept: found.kept, ..RunReport::default() },
     };
@@ -94,7 +94,8 @@ pub(super) fn stage(
         stage.check(&path, present)?;
     }
     for (path, stat) in known {
-        stage.known(&path, scan::link(&stat))?;
+        let seems_same = found.seems_same(old, &path, &stat);
+        stage.known(&path, scan::link(&stat), seems_same)?;
     }
     let mut gone = Gone::new(old, &stage.staged);
     for (path, stat) in fresh {
@@ -158,7 +159,7 @@ impl Stage<'_> {
             self.alarm(path);
         } else if read.present.entry.node != present.entry.node {
             // It was written to since it was looked at.
-            return self.known(path, None);
+            return self.known(path, None, false);
         }
         self.staged.new.insert(path.clone(), present);
         self.watch.file(path);
@@ -174,13 +175,18 @@ impl Stage<'_> {
     }
 
     /// A file that was a file before: perhaps only touched.
-    fn known(&mut self, path: &Path, link: Option<(u64, u64)>) -> Result<(), MirrorError> {
+    fn known(
+        &mut self,
+        path: &Path,
+        link: Option<(u64, u64)>,
+        seems_same: bool,
+    ) -> Result<(), MirrorError> {
+        let old = &self.old[path];
         let read = match self.linked(path, link)? {
-            None => self.read(path, true)?,
+            None => self.read(path, !seems_same)?,
             linked => linked,
         };
         let Some(read) = read else { return Ok(()) };
-        let old = &self.old[path];
         if read.is_rotted(old) && !read.is_link {
             // The mirror has nothing better, or it had not been read.
             self.alarm(path);
@@ -195,6 +201,9 @@ impl Stage<'_> {
             }
             self.links.add(layout::latest(path), &read.present);
             self.staged.new.insert(path.clone(), read.present);
+        } else if read.stage.is_none() {
+            // It only seemed to be the same, or has to be a file of its own from now on.
+            return self.known(path, None, false);
         } else {
             self.put(path, read)?;
         }

@@ -2,6 +2,7 @@
 //! name, and the end of power at any moment.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod adopt;
 mod busy;
 mod cases;
 mod crash;

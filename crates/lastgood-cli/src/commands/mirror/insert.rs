@@ -40,10 +40,7 @@ impl InsertArgs {
             select: self.select.options(),
         }))?;
         if let Some(version) = &outcome.report {
-            let mut fields = versions::version_json(version);
-            fields["error_count"] = outcome.problems.errors.into();
-            app.out.json("summary", fields);
-            app.out.info(format!("version {} made", version.name));
+            versions::show_made(app, version, outcome.problems.errors);
         }
         unless_incomplete(outcome.problems.errors, "could not be read")
     }

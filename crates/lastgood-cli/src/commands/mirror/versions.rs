@@ -53,7 +53,7 @@ fn show_versions(app: &App<'_>, versions: &[Version]) {
     app.out.json("summary", json!({ "versions_count": versions.len() }));
 }
 
-pub(super) fn version_json(version: &Version) -> Value {
+fn version_json(version: &Version) -> Value {
     json!({
         "name": version.name,
         "time": text::time_json(version.time),
@@ -61,6 +61,14 @@ pub(super) fn version_json(version: &Version) -> Value {
         "bytes": version.bytes,
         "entries_kept": version.kept,
     })
+}
+
+/// A version that was made just now.
+pub(super) fn show_made(app: &App<'_>, version: &Version, errors: u64) {
+    let mut fields = version_json(version);
+    fields["error_count"] = errors.into();
+    app.out.json("summary", fields);
+    app.out.info(format!("version {} made", version.name));
 }
 
 fn show_states(app: &App<'_>, states: &[FileVersion]) {
