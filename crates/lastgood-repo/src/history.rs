@@ -143,6 +143,12 @@ impl Repository {
             revision.required.push(ROTATED_ROOTS.to_owned());
         }
         revision.rotate(repository, before, &root);
+        #[cfg(feature = "seeded-bugs")]
+        if self.has_bug(crate::SeededBug::SlotsRemovedFirst) {
+            for (slot, _) in self.all_key_slots()? {
+                objects::remove(self.backend().as_ref(), &name::key(slot.id))?;
+            }
+        }
         match self.put_revision(&revision, before, &root) {
             Err(error @ RepoError::Revised { .. }) => {
                 drop(objects::remove(self.backend().as_ref(), &name::key(slot)));
@@ -266,12 +272,8 @@ impl Repository {
     ) -> Result<(), RepoError> {
         let bytes = revision.encode(self.keys().repository(), before, now);
         let object = name::revision(revision.number);
-        if self.put(&object, &bytes)? == PutOutcome::Exists {
-            let gone = Damage::State("it was there and is gone");
-            let found = self.find(&object, REVISION_BYTES_MAX)?;
-            if found.ok_or_else(|| self.damaged(&object, gone))? != bytes {
-                return Err(RepoError::Revised { location: self.location().to_owned() });
-            }
+        if !self.put_own(&object, &bytes, REVISION_BYTES_MAX)? {
+            return Err(RepoError::Revised { location: self.location().to_owned() });
         }
         let revision = Some((revision.number, object_id(&bytes)));
         // Where this fails, the next listing says why, and the next opening remembers it.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use lastgood_backend::PutOutcome;
 use lastgood_format::entry::Timestamp;
 use lastgood_format::id::{ObjectId, SessionId, SnapshotId, WriterId};
 use lastgood_format::key::{Class, ClassSecret, Signer};
@@ -82,13 +81,7 @@ impl Repository {
             let bytes = self.sealed(signer, sequence, last.map(|(_, hash)| hash), deed);
             let hash = object_id(&bytes);
             let object = name::log(writer, sequence);
-            let is_ours = match self.put(&object, &bytes)? {
-                PutOutcome::Created => true,
-                PutOutcome::Exists => {
-                    self.find(&object, SMALL_OBJECT_BYTES_MAX)?.is_some_and(|found| found == bytes)
-                }
-            };
-            if is_ours {
+            if self.put_own(&object, &bytes, SMALL_OBJECT_BYTES_MAX)? {
                 let log = BTreeMap::from([(writer, (sequence, hash))]);
                 // Where this fails, the next listing says why.
                 drop(self.remember(&LastSeen { log, ..LastSeen::default() }));

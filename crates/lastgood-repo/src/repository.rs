@@ -126,7 +126,7 @@ impl Repository {
         };
         this.add_key(&init.credential, init.work, &init.label)?;
         let config = this.config().encode(&this.keys);
-        if this.put(name::CONFIG, &config)? == PutOutcome::Exists {
+        if !this.put_own(name::CONFIG, &config, SMALL_OBJECT_BYTES_MAX)? {
             return Err(RepoError::Exists { location });
         }
         // Where this fails, the first run does it.
@@ -474,6 +474,22 @@ impl Repository {
     /// same bytes (a retry whose first answer was lost).
     pub(crate) fn put(&self, object: &str, content: &[u8]) -> Result<PutOutcome, BackendError> {
         objects::put(self.backend.as_ref(), object, content)
+    }
+
+    /// Stores an object of which there is one. Returns whether it is this one: who finds the name
+    /// taken may have taken it himself, by a try whose answer was lost.
+    pub(crate) fn put_own(
+        &self,
+        object: &str,
+        content: &[u8],
+        bytes_max: u64,
+    ) -> Result<bool, RepoError> {
+        match self.put(object, content)? {
+            PutOutcome::Created => Ok(true),
+            PutOutcome::Exists => {
+                Ok(self.find(object, bytes_max)?.is_some_and(|found| found == content))
+            }
+        }
     }
 }
 

@@ -26,6 +26,10 @@ pub enum SeededBug {
     CondemnedUsed,
     /// A writer that was fenced takes its commit for done.
     FenceIgnored,
+    /// A writer that finds the name of its outcome taken believes that gc took it, without a look.
+    TakenMeansFenced,
+    /// A rotation removes the slots of the old root before the revision that names the new one.
+    SlotsRemovedFirst,
     /// What is read is not compared with its id.
     IdNotRecomputed,
 }

@@ -15,6 +15,7 @@ use lastgood_format::gc::PackLocation;
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
 use lastgood_format::index::IndexSegment;
 use lastgood_format::key::{Class, ClassSecret, Signer};
+use lastgood_format::limits::SMALL_OBJECT_BYTES_MAX;
 use lastgood_format::object::name;
 use lastgood_format::pack::{BlobKind, FinishedPack};
 use lastgood_format::packset::{PackRef, PackSetCodec};
@@ -380,6 +381,10 @@ impl WriteSession {
             PutOutcome::Created => {}
             // Ours, when the answer to a first try was lost; else gc was first.
             PutOutcome::Exists => match repo.outcome(session)? {
+                #[cfg(feature = "seeded-bugs")]
+                _ if repo.has_bug(crate::SeededBug::TakenMeansFenced) => {
+                    return Err(RepoError::Fenced { session });
+                }
                 Some(Outcome::Commit(found)) if found == id => {}
                 #[cfg(feature = "seeded-bugs")]
                 Some(Outcome::Fenced) if repo.has_bug(crate::SeededBug::FenceIgnored) => {}
@@ -600,7 +605,7 @@ fn announce(repo: &Arc<Repository>, signer: &Signer) -> Result<(Announced, Round
         let object = name::session(session.id);
         // From here on it may be there, even when the answer is an error.
         let mut announced = Announced { repo: repo.clone(), session, is_ended: false };
-        if repo.put(&object, &bytes)? == PutOutcome::Exists {
+        if !repo.put_own(&object, &bytes, SMALL_OBJECT_BYTES_MAX)? {
             // Somebody else's, by a chance that does not happen; it is not ours to end.
             announced.is_ended = true;
             continue;

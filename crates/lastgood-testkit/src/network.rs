@@ -32,6 +32,12 @@ pub struct Weather {
     pub unanswered: u16,
     /// The request is carried out, and once more at some later time.
     pub twice: u16,
+    /// The store has no time, or finds that others put the same name just now, and says so (503 and
+    /// 409 of object stores).
+    pub busy: u16,
+    /// A put is carried out, and refused as taken when the transport makes it once more by itself
+    /// (412 of object stores).
+    pub echoed: u16,
     /// The clock of the store jumps by up to ten years.
     pub jump: u16,
 }
@@ -41,8 +47,10 @@ pub struct Weather {
 pub struct Counts {
     /// Calls.
     pub calls: u64,
-    /// Requests or answers that were lost.
+    /// Requests or answers that were lost, or that the store had no time for.
     pub lost: u64,
+    /// Puts that succeeded, and were said to be refused.
+    pub echoed: u64,
     /// Changes that were carried out late or once more.
     pub late: u64,
     /// Jumps of the store's clock.
@@ -72,6 +80,8 @@ enum Fate {
     Late,
     Unanswered,
     Twice,
+    Busy,
+    Echoed,
 }
 
 impl Network {
@@ -128,35 +138,42 @@ impl Network {
         action: &'static str,
         object: &str,
         change: Option<Change>,
+        echo: Option<T>,
         call: impl FnOnce() -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         self.deliver(LATE_ONE_IN);
+        let is_put = echo.is_some();
         let (fate, jump) = self.lock().decide(self.weather);
         if let Some(seconds) = jump {
             self.store.set_now(seconds);
         }
         let result = match fate {
             Fate::Done | Fate::Twice => call(),
-            Fate::Unanswered => call().and_then(|_| Err(self.silence(action, object))),
-            Fate::Lost | Fate::Late => Err(self.silence(action, object)),
+            Fate::Echoed => call().map(|answer| echo.unwrap_or(answer)),
+            Fate::Unanswered => {
+                call().and_then(|_| Err(self.failed(action, object, io::ErrorKind::TimedOut)))
+            }
+            Fate::Lost | Fate::Late => Err(self.failed(action, object, io::ErrorKind::TimedOut)),
+            Fate::Busy => Err(self.failed(action, object, io::ErrorKind::ResourceBusy)),
         };
         let mut state = self.lock();
         if matches!(fate, Fate::Late | Fate::Twice) {
             state.on_their_way.extend(change);
         }
-        state.counts.lost += u64::from(!matches!(fate, Fate::Done | Fate::Twice));
+        state.counts.lost += u64::from(!matches!(fate, Fate::Done | Fate::Twice | Fate::Echoed));
+        state.counts.echoed += u64::from(is_put && fate == Fate::Echoed);
         let kind = result.as_ref().map(|_| ()).map_err(|error| error.kind);
         state.note(&format!("{action} {object} {fate:?} {kind:?}"));
         result
     }
 
-    fn silence(&self, action: &'static str, object: &str) -> BackendError {
+    fn failed(&self, action: &'static str, object: &str, how: io::ErrorKind) -> BackendError {
         BackendError {
             kind: ErrorKind::Transient,
             action,
             object: object.to_owned(),
             location: self.location().to_owned(),
-            source: io::Error::from(io::ErrorKind::TimedOut),
+            source: io::Error::from(how),
         }
     }
 
@@ -179,6 +196,8 @@ impl State {
             (Fate::Late, weather.late),
             (Fate::Unanswered, weather.unanswered),
             (Fate::Twice, weather.twice),
+            (Fate::Busy, weather.busy),
+            (Fate::Echoed, weather.echoed),
         ];
         for (fate, share) in fates {
             let Some(left) = number.checked_sub(usize::from(share)) else { return (fate, jump) };
@@ -202,11 +221,12 @@ impl Backend for Network {
 
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<PutOutcome, BackendError> {
         let change = Change::Put(name.clone(), parts.concat().into());
-        self.call("write", name.as_str(), Some(change), || self.store.put(name, parts))
+        let echo = Some(PutOutcome::Exists);
+        self.call("write", name.as_str(), Some(change), echo, || self.store.put(name, parts))
     }
 
     fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, BackendError> {
-        self.call("read", name.as_str(), None, || self.store.get(name, bytes_max))
+        self.call("read", name.as_str(), None, None, || self.store.get(name, bytes_max))
     }
 
     fn get_range(
@@ -216,7 +236,7 @@ impl Backend for Network {
         out: &mut Vec<u8>,
     ) -> Result<(), BackendError> {
         let read = || self.store.get_range(name, range, out);
-        let result = self.call("read", name.as_str(), None, read);
+        let result = self.call("read", name.as_str(), None, None, read);
         if result.is_err() {
             out.clear();
         }
@@ -224,24 +244,24 @@ impl Backend for Network {
     }
 
     fn stat(&self, name: &ObjectName) -> Result<u64, BackendError> {
-        self.call("stat", name.as_str(), None, || self.store.stat(name))
+        self.call("stat", name.as_str(), None, None, || self.store.stat(name))
     }
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Listed)) -> Result<(), BackendError> {
         let mut listed = Vec::new();
         let list = || self.store.list(prefix, &mut |object| listed.push(object));
-        self.call("list", prefix, None, list)?;
+        self.call("list", prefix, None, None, list)?;
         listed.into_iter().for_each(visit);
         Ok(())
     }
 
     fn remove(&self, name: &ObjectName) -> Result<(), BackendError> {
         let change = Change::Remove(name.clone());
-        self.call("remove", name.as_str(), Some(change), || self.store.remove(name))
+        self.call("remove", name.as_str(), Some(change), None, || self.store.remove(name))
     }
 
     fn settle(&self, prefix: &str) -> Result<(), BackendError> {
-        self.call("settle", prefix, None, || self.store.settle(prefix))
+        self.call("settle", prefix, None, None, || self.store.settle(prefix))
     }
 }
 

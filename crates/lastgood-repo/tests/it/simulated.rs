@@ -1,4 +1,4 @@
-//! Writers, collectors, somebody who forgets and somebody who looks, behind a network that loses,
+//! Writers, collectors, readers, somebody who forgets and somebody who looks, behind a network that loses,
 //! delays, repeats, reorders and cuts some of them off for a long while, with clocks that are years
 //! off and jump, and deaths: all that was committed and not forgotten is there and whole, compared
 //! with a plain list in memory. The same seed is the same run, call by call.
@@ -11,15 +11,18 @@ use std::sync::{Arc, Mutex};
 use lastgood_backend::layer::retry::{Retry, RetryPolicy};
 use lastgood_backend::{Backend, BackendError, Listed, ObjectName, PutOutcome};
 use lastgood_format::entry::Timestamp;
-use lastgood_format::id::{BlobId, SnapshotId};
+use lastgood_format::gc::ReadSession;
+use lastgood_format::guard::{Redundancy, guard};
+use lastgood_format::id::{BlobId, SessionId, SnapshotId};
 use lastgood_format::object::name;
+use lastgood_format::session::Outcome;
 use lastgood_repo::{Clock, GcOptions, MaxUnused, RepoError, Repository, SnapshotRecord};
 use lastgood_testkit::chance::{Chance, mix};
 use lastgood_testkit::network::{Counts, Network, Weather};
 use lastgood_testkit::schedule::{Order, Participant, run};
 
 use crate::place::{NoPause, Place, open, open_at};
-use crate::small::{ORDERED, checked, collect, eager, store_as, take_over};
+use crate::small::{ORDERED, checked, collect, eager, read_back, store_as, take_over};
 
 /// What a plain program would keep: which snapshots there are, and of what tree.
 #[derive(Default)]
@@ -27,6 +30,10 @@ struct Model {
     committed: BTreeMap<SnapshotId, BlobId>,
     /// Of which somebody began to forget them.
     forgotten: BTreeSet<SnapshotId>,
+    /// Sessions of runs that were told that nothing is committed.
+    fenced: Vec<SessionId>,
+    /// Snapshots that were read whole while others worked.
+    read: usize,
     broken: Vec<String>,
 }
 
@@ -37,6 +44,7 @@ struct Simulated {
     /// How often somebody was cut off.
     cuts: usize,
     commits: usize,
+    read: usize,
     broken: Vec<String>,
 }
 
@@ -176,8 +184,10 @@ fn writer<'a>(seed: u64, number: u64, prepare: Prepare<'a>, model: &'a Shared) -
                     store_as(repo, ORDERED, number as u8, &files).map(Some)
                 }
             };
-            if let Ok(Some(record)) = stored {
-                model.lock().unwrap().commit(&record);
+            match stored {
+                Ok(Some(record)) => model.lock().unwrap().commit(&record),
+                Err(RepoError::Fenced { session }) => model.lock().unwrap().fenced.push(session),
+                _ => {}
             }
         }
         Ok(())
@@ -243,6 +253,59 @@ fn observer<'a>(
     })
 }
 
+/// Restores snapshots, now and then under a session that holds them even when they are forgotten.
+fn reader<'a>(seed: u64, number: u64, prepare: Prepare<'a>, model: &'a Shared) -> Participant<'a> {
+    process(seed, number, prepare, move |repo, mut chance| {
+        for _ in 0..4 {
+            let live = repo.snapshots()?.live;
+            if live.is_empty() {
+                continue;
+            }
+            let record = chance.pick(&live).clone();
+            let session = SessionId::new(repo.world().random());
+            let is_held = chance.one_in(2) && hold(repo, session, &record)?;
+            if is_held && chance.one_in(2) {
+                model.lock().unwrap().forgotten.insert(record.id);
+                repo.retire(&record, "a test", None)?;
+            }
+            // A long restore is one that lasts while others forget and collect.
+            let read = (0..if is_held { 4 } else { 1 }).try_fold(Vec::new(), |mut wrong, _| {
+                wrong.extend(read_back(repo, &record)?);
+                Ok::<_, RepoError>(wrong)
+            });
+            let is_fenced = is_held && repo.outcome(session)?.is_some();
+            let mut model = model.lock().unwrap();
+            let is_certain = model.certain().contains_key(&record.id);
+            match read {
+                Ok(wrong) if wrong.is_empty() => model.read += 1,
+                Ok(wrong) => model.broken.push(format!("{} is read as {wrong:?}", record.id)),
+                // Its packs went, by right, when nobody wanted or held it any more.
+                Err(error) if error.is_damage() && (is_certain || is_held && !is_fenced) => {
+                    let how = if is_held { "held" } else { "live" };
+                    model.broken.push(format!("{} is {how} and unreadable: {error:?}", record.id));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Announces a reader; returns whether what it reads was live after that. spec: commit §8
+fn hold(repo: &Arc<Repository>, id: SessionId, record: &SnapshotRecord) -> Result<bool, RepoError> {
+    let keys = repo.keys();
+    let started = repo.world().clock.now().seconds;
+    let bytes = ReadSession { id, started, snapshots: vec![record.id] };
+    let bytes = bytes.encode(keys, &keys.writer(&[30; 16]));
+    let object = name::reader(id);
+    let guarded = guard(&bytes, Redundancy::of(&object));
+    let object = ObjectName::new(&object).expect("made of an id");
+    repo.backend().put(&object, &[&guarded])?;
+    let retired = repo.replaced_by(record.id)?;
+    let snapshots = repo.snapshots()?;
+    Ok(retired.is_none() && snapshots.live.iter().any(|live| live.id == record.id))
+}
+
 fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
     let place = Place::new();
     let model = Shared::default();
@@ -252,8 +315,16 @@ fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
     }
     let calm = seed.is_multiple_of(4);
     let weather = match calm {
-        true => Weather { lost: 0, late: 0, unanswered: 0, twice: 0, jump: 30 },
-        false => Weather { lost: 20, late: 15, unanswered: 15, twice: 25, jump: 30 },
+        true => Weather { lost: 0, late: 0, unanswered: 0, twice: 0, busy: 0, echoed: 0, jump: 30 },
+        false => Weather {
+            lost: 15,
+            late: 15,
+            unanswered: 15,
+            twice: 25,
+            busy: 15,
+            echoed: 15,
+            jump: 30,
+        },
     };
     let network = Arc::new(Network::new(place.memory.clone(), weather, seed));
     let backend: Arc<dyn Backend> = network.clone();
@@ -265,6 +336,7 @@ fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
         collector(seed, 14, prepare),
         forgetter(seed, 15, prepare, &model),
         observer(seed, 16, prepare, &model),
+        reader(seed, 17, prepare, &model),
     ];
     // A low share of turns lets one participant sleep while others do all that they do.
     let go_on = [0, 300, 700, 900, 970, 995][(seed / 4 % 6) as usize];
@@ -283,6 +355,7 @@ fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
         counts: network.counts(),
         cuts: log.iter().filter(|call| call.ends_with("(lost)")).count(),
         commits: model.committed.len(),
+        read: model.read,
         broken: model.broken.clone(),
     }
 }
@@ -321,6 +394,11 @@ fn judge(place: &Place, model: &Model) -> Vec<String> {
             broken.push(format!("{id} was committed and is lost"));
         }
     }
+    for session in &model.fenced {
+        if let Ok(Some(Outcome::Commit(id))) = repo.outcome(*session) {
+            broken.push(format!("{id} is committed, and its run was told that it is not"));
+        }
+    }
     let report = checked(&repo);
     broken.extend(report.damage);
     broken.extend(report.affected.iter().map(|affected| format!("{affected:?}")));
@@ -344,10 +422,12 @@ fn seeds() -> Range<u64> {
 fn nothing_is_lost_behind_a_bad_network() {
     let seeds = seeds();
     let mut sum = Counts::default();
-    let (mut commits, mut cuts) = (0, 0);
+    let (mut commits, mut cuts, mut read) = (0, 0, 0);
     for (seed, run) in simulate_all(seeds.clone(), &|_| ()) {
         assert!(run.broken.is_empty(), "seed {seed}: {}", run.broken.join("\n"));
-        let Counts { calls, lost, late, jumps } = run.counts;
+        let Counts { calls, lost, echoed, late, jumps } = run.counts;
+        sum.echoed += echoed;
+        read += run.read;
         sum.calls += calls;
         sum.lost += lost;
         sum.late += late;
@@ -355,13 +435,15 @@ fn nothing_is_lost_behind_a_bad_network() {
         commits += run.commits;
         cuts += run.cuts;
     }
-    let Counts { calls, lost, late, jumps } = sum;
+    let Counts { calls, lost, echoed, late, jumps } = sum;
     tell(&format!(
-        "simulation, seeds {seeds:?}: {calls} calls, {commits} commits; {lost} calls or answers \
-         lost, {late} late or twice, {cuts} partitions, {jumps} jumps of the store's clock; lost \
-         committed snapshots: 0"
+        "simulation, seeds {seeds:?}: {calls} calls, {commits} commits, {read} snapshots read \
+         meanwhile; {lost} calls or answers lost or refused, {echoed} puts refused that had \
+         succeeded, {late} late or twice, {cuts} partitions, {jumps} jumps of the store's clock; \
+         lost committed snapshots: 0, wrong bytes: 0"
     ));
     assert!(lost > 0 && late > 0 && cuts > 0 && jumps > 0, "{sum:?}, {cuts} cuts");
+    assert!(echoed > 0 && read > 0, "{sum:?}, {read} read");
 }
 
 #[test]
@@ -389,6 +471,8 @@ fn mistakes_show_in_a_simulation() {
         SeededBug::ListsNotLoaded,
         SeededBug::CondemnedUsed,
         SeededBug::RelocatedMeansDead,
+        SeededBug::HeldNotCounted,
+        SeededBug::TakenMeansFenced,
     ] {
         let seen = (0..SEEDS_PER_MISTAKE / 20).find_map(|slice| {
             let runs = simulate_all(slice * 20..(slice + 1) * 20, &|repo| repo.plant(bug));

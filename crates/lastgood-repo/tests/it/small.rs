@@ -14,8 +14,8 @@ use lastgood_format::snapshot::{OwnerNames, Snapshot, SnapshotFlags, Totals};
 use lastgood_format::tree::TreeCodec;
 use lastgood_repo::{
     BlobReader, CheckObserver, CheckPlan, CheckReport, Gc, GcObserver, GcOptions, GcPhase,
-    GcReport, MaxUnused, ReadData, RepoError, Repository, Settings, SnapshotRecord, WriteSession,
-    check,
+    GcReport, ListCursor, MaxUnused, ReadData, RepoError, Repository, Settings, SnapshotRecord,
+    WriteSession, check,
 };
 
 /// Packs of a few hundred bytes, so that a few files need several.
@@ -135,6 +135,29 @@ pub(crate) fn take_over(
         ..record.snapshot.clone()
     });
     finished.map(Some)
+}
+
+/// Reads every file of a snapshot, as a restore does. Returns the names of those that hold
+/// something else than they should.
+pub(crate) fn read_back(
+    repo: &Arc<Repository>,
+    record: &SnapshotRecord,
+) -> Result<Vec<String>, RepoError> {
+    let reader = BlobReader::new(repo.clone());
+    reader.add_snapshot(&record.snapshot)?;
+    let mut entries = ListCursor::<TreeCodec>::open(&reader, BlobKind::Tree, record.snapshot.tree)?;
+    let mut wrong = Vec::new();
+    while let Some(entry) = entries.next(&reader)? {
+        let name = String::from_utf8_lossy(&entry.name).into_owned();
+        let number: u8 = name["file ".len()..].parse().expect("a file of a test");
+        let Node::File { content: Content::Chunk(chunk), .. } = entry.node else {
+            panic!("{name} is a file of one chunk")
+        };
+        if *reader.blob(BlobKind::Chunk, chunk)? != content(number) {
+            wrong.push(name);
+        }
+    }
+    Ok(wrong)
 }
 
 fn file(number: u8, chunk: BlobId) -> Entry {

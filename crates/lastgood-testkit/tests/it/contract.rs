@@ -33,14 +33,22 @@ fn a_simulated_disk_keeps_the_contract() {
 
 #[test]
 fn a_network_without_faults_keeps_the_contract() {
-    let calm = Weather { lost: 0, late: 0, unanswered: 0, twice: 0, jump: 0 };
+    let calm = Weather { lost: 0, late: 0, unanswered: 0, twice: 0, busy: 0, echoed: 0, jump: 0 };
     check(|| Box::new(Network::new(MemoryBackend::new(), calm, 1)));
 }
 
 /// What was asked for twice, or comes late, changes nothing that was there.
 #[test]
 fn a_bad_network_keeps_what_is_stored() {
-    let bad = Weather { lost: 100, late: 100, unanswered: 100, twice: 200, jump: 100 };
+    let bad = Weather {
+        lost: 100,
+        late: 100,
+        unanswered: 100,
+        twice: 200,
+        busy: 100,
+        echoed: 100,
+        jump: 100,
+    };
     let memory = MemoryBackend::new();
     let network = Network::new(memory.clone(), bad, 1);
     let name = |number: u32| ObjectName::new(&format!("a/{number}")).unwrap();
