@@ -1,7 +1,6 @@
 //! The data that is backed up: real, and the same wherever the same packages are to be had.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -118,7 +117,7 @@ struct Tree {
     entries: u64,
     /// Regular ones that are not empty, in the order of their names.
     files: Vec<String>,
-    /// Of all files, holes not counted.
+    /// Of all files.
     bytes: u64,
 }
 
@@ -134,7 +133,7 @@ impl Tree {
                 if meta.is_dir() {
                     pending.push(entry.path());
                 } else if meta.is_file() && meta.len() > 0 {
-                    tree.bytes += meta.len().min(meta.blocks() * 512);
+                    tree.bytes += meta.len();
                     let path = entry.path();
                     let name =
                         path.strip_prefix(root)?.to_str().context("a name that is no text")?;

@@ -57,12 +57,14 @@ pub(super) fn tiny(maker: &Maker) -> anyhow::Result<String> {
         let length = state.log_normal().min(text.len() / 2);
         let start = state.next() as usize % (text.len() - length);
         let content = &text[start..start + length];
-        write(&maker.earlier.join(&name), content)?;
+        let (earlier, later) = (maker.earlier.join(&name), maker.later.join(&name));
+        write(&earlier, content)?;
         bytes += length;
         if directory % 100 == 50 {
-            write(&maker.later.join(&name), &edited(content, number))?;
+            write(&later, &edited(content, number))?;
         } else {
-            write(&maker.later.join(&name), content)?;
+            make_parent(&later)?;
+            fs::hard_link(&earlier, &later)?;
         }
     }
     for directory in (50..count / FILES_EACH).step_by(100) {
@@ -85,9 +87,12 @@ fn edited(content: &[u8], number: usize) -> Vec<u8> {
     [head, line.as_bytes(), tail].concat()
 }
 
+fn make_parent(path: &Path) -> anyhow::Result<()> {
+    Ok(fs::create_dir_all(path.parent().context("it is in a directory")?)?)
+}
+
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let parent = path.parent().context("it is in a directory")?;
-    fs::create_dir_all(parent)?;
+    make_parent(path)?;
     fs::write(path, content).with_context(|| path.display().to_string())
 }
 
@@ -113,6 +118,7 @@ fn text(maker: &Maker) -> anyhow::Result<Vec<u8>> {
         File::open(tree.join(name))?.read_to_end(&mut text)?;
     }
     ensure!(text.len() > 10_000_000, "the kernel has no source");
+    crate::remove(&tree)?;
     Ok(text)
 }
 
