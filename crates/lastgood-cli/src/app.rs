@@ -106,6 +106,11 @@ impl<'a> App<'a> {
         self.repository.as_deref()
     }
 
+    /// The mirror that was named in the place of a repository.
+    pub(crate) fn named_mirror(&self) -> Option<&Path> {
+        self.named_repository().filter(|path| lastgood::mirror::is_mirror(path))
+    }
+
     /// Whether the default repository is meant, and not there yet.
     pub(crate) fn is_default_missing(&self) -> Result<bool, Failure> {
         Ok(self.repository.is_none() && !self.home()?.default_repository().exists())

@@ -151,13 +151,13 @@ impl Visit<Error> for Below<'_> {
 
 /// What lies on this machine now.
 #[derive(Default)]
-struct LiveState {
+pub(crate) struct LiveState {
     names: ListBuffer,
 }
 
 /// A live directory, opened only when it is listed: a directory may have more directories in it
 /// than there are descriptors.
-enum LiveDirectory {
+pub(crate) enum LiveDirectory {
     Open(Arc<Directory>),
     Child(Arc<Directory>, Box<[u8]>),
 }

@@ -2,6 +2,7 @@
 //! See `docs/manual/mirror.md`.
 
 mod adopt;
+mod compare;
 mod insert;
 mod repair;
 
@@ -16,18 +17,19 @@ use lastgood_host::volume;
 use lastgood_mirror::place::{HostPlace, Place};
 use lastgood_mirror::run::{self, Choice, Rules};
 use lastgood_mirror::text::TextError;
-use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, record, restore, thin, verify};
+use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, restore, thin, verify};
 use lastgood_repo::Clock;
 
-use crate::diff::Visit;
 use crate::error::{Error, ErrorKind};
 use crate::forget::{Calendar, Policy, counted};
 use crate::job::{Control, Job, Phase, Problem, Problems, Severity};
 use crate::select::{
     Decision, Facts, FileSystems, OwnContent, OwnDirectory, Scope, SelectOptions, Selection,
 };
+use crate::snapshots::{ParseTime, latest_back, split_path};
 
 pub use self::adopt::{AdoptOptions, start_adopt};
+pub use self::compare::{diff, diff_live};
 pub use self::insert::{InsertOptions, start_insert};
 pub use self::repair::{Healed, RepairOptions, RepairReport, start_repair};
 pub use lastgood_mirror::Version;
@@ -169,6 +171,63 @@ pub fn versions(target: &Path) -> Result<Vec<Version>, Error> {
     Ok(Mirror::open(target)?.view_from(usize::MAX)?.versions)
 }
 
+/// What a mirror is of.
+///
+/// # Errors
+/// When there is no mirror, or its text is damaged.
+pub fn source(target: &Path) -> Result<PathBuf, Error> {
+    Ok(Mirror::open(target)?.subject()?.source)
+}
+
+/// Whether there is a mirror in a directory.
+#[must_use]
+pub fn is_mirror(path: &Path) -> bool {
+    Mirror::open(path).is_ok()
+}
+
+/// The version that a user means: a name, `latest`, `latest~N`, or a moment with or without an `@`
+/// before it, which means the one that was the newest then.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] for what is no name and no moment.
+pub fn version_named(
+    target: &Path,
+    name: &str,
+    parse_time: ParseTime<'_>,
+) -> Result<Version, Error> {
+    let versions = versions(target)?;
+    let found = if let Some(back) = latest_back(name)? {
+        versions.len().checked_sub(back + 1).and_then(|index| versions.get(index))
+    } else if let Some(version) = versions.iter().find(|version| version.name == name) {
+        Some(version)
+    } else {
+        let time = parse_time(name.strip_prefix('@').unwrap_or(name)).ok_or_else(|| {
+            let text =
+                format!("{name:?} is neither a version nor a time, as in @2026-11-01 or @3d");
+            Error::new(ErrorKind::Invalid, text)
+        })?;
+        versions.iter().rfind(|version| version.time <= time)
+    };
+    found.cloned().ok_or_else(|| {
+        let text =
+            format!("the mirror has no version {name:?}; `lastgood mirror versions` lists them");
+        Error::new(ErrorKind::NotFound, text)
+    })
+}
+
+/// `VERSION[:PATH]`, as [`crate::snapshots::resolve`] takes them of snapshots.
+///
+/// # Errors
+/// As [`version_named`].
+pub fn resolve(
+    target: &Path,
+    text: &str,
+    parse_time: ParseTime<'_>,
+) -> Result<(Version, Option<PathBuf>), Error> {
+    let (name, path) = split_path(text);
+    Ok((version_named(target, name, parse_time)?, path.map(PathBuf::from)))
+}
+
 /// What one version has at a path.
 #[derive(Debug, Clone)]
 pub struct FileVersion {
@@ -183,8 +242,9 @@ pub struct FileVersion {
 /// # Errors
 /// [`ErrorKind::NotFound`] when no version has the path.
 pub fn versions_of(target: &Path, path: &Path) -> Result<Vec<FileVersion>, Error> {
-    let path = restore::below_source(path)?;
-    let view = Mirror::open(target)?.view()?;
+    let mirror = Mirror::open(target)?;
+    let path = below_source(&mirror, path)?;
+    let view = mirror.view()?;
     let history = view.history();
     let mut found: Vec<FileVersion> = Vec::new();
     for (k, version) in view.versions.iter().enumerate() {
@@ -203,27 +263,10 @@ pub fn versions_of(target: &Path, path: &Path) -> Result<Vec<FileVersion>, Error
     Ok(found)
 }
 
-/// Visits what differs from one version to another, in path order; with a path, only at and below
-/// it. Paths are those below the source.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] names a version; whatever `visit` returns.
-pub fn diff(
-    target: &Path,
-    (before, after): (&str, &str),
-    path: Option<&Path>,
-    visit: &mut dyn Visit<Error>,
-) -> Result<(), Error> {
-    let below = path.map(restore::below_source).transpose()?.unwrap_or_default();
-    let mirror = Mirror::open(target)?;
-    let view = mirror.view_back_to(&[before, after])?;
-    let (before, after) = (view.index(before)?, view.index(after)?);
-    for (path, change) in view.history().changes(before - view.first, after - view.first) {
-        if record::is_below(path, &below) {
-            visit.change(path, change)?;
-        }
-    }
-    Ok(())
+/// A path below the source, also when it is given with the path of the source before it.
+fn below_source(mirror: &Mirror, path: &Path) -> Result<Box<[u8]>, Error> {
+    let source = mirror.subject()?.source;
+    Ok(restore::below_source(path.strip_prefix(source).unwrap_or(path))?)
 }
 
 /// What is restored, and where to.
@@ -249,7 +292,7 @@ pub fn start_restore(options: RestoreOptions) -> Job<Outcome<RestoreReport>> {
     Job::spawn(move |control| {
         control.enter(Phase::Writing);
         let mirror = Mirror::open(&options.mirror)?;
-        let path = options.path.as_deref().map(restore::below_source).transpose()?;
+        let path = options.path.as_deref().map(|path| below_source(&mirror, path)).transpose()?;
         let watch = Watching::new(control);
         let options = restore::RestoreOptions {
             version: options.version,

@@ -297,7 +297,7 @@ pub(crate) fn copy(
 }
 
 /// `latest` is 0, `latest~N` is N.
-fn latest_back(name: &str) -> Result<Option<usize>, Error> {
+pub(crate) fn latest_back(name: &str) -> Result<Option<usize>, Error> {
     let Some(rest) = name.strip_prefix("latest") else { return Ok(None) };
     if rest.is_empty() {
         return Ok(Some(0));
@@ -335,7 +335,7 @@ fn by_prefix<'a>(
 }
 
 /// Splits at the first `:` that is followed by a path. Times hold colons, paths start with `/`.
-fn split_path(text: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_path(text: &str) -> (&str, Option<&str>) {
     let start = if text.starts_with('@') { text.find(":/") } else { text.find(':') };
     match start {
         Some(at) => (&text[..at], Some(&text[at + 1..])),

@@ -47,6 +47,12 @@ impl Chosen {
 }
 
 impl ChooseArgs {
+    /// Whether everything is chosen.
+    pub(super) const fn is_empty(&self) -> bool {
+        let Self { include, iinclude, exclude, iexclude } = self;
+        include.is_empty() && iinclude.is_empty() && exclude.is_empty() && iexclude.is_empty()
+    }
+
     /// What is chosen of that which lies below `base`.
     pub(super) fn chosen(&self, base: &[u8]) -> Result<Chosen, Failure> {
         let failed = |error: SelectError| Failure::caused(Code::Usage, &error);

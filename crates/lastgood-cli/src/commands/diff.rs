@@ -49,6 +49,15 @@ impl Args {
         if self.content && !is_live {
             return Err(Failure::usage("--content goes with live only"));
         }
+        if let Some(mirror) = app.named_mirror() {
+            if self.content || !self.filter.is_empty() {
+                let message =
+                    "--content, --host, --path and --tag: for a repository, and this is a mirror";
+                return Err(Failure::usage(message));
+            }
+            let sides = (&*self.before, &*self.after);
+            return super::mirror::diff_of_named(app, mirror, sides, self.metadata, &self.select);
+        }
         let repo = app.open()?;
         let before = pick::resolve(app, &repo, &self.before, &self.filter)?;
         if self.content {

@@ -11,13 +11,15 @@ mod thin;
 mod verify;
 mod versions;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use lastgood::mirror::{self, Version};
 use lastgood::system;
 use serde_json::{Value, json};
 
+pub(super) use self::diff::of_named as diff_of_named;
+pub(super) use self::restore::of_named as restore_of_named;
 use crate::app::App;
 use crate::failure::{Code, Failure};
 use crate::text;
@@ -75,23 +77,16 @@ impl Args {
 
 /// The version that a user means.
 fn version_at(mirror: &Path, at: &str) -> Result<Version, Failure> {
-    let versions = mirror::versions(mirror)?;
-    let none = || Failure::new(Code::Failed, format!("the mirror has no version at {at:?}"));
-    if at == "latest" {
-        return versions.last().cloned().ok_or_else(none);
-    }
-    if let Some(version) = versions.iter().find(|version| version.name == at) {
-        return Ok(version.clone());
-    }
     let now = system::world().clock.now();
-    let moment = text::parse_moment(at.strip_prefix('@').unwrap_or(at), now).ok_or_else(|| {
-        Failure::usage(format!("{at:?} is neither a version nor a time"))
-            .hint("write latest, a name that `lastgood mirror versions` lists, 2026-11-01 or 3d")
-    })?;
-    let found = versions.iter().rfind(|version| version.time <= moment);
-    found
-        .cloned()
-        .ok_or_else(|| none().hint("the mirror begins later: see `lastgood mirror versions`"))
+    Ok(mirror::version_named(mirror, at, &|text| text::parse_moment(text, now))?)
+}
+
+/// `VERSION[:PATH]` of the mirror that was named in the place of a repository.
+fn resolve(mirror: &Path, name: &str) -> Result<(String, Option<PathBuf>), Failure> {
+    let now = system::world().clock.now();
+    let parse_time = |text: &str| text::parse_moment(text, now);
+    let (version, path) = mirror::resolve(mirror, name, &parse_time)?;
+    Ok((version.name, path))
 }
 
 fn unless_incomplete(count: u64, what: &str) -> Result<(), Failure> {

@@ -73,6 +73,11 @@ enum When {
 
 impl Args {
     pub(crate) fn run(self, app: &App<'_>) -> Result<(), Failure> {
+        if let Some(mirror) = app.named_mirror() {
+            self.only_for_snapshots()?;
+            let how = (&*self.target, self.special, self.dry_run);
+            return super::mirror::restore_of_named(app, mirror, &self.snapshot, how);
+        }
         let repo = app.open()?;
         let named = pick::resolve(app, &repo, &self.snapshot, &self.filter)?;
         let snapshot = named.record;
@@ -133,6 +138,24 @@ impl Args {
             ));
         }
         outcome(&report)
+    }
+
+    /// Refuses what a mirror cannot do, rather than leave it out.
+    fn only_for_snapshots(&self) -> Result<(), Failure> {
+        let flags = [
+            ("--delete", self.delete),
+            ("--overwrite", self.overwrite != When::Always),
+            ("--verify", self.verify),
+            ("--full-paths", self.full_paths),
+            ("--include and --exclude", !self.choose.is_empty()),
+            ("--host, --path and --tag", !self.filter.is_empty()),
+        ];
+        match flags.into_iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => {
+                Err(Failure::usage(format!("{flag}: for a repository, and this is a mirror")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What the log says of it.

@@ -1,11 +1,11 @@
 //! `lastgood mirror restore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lastgood::mirror::{self, RestoreOptions, RestoreReport, Version};
 use serde_json::{Value, json};
 
-use super::{unless_incomplete, unset_json, version_at};
+use super::{resolve, unless_incomplete, unset_json, version_at};
 use crate::app::App;
 use crate::failure::{Code, Failure};
 use crate::output::path_bytes;
@@ -32,6 +32,18 @@ pub(super) struct RestoreArgs {
     /// Write nothing; say what would be restored
     #[arg(short = 'n', long)]
     dry_run: bool,
+}
+
+/// What `lastgood restore` does when a mirror is named in the place of a repository.
+pub(in crate::commands) fn of_named(
+    app: &App<'_>,
+    mirror: &Path,
+    name: &str,
+    (target, special, dry_run): (&Path, bool, bool),
+) -> Result<(), Failure> {
+    let (at, path) = resolve(mirror, name)?;
+    let (mirror, target) = (mirror.into(), target.into());
+    RestoreArgs { mirror, path, at, target, special, dry_run }.run(app)
 }
 
 impl RestoreArgs {
