@@ -111,7 +111,7 @@ impl Asked {
         Ok(asked)
     }
 
-    /// Runs all that is asked for, and writes the samples after each data set.
+    /// Runs all that is asked for, and adds its samples to those at `samples_path` after each round.
     fn measure(
         &self,
         root: &Path,
@@ -135,13 +135,9 @@ impl Asked {
         }
         let place = Place { installed: &installed, lastgood, folder: scratch.join("run") };
         for set in DATA_SETS.iter().filter(|set| self.sets.contains(&set.name)) {
-            self.rounds(set, &place, scratch, &mut results)?;
-            if let Some(earlier) = Results::read(samples_path)? {
-                results = earlier.merge(results);
-            }
-            results.write(samples_path)?;
+            self.rounds(set, &place, scratch, &mut results, samples_path)?;
         }
-        Ok(results)
+        Results::read(samples_path)?.context("nothing was measured")
     }
 
     /// Lets all tools take turns with a data set.
@@ -151,6 +147,7 @@ impl Asked {
         place: &Place,
         scratch: &Path,
         results: &mut Results,
+        samples_path: &Path,
     ) -> anyhow::Result<()> {
         let size = if self.is_quick { "-quick" } else { "" };
         let folder = scratch.join("data").join(format!("{}{size}", set.name));
@@ -171,6 +168,11 @@ impl Asked {
                 results.samples.extend(outcome.samples);
                 results.failures.extend(outcome.failures);
             }
+            let all = match Results::read(samples_path)? {
+                Some(earlier) => earlier.merge(results.clone()),
+                None => results.clone(),
+            };
+            all.write(samples_path)?;
         }
         if self.discards {
             crate::remove(&folder)?;

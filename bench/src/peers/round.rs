@@ -64,6 +64,7 @@ impl Place<'_> {
             let series = series.clone();
             match self.operate(tool, ready, operation, lines, series.is_cold) {
                 Ok((cost, stored_bytes)) => {
+                    println!("{:>18} {:>9.3} s", operation.name(), cost.seconds);
                     outcome.samples.push(Sample { series, round, operation, cost, stored_bytes });
                 }
                 Err(error) => {
