@@ -6,6 +6,7 @@ mod adopt;
 mod busy;
 mod cases;
 mod crash;
+mod file_systems;
 mod guard;
 mod heal;
 mod insert;
