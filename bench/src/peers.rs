@@ -5,7 +5,7 @@
 #![expect(clippy::print_stdout, reason = "it tells how far it is")]
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub fn run(root: &Path, lastgood: &Path, arguments: &[String]) -> anyhow::Result
     let asked = Asked::parse(arguments)?;
     fs::create_dir_all(&asked.scratch)?;
     let scratch = asked.scratch.canonicalize()?;
+    let lock = File::create(scratch.join("lock"))?;
+    lock.try_lock().context("another run uses the scratch directory")?;
     let (samples_path, report_path) = if asked.is_quick {
         (scratch.join("quick.json"), scratch.join("quick.md"))
     } else {
