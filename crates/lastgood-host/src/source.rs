@@ -9,7 +9,7 @@ mod extents;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{self, Advice, OFlags};
@@ -54,6 +54,12 @@ pub enum Stability {
     /// Something wrote to it, or changed its metadata; this is how it looks now. What was read may
     /// be of more than one moment.
     Changed(Box<Stat>),
+}
+
+impl AsFd for SourceFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// Files at least this long are announced to the kernel as read from start to end.

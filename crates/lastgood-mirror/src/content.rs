@@ -70,6 +70,52 @@ pub fn copy(
     finish(hash, position.max(from.stat().size), to).map(Some)
 }
 
+/// Reads a file to its end, into `to`, which shares its bytes with `base`: only pages that differ are
+/// written. `step` as of [`copy`].
+///
+/// # Errors
+/// What either file system says.
+pub fn update(
+    from: &SourceFile,
+    base: &SourceFile,
+    to: &TargetFile,
+    step: &mut dyn FnMut(u64) -> bool,
+) -> Result<Option<Copied>, HostError> {
+    let mut hash = Sha256::new();
+    let (mut new, mut old) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
+    let mut position = 0;
+    loop {
+        let count = read_full(from, &mut new, position)?;
+        let known = read_full(base, &mut old[..count], position)?;
+        hash.update(&new[..count]);
+        for start in (0..count).step_by(PAGE_BYTES) {
+            let page = start..count.min(start + PAGE_BYTES);
+            if page.end > known || new[page.clone()] != old[page.clone()] {
+                to.write_at(&new[page], position + start as u64)?;
+            }
+        }
+        position += count as u64;
+        if count < READ_BYTES {
+            return finish(hash, position, Some(to)).map(Some);
+        }
+        if !step(count as u64) {
+            return Ok(None);
+        }
+    }
+}
+
+/// Fills the buffer, as far as the file goes.
+fn read_full(file: &SourceFile, buffer: &mut [u8], at: u64) -> Result<usize, HostError> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
 fn finish(hash: Sha256, size: u64, to: Option<&TargetFile>) -> Result<Copied, HostError> {
     if let Some(to) = to {
         to.set_len(size)?;
@@ -91,4 +137,6 @@ fn skip(hash: &mut Sha256, bytes: u64, step: &mut dyn FnMut(u64) -> bool) -> boo
     true
 }
 
+/// What file systems share at least.
+const PAGE_BYTES: usize = 4096;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

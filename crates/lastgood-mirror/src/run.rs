@@ -4,6 +4,7 @@
 //! any moment. Then one [`Journal`](crate::journal::Journal) is made durable and done.
 
 mod adopt;
+mod fit;
 mod guard;
 mod hold;
 mod insert;
@@ -125,8 +126,11 @@ pub fn run(
     let root = Directory::open_root(&options.source)?;
     let view = mirror.view_from(usize::MAX)?;
     let slice = scrub::read(mirror, &view, options, watch)?;
-    let found = scan::scan(mirror, &view.latest, &slice, &root, options, rules, watch)?;
+    let mut found = scan::scan(mirror, &view.latest, &slice, &root, options, rules, watch)?;
     check(watch)?;
+    if !options.is_dry {
+        fit::fit(mirror, &view.latest, &mut found, watch)?;
+    }
     let subject = mirror.subject()?;
     let now = Subject { root: root.own_stat()?.hint.inode, ..subject.clone() };
     let hold = mirror.hold()?;

@@ -10,6 +10,7 @@ use rustix::io::{self, Errno};
 use crate::HostError;
 use crate::metadata::{self, ApplyPolicy, Handle, Metadata, Unset, flags};
 use crate::scan::Stat;
+use crate::source::SourceFile;
 use crate::sys;
 
 /// An open regular file, readable and writable. Holds one file descriptor; reads and writes by
@@ -105,6 +106,28 @@ impl TargetFile {
     pub fn set_len(&self, bytes: u64) -> Result<(), HostError> {
         sys::retry(|| fs::ftruncate(&self.fd, bytes))
             .map_err(|errno| self.error("set the length of", errno))
+    }
+
+    /// Shares all bytes of another file, where the file system can; what is written here afterwards
+    /// is shared no more. `false` where it cannot, and nothing changed.
+    ///
+    /// # Errors
+    /// [`HostError::is_no_space`] among others.
+    pub fn share(&self, from: &SourceFile) -> Result<bool, HostError> {
+        match fs::ioctl_ficlone(&self.fd, from) {
+            Ok(()) => Ok(true),
+            // Another file system, none that shares, bytes that are not there yet (ZFS).
+            Err(
+                Errno::XDEV
+                | Errno::OPNOTSUPP
+                | Errno::NOTTY
+                | Errno::INVAL
+                | Errno::NOSYS
+                | Errno::AGAIN
+                | Errno::PERM,
+            ) => Ok(false),
+            Err(errno) => Err(self.error("share bytes with", errno)),
+        }
     }
 
     /// Locks the file against others who ask for the same lock, until it is closed or the process

@@ -6,6 +6,7 @@ use lastgood_format::entry::Timestamp;
 use lastgood_format::id::BlobId;
 use lastgood_host::scan::Directory;
 
+use super::fit::fit;
 use super::scrub::Slice;
 use super::stage::Staged;
 use super::{Rules, RunOptions, SPACE_RESERVE_BYTES, scan, stage};
@@ -42,7 +43,8 @@ pub fn insert(
     }
     let root = Directory::open_root(&options.source)?;
     let nothing = Manifest::new();
-    let found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
+    let mut found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
+    fit(mirror, &nothing, &mut found, watch)?;
     let needed = found.bytes_to_read(&nothing) + SPACE_RESERVE_BYTES;
     if needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });

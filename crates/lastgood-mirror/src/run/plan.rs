@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use lastgood_format::entry::Marks;
 use lastgood_host::metadata::Unset;
 
-use super::scan::{Spoiled, is_shown};
+use super::scan::Spoiled;
 use super::stage::Staged;
 use super::{RunOptions, RunReport};
 use crate::content;
@@ -275,21 +275,31 @@ impl Plan<'_> {
             keep(path, record::join(&self.conflicts, path), None);
         }
         for (number, (from, to)) in self.staged.moved.iter().enumerate() {
+            if self.only_in_case(from, to) {
+                continue;
+            }
             let hash = self.staged.new.get(to).and_then(Present::hash);
             keep(from, moving(number), hash.map(|id| *id.as_bytes()));
         }
+    }
+
+    /// Whether a file moves to what is the same name there.
+    fn only_in_case(&self, from: &[u8], to: &[u8]) -> bool {
+        self.staged.can.is_blind && self.staged.can.key(from) == self.staged.can.key(to)
     }
 
     /// What goes: first what stands in the way of something else, then, when everything new is in
     /// place, the rest; deepest first.
     fn removals(&self) -> (Vec<Operation>, Vec<Operation>) {
         let (mut blocking, mut rest) = (Vec::new(), Vec::new());
-        let gone = self.old.iter().filter(|(_, old)| is_shown(old)).map(|(path, _)| path);
+        let can = self.staged.can;
+        let comes = can.keys(&self.staged.new);
+        let gone = self.old.iter().filter(|(_, old)| can.shows(old)).map(|(path, _)| path);
         let mut paths: Vec<&Path> = gone.chain(&self.staged.extras).collect();
         paths.sort_by(|one, other| other.cmp(one));
         for path in paths {
             let was_directory = self.old.get(path).is_some_and(|old| old.entry.is_directory());
-            let is = self.staged.new.get(path).filter(|is| is_shown(is));
+            let is = self.staged.new.get(path).filter(|is| can.shows(is));
             let is_spoiled = self.staged.spoiled.contains_key(path);
             match is {
                 Some(is) if is.entry.is_directory() == was_directory && !is_spoiled => continue,
@@ -297,7 +307,14 @@ impl Plan<'_> {
                 Some(is) if !is.entry.is_directory() && !was_directory => continue,
                 _ => {}
             }
-            let removals = if self.is_in_the_way(path) { &mut blocking } else { &mut rest };
+            // Under a name that is the same there, something else comes, and takes its place.
+            let other = comes.get(&can.key(path)).filter(|other| **other != path);
+            let other = other.and_then(|other| self.staged.new.get(*other));
+            if other.is_some_and(|other| other.entry.is_directory() == was_directory) {
+                continue;
+            }
+            let removals =
+                if other.is_some() || self.is_in_the_way(path) { &mut blocking } else { &mut rest };
             let shown = layout::latest(path);
             // Only what was there is removed: when this is done again, what comes may be there.
             let becomes_directory = is.is_some_and(|is| is.entry.is_directory());
@@ -316,7 +333,8 @@ impl Plan<'_> {
         while let Some(path) = at {
             if let Some(is) = self.staged.new.get(path) {
                 let is_other = is.entry.is_directory() != self.was_directory(path);
-                return is_shown(is) && (is_other || self.staged.spoiled.contains_key(path));
+                return self.staged.can.shows(is)
+                    && (is_other || self.staged.spoiled.contains_key(path));
             }
             at = record::parent(path);
         }
@@ -339,8 +357,12 @@ impl Plan<'_> {
             let to = layout::latest(path);
             operations.push(Operation::Put { from: from.clone(), to });
         }
-        for (number, to) in self.staged.moved.values().enumerate() {
-            operations.push(Operation::Put { from: moving(number), to: layout::latest(to) });
+        for (number, (from, to)) in self.staged.moved.iter().enumerate() {
+            let from = match self.only_in_case(from, to) {
+                true => layout::latest(from),
+                false => moving(number),
+            };
+            operations.push(Operation::Put { from, to: layout::latest(to) });
         }
     }
 
@@ -352,7 +374,9 @@ impl Plan<'_> {
         let mut looks = Vec::new();
         for (path, present) in &self.staged.new {
             let is_same = self.old.get(path).is_some_and(|old| old.entry == present.entry);
-            if !is_shown(present) || (is_same && !self.staged.spoiled.contains_key(path)) {
+            if !self.staged.can.shows(present)
+                || (is_same && !self.staged.spoiled.contains_key(path))
+            {
                 continue;
             }
             touched.extend(record::parent(path).map(Path::from));

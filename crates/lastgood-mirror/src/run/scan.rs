@@ -8,6 +8,7 @@ use lastgood_host::HostError;
 use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Seen, Stat};
 
+use super::fit::Abilities;
 use super::scrub::Slice;
 use super::{Choice, Rules, RunOptions, RunReport};
 use crate::delta::Manifest;
@@ -47,6 +48,8 @@ pub(super) struct Found {
     pub(super) extras: BTreeSet<Path>,
     /// Paths that could not be read.
     pub(super) kept: u64,
+    /// What the file system of the mirror can do.
+    pub(super) can: Abilities,
     /// Moments from this one on may still be written to without a trace.
     pub(super) racy: Timestamp,
 }
@@ -119,6 +122,7 @@ pub(super) fn scan(
     rules: &mut dyn Rules,
     watch: &dyn Watch,
 ) -> Result<Found, MirrorError> {
+    let can = Abilities::of(mirror, options.is_dry)?;
     let racy = Timestamp { seconds: options.now.seconds - RACY_SECONDS, nanos: 0 };
     let mut scan = Scan {
         old,
@@ -127,7 +131,7 @@ pub(super) fn scan(
         rules,
         watch,
         buffer: ListBuffer::new(),
-        found: Found { racy, ..Found::default() },
+        found: Found { racy, can, ..Found::default() },
     };
     scan.inspect(mirror)?;
     let stat = root.own_stat()?;
@@ -150,10 +154,12 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// Compares `latest/` with the manifest, without reading files.
     fn inspect(&mut self, mirror: &Mirror) -> Result<(), MirrorError> {
+        let can = self.found.can;
+        let known = can.keys(self.old);
         for (path, present) in self.old {
             check(self.watch)?;
             let stat = mirror.place.stat(&layout::latest(path))?;
-            if !looks_as(present, stat.as_ref()) {
+            if !looks_as(present, stat.as_ref(), can) {
                 self.found.spoiled.insert(path.clone(), Spoiled::Edited);
             } else if self.slice.rotted.contains(path) {
                 self.found.spoiled.insert(path.clone(), Spoiled::Rotted);
@@ -163,7 +169,8 @@ impl Scan<'_> {
             }
             for name in mirror.place.list(&layout::latest(path))? {
                 let child = record::join(path, &name);
-                if self.old.get(&child).is_none_or(|present| !is_shown(present)) {
+                let is_known = self.old.get(&child).is_some_and(|present| can.shows(present));
+                if !is_known && !known.contains_key(&can.key(&child)) {
                     self.found.extras.insert(child);
                 }
             }
@@ -367,20 +374,11 @@ pub(super) fn link(stat: &Stat) -> Option<(u64, u64)> {
     (stat.links > 1).then(|| stat.file_id())
 }
 
-/// Whether `latest/` shows something for a record: files, directories and symbolic links.
-pub(super) fn is_shown(present: &Present) -> bool {
-    match present.entry.node {
-        Node::File { .. } => present.at != At::Lost,
-        Node::Directory { .. } | Node::Symlink { .. } => true,
-        _ => false,
-    }
-}
-
 /// Whether what lies in `latest/` can be what a run put there.
-pub(super) fn looks_as(present: &Present, stat: Option<&Stat>) -> bool {
-    let Some(stat) = stat else { return !is_shown(present) };
+pub(super) fn looks_as(present: &Present, stat: Option<&Stat>, can: Abilities) -> bool {
+    let Some(stat) = stat else { return !can.shows(present) };
     match present.entry.node {
-        Node::File { size, .. } if is_shown(present) => {
+        Node::File { size, .. } if can.shows(present) => {
             stat.kind == Kind::File
                 && stat.size == size
                 && is_same_time(present.entry.mtime, stat.mtime)

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use lastgood_format::entry::Timestamp;
 
 use super::RunOptions;
+use super::fit::Abilities;
 use crate::content;
 use crate::delta::Manifest;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
@@ -166,7 +167,7 @@ impl Round<'_> {
             let stat = self.mirror.place.stat(&shown)?;
             // What somebody changed is no rot: the scan finds it.
             let is_there = present.is_file() && present.at != At::Lost;
-            if !is_there || !super::scan::looks_as(present, stat.as_ref()) {
+            if !is_there || !super::scan::looks_as(present, stat.as_ref(), Abilities::default()) {
                 continue;
             }
             let Some(is_whole) = self.file(NEWEST, path, &shown, present)? else {

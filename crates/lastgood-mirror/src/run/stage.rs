@@ -6,7 +6,9 @@ use lastgood_format::entry::{Content, Entry, Hint, Marks, Node};
 use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_host::source::{SourceError, SourceFile, Stability};
+use lastgood_host::target::TargetFile;
 
+use super::fit::Abilities;
 use super::links::Links;
 use super::scan::{self, Found, Spoiled, Wanted};
 use super::{RunOptions, RunReport};
@@ -30,6 +32,8 @@ pub(super) struct Staged {
     pub(super) spoiled: BTreeMap<Path, Spoiled>,
     /// Paths in `latest/` that are in no manifest.
     pub(super) extras: BTreeSet<Path>,
+    /// What the file system of the mirror can do.
+    pub(super) can: Abilities,
     /// What is known so far.
     pub(super) report: RunReport,
 }
@@ -71,6 +75,7 @@ pub(super) fn stage(
         moved: BTreeMap::new(),
         spoiled: found.spoiled.clone(),
         extras: std::mem::take(&mut found.extras),
+        can: found.can,
         report: RunReport { kept: found.kept, ..RunReport::default() },
     };
     let links = Links::new(old, &wanted);
@@ -337,11 +342,19 @@ impl Stage<'_> {
         };
         let stage = is_kept.then(|| self.next());
         let target = stage.as_ref().map(|stage| self.mirror.place.create(stage)).transpose()?;
+        let base = match &target {
+            Some(target) => self.shared(path, file.stat(), target)?,
+            None => None,
+        };
         let watch = self.watch;
-        let copied = content::copy(&file, target.as_ref(), &mut |count| {
+        let mut step = |count| {
             watch.bytes(path, count);
             !watch.is_cancelled()
-        });
+        };
+        let copied = match (&base, &target) {
+            (Some(base), Some(target)) => content::update(&file, base, target, &mut step),
+            _ => content::copy(&file, target.as_ref(), &mut step),
+        };
         let drop_stage = || match &stage {
             Some(stage) => self.mirror.place.remove(stage).map_err(Failure::from),
             None => Ok(()),
@@ -382,6 +395,22 @@ impl Stage<'_> {
         Ok(Some(Read { present, stage, is_link: false }))
     }
 
+    /// What the mirror has of a large file, if a new one can share its bytes.
+    fn shared(
+        &self,
+        path: &Path,
+        stat: &Stat,
+        target: &TargetFile,
+    ) -> Result<Option<SourceFile>, HostError> {
+        let is_there = |old: &&Present| old.is_file() && old.size() >= SHARED_BYTES_MIN;
+        let is_large = stat.size >= SHARED_BYTES_MIN && !stat.is_sparse();
+        if !is_large || self.old.get(path).filter(is_there).is_none() {
+            return Ok(None);
+        }
+        let Some(base) = self.mirror.place.open(&layout::latest(path))? else { return Ok(None) };
+        Ok(target.share(&base)?.then_some(base))
+    }
+
     /// What could not be read is not deleted.
     fn lose(&mut self, path: &Path, error: &HostError) {
         let message = told(error);
@@ -398,12 +427,14 @@ impl Stage<'_> {
     /// Makes the symbolic links that are new, and says what is lost: files that somebody changed in
     /// `latest/` and that were not read again, because rules leave them out or nobody could.
     fn symlinks(&mut self) -> Result<(), MirrorError> {
+        let mut unshown = 0;
         for (path, present) in &mut self.staged.new {
             let is_spoiled = self.staged.spoiled.contains_key(path);
             match &present.entry.node {
                 Node::File { .. } if is_spoiled && !self.staged.puts.contains_key(path) => {
                     present.at = At::Lost;
                 }
+                Node::Symlink { .. } if !self.staged.can.has_symlinks => unshown += 1,
                 Node::Symlink { target } => {
                     let old = self.old.get(path).map(|old| &old.entry.node);
                     if old == Some(&present.entry.node) && !is_spoiled {
@@ -418,6 +449,9 @@ impl Stage<'_> {
                 }
                 _ => {}
             }
+        }
+        if unshown > 0 {
+            self.staged.report.unset.push(("symlink".to_owned(), unshown));
         }
         Ok(())
     }
@@ -453,5 +487,7 @@ fn copied(present: &Present) -> Copied {
     Copied { size: present.size(), hash }
 }
 
+/// Shorter files are written whole.
+const SHARED_BYTES_MIN: u64 = 1 << 20;
 /// So often a file is read that changes while it is read.
 const ATTEMPTS_MAX: usize = 3;

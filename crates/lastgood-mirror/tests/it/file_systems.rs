@@ -14,10 +14,15 @@ use lastgood_host::metadata::Unset;
 use lastgood_host::scan::Stat;
 use lastgood_host::source::SourceFile;
 use lastgood_host::target::TargetFile;
+use lastgood_host::volume;
 use lastgood_mirror::Mirror;
 use lastgood_mirror::place::{HostPlace, Place};
+use lastgood_mirror::restore::restore;
 use lastgood_mirror::run::{run, subject};
 use lastgood_mirror::thin::drop_version;
+use lastgood_mirror::verify::verify;
+
+use lastgood_testkit::chance::Chance;
 
 use crate::world::{Names, World, tree};
 
@@ -82,7 +87,7 @@ fn story(world: &mut World, run: &mut dyn FnMut(&mut World)) {
 fn check(kind: &str) {
     let mut world = World::new();
     let Some(_mounted) = Mounted::new(kind, world.folder.path().join("mirror")) else {
-        eprintln!("{kind} cannot be mounted here");
+        // Without root, the tools or the file system there is nothing to be tested.
         return;
     };
     let device = |path: PathBuf| fs::metadata(path).unwrap().dev();
@@ -96,6 +101,52 @@ fn check(kind: &str) {
     drop_version(&mirror, &gone, false).unwrap();
     drop(mirror);
     world.check();
+}
+
+/// A large file of which little changes costs little, and its old version is whole and plain.
+fn check_sharing(kind: &str) {
+    let mut world = World::new();
+    let Some(_mounted) = Mounted::new(kind, world.folder.path().join("mirror")) else { return };
+    let mut chance = Chance::new(7);
+    let mut bytes: Vec<u8> =
+        (0..LARGE_BYTES / 8).flat_map(|_| chance.number().to_le_bytes()).collect();
+    world.write("large", &bytes);
+    world.run();
+    let free = |world: &World| {
+        succeeds("sync", &[]);
+        volume::space(&world.mirror("")).unwrap().available
+    };
+    let before = free(&world);
+    let old = bytes.clone();
+    bytes[20_000_000] ^= 1;
+    bytes.extend_from_slice(b"and a little more");
+    world.write("large", &bytes);
+    assert_eq!(world.run().changed, 1);
+    let grown = before.saturating_sub(free(&world));
+    assert!(grown < LARGE_BYTES as u64 / 8, "{grown} bytes more on {kind}");
+    let kept = world.mirror(&world.folder_of(0)).join("large");
+    assert!(
+        fs::read(kept).unwrap() == old && fs::read(world.mirror("latest/large")).unwrap() == bytes
+    );
+    // Shorter than before, and with holes where bytes were.
+    world.write("large", &bytes[..30_000_000]);
+    world.run();
+    fs::File::options().write(true).open(world.source("large")).unwrap().set_len(0).unwrap();
+    fs::File::options().write(true).open(world.source("large")).unwrap().set_len(9 << 20).unwrap();
+    world.run();
+    let verified = world.verify();
+    assert_eq!((verified.damaged, verified.lost), Default::default());
+    assert_eq!(fs::read(world.mirror("latest/large")).unwrap(), vec![0; 9 << 20]);
+}
+
+#[test]
+fn case_15_a_small_edit_of_a_large_file_costs_little_on_xfs() {
+    check_sharing("xfs");
+}
+
+#[test]
+fn case_15_and_36_a_small_edit_of_a_large_file_costs_little_on_btrfs() {
+    check_sharing("btrfs");
 }
 
 #[test]
@@ -118,44 +169,62 @@ fn a_mirror_is_a_mirror_on_tmpfs() {
     check("tmpfs");
 }
 
-/// A place without hard links, as FAT is one.
-struct Linkless(HostPlace);
+/// A place as FAT is one: without links of either kind, with names that may not hold everything,
+/// and whose case means nothing.
+struct Weak(HostPlace);
 
-impl Place for Linkless {
+impl Weak {
+    /// Where a path is: whatever its case, in lower case.
+    fn at(path: &[u8]) -> Result<Vec<u8>, HostError> {
+        let text = String::from_utf8(path.to_vec()).map_err(|_| refused(EINVAL))?;
+        match text.contains([':', '*', '?', '"', '<', '>', '|', '\\']) {
+            true => Err(refused(EINVAL)),
+            false => Ok(text.to_lowercase().into_bytes()),
+        }
+    }
+}
+
+fn refused(errno: i32) -> HostError {
+    let source = std::io::Error::from_raw_os_error(errno);
+    HostError { action: "do", path: Path::new("this on a weak file system").into(), source }
+}
+
+impl Place for Weak {
     fn stat(&self, path: &[u8]) -> Result<Option<Stat>, HostError> {
-        self.0.stat(path)
+        self.0.stat(&Self::at(path)?)
     }
     fn list(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, HostError> {
-        self.0.list(path)
+        self.0.list(&Self::at(path)?)
     }
     fn open(&self, path: &[u8]) -> Result<Option<SourceFile>, HostError> {
-        self.0.open(path)
+        self.0.open(&Self::at(path)?)
     }
     fn make_directory(&self, path: &[u8]) -> Result<(), HostError> {
-        self.0.make_directory(path)
+        self.0.make_directory(&Self::at(path)?)
     }
     fn create(&self, path: &[u8]) -> Result<TargetFile, HostError> {
-        self.0.create(path)
+        self.0.create(&Self::at(path)?)
     }
-    fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<(), HostError> {
-        self.0.make_symlink(path, target)
+    fn make_symlink(&self, _: &[u8], _: &[u8]) -> Result<(), HostError> {
+        Err(refused(EPERM))
     }
     fn link(&self, from: &[u8], _: &[u8]) -> Result<(), HostError> {
-        self.stat(from)?;
-        let source = std::io::Error::from_raw_os_error(EPERM);
-        Err(HostError { action: "link", path: Path::new("linkless").into(), source })
+        match self.stat(from)? {
+            Some(_) => Err(refused(EPERM)),
+            None => Err(refused(ENOENT)),
+        }
     }
     fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), HostError> {
-        self.0.rename(from, to)
+        self.0.rename(&Self::at(from)?, &Self::at(to)?)
     }
     fn remove(&self, path: &[u8]) -> Result<(), HostError> {
-        self.0.remove(path)
+        self.0.remove(&Self::at(path)?)
     }
     fn remove_directory(&self, path: &[u8]) -> Result<(), HostError> {
-        self.0.remove_directory(path)
+        self.0.remove_directory(&Self::at(path)?)
     }
     fn look(&self, path: &[u8], entry: &Entry) -> Result<Vec<Unset>, HostError> {
-        self.0.look(path, entry)
+        self.0.look(&Self::at(path)?, entry)
     }
     fn sync(&self) -> Result<(), HostError> {
         self.0.sync()
@@ -163,26 +232,68 @@ impl Place for Linkless {
 }
 
 #[test]
-fn case_12_without_hard_links_every_version_comes_back() {
+fn case_10_to_12_a_weak_file_system_holds_what_it_can_and_says_what_it_cannot() {
     let mut world = World::new();
     let mirror_at = world.mirror("");
-    let subject = subject(&world.source("")).unwrap();
-    drop(Mirror::open_or_create(&mirror_at, &subject).unwrap());
-    let mirror = || {
-        let place = Linkless(HostPlace::open(&mirror_at).unwrap());
-        Mirror::on(Arc::new(place), &mirror_at)
-    };
-    story(&mut world, &mut |world| {
+    fs::create_dir(&mirror_at).unwrap();
+    let mirror = || Mirror::on(Arc::new(Weak(HostPlace::open(&mirror_at).unwrap())), &mirror_at);
+    mirror().found(&subject(&world.source("")).unwrap()).unwrap();
+    let run = |world: &mut World| -> Vec<String> {
         let options = world.next_options();
         let report = run(&mirror(), &options, &mut Names(&[]), &world.troubles).unwrap();
         world.versions.push((report.version.unwrap().name, tree(&world.source(""))));
-    });
-    let latest = tree(&world.mirror("latest"));
-    assert!(latest.keys().eq(tree(&world.source("")).keys()));
-    let gone = world.versions.remove(1).0;
-    drop_version(&mirror(), &gone, false).unwrap();
-    world.check();
+        let told = std::mem::take(&mut *world.troubles.0.lock().unwrap());
+        told.into_iter().map(|it| it.path.escape_ascii().to_string()).collect()
+    };
+    let check = |world: &World, left_out: &[&str]| {
+        for (name, expected) in &world.versions {
+            let to = tempfile::tempdir().unwrap();
+            let options = world.restore_options(name, "", &to.path().join("back"));
+            let report = restore(&mirror(), &options, &world.troubles).unwrap();
+            assert_eq!((report.damaged, report.failed), (Vec::new(), 0), "{name}");
+            let mut expected = expected.clone();
+            expected.retain(|path, _| !left_out.iter().any(|out| path.starts_with(out)));
+            let back = tree(&to.path().join("back"));
+            assert_eq!(back, expected, "{name}");
+        }
+        let verified = verify(&mirror(), &world.troubles).unwrap();
+        assert_eq!((verified.damaged, verified.lost), Default::default());
+    };
+    world.write("Report", b"first of its name");
+    world.write("Case/Dir/file", b"in directories");
+    world.write("hard1", b"of two names");
+    fs::hard_link(world.source("hard1"), world.source("hard2")).unwrap();
+    symlink("Report", world.source("link")).unwrap();
+    assert_eq!(run(&mut world), Vec::<String>::new());
+    // Nothing new, and nothing that anybody did.
+    let options = world.next_options();
+    let none = lastgood_mirror::run::run(&mirror(), &options, &mut Names(&[]), &world.troubles);
+    let none = none.unwrap();
+    assert_eq!((none.version, none.conflicts), (None, Vec::new()));
+    assert_eq!(none.unset, [("symlink".to_owned(), 1)]);
+    // Other names come that are the same there, and some that cannot be.
+    world.write("report", b"second");
+    world.write("what? a name", b"forbidden");
+    world.write("a:b/below", b"in a directory");
+    assert_eq!(run(&mut world), ["a:b", "report", "what? a name"]);
+    check(&world, &["a:b", "report", "what? a name"]);
+    // Only the case changes; the first of its name goes, and the second takes its place.
+    fs::rename(world.source("hard1"), world.source("Hard1")).unwrap();
+    fs::rename(world.source("Case"), world.source("case")).unwrap();
+    fs::remove_file(world.source("Report")).unwrap();
+    assert_eq!(run(&mut world), ["a:b", "what? a name"]);
+    let shown = fs::read(world.mirror("latest/report")).unwrap();
+    assert_eq!(shown, b"second");
+    assert_eq!(fs::read(world.mirror("latest/case/dir/file")).unwrap(), b"in directories");
+    assert_eq!(fs::read(world.mirror("latest/hard1")).unwrap(), b"of two names");
+    let newest = world.versions.pop().unwrap();
+    check(&world, &["a:b", "report", "what? a name"]);
+    world.versions = vec![newest];
+    check(&world, &["a:b", "what? a name"]);
 }
 
+const LARGE_BYTES: usize = 48 << 20;
 const IMAGE_BYTES: u64 = 320 << 20;
 const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const EINVAL: i32 = 22;

@@ -126,16 +126,19 @@ impl World {
         self.clock = seconds;
     }
 
-    pub(crate) fn restore(&self, version: &str, path: &str, to: &Path) -> RestoreReport {
-        let mirror = Mirror::open(&self.mirror("")).unwrap();
-        let options = RestoreOptions {
+    pub(crate) fn restore_options(&self, version: &str, path: &str, to: &Path) -> RestoreOptions {
+        RestoreOptions {
             version: version.to_owned(),
             path: path.as_bytes().into(),
             target: to.into(),
             policy: ApplyPolicy { owner: true, special: true },
             is_dry: false,
-        };
-        restore(&mirror, &options, &self.troubles).unwrap()
+        }
+    }
+
+    pub(crate) fn restore(&self, version: &str, path: &str, to: &Path) -> RestoreReport {
+        let mirror = Mirror::open(&self.mirror("")).unwrap();
+        restore(&mirror, &self.restore_options(version, path, to), &self.troubles).unwrap()
     }
 
     pub(crate) fn verify(&self) -> VerifyReport {
