@@ -67,6 +67,8 @@ enum Step {
         file: usize,
         bit: usize,
     },
+    /// All of what was written is gone, and zeros are there.
+    Destroy(usize),
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +141,24 @@ impl SimulatedDisk {
         self.shown.overwrite(name, &rotten);
         let file = disk.files[name];
         disk.steps.push(Step::Rot { file, bit });
+    }
+
+    /// Destroys all that an object holds, where it lies.
+    ///
+    /// # Panics
+    /// When there is no such object.
+    pub fn destroy(&self, name: &ObjectName) {
+        let mut disk = self.lock();
+        let length = self.shown.objects()[name].len();
+        self.shown.overwrite(name, &vec![0; length]);
+        let file = disk.files[name];
+        disk.steps.push(Step::Destroy(file));
+    }
+
+    /// What every process sees now.
+    #[must_use]
+    pub fn shown(&self) -> Objects {
+        self.shown.objects()
     }
 
     /// Lets another process use the disk, which knows nothing of what the last one synced.
@@ -383,6 +403,11 @@ impl Platter {
                     let mut rotten = written.bytes.to_vec();
                     flip(&mut rotten, *bit);
                     written.bytes = rotten.into();
+                }
+            }
+            Step::Destroy(file) => {
+                if let Some(written) = self.files.get_mut(file) {
+                    written.bytes = vec![0; written.bytes.len()].into();
                 }
             }
             Step::SyncDirectory(path) => {

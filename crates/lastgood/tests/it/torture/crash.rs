@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use lastgood::repair::RepairOptions;
+use lastgood::keys;
+use lastgood::repair::{RepairOptions, RepositoryCopy};
 use lastgood::restore::RestoreOptions;
 use lastgood::snapshots::TagChange;
 use lastgood::{Error, ErrorKind, Repository, Settings, SnapshotRecord, WorkFactors};
@@ -43,6 +44,10 @@ enum What {
     Forgotten(SnapshotId),
     KeyAdded(u8),
     KeyRemoved(u8),
+    /// Another root, which this key opens, and no older one.
+    Rotated(u8),
+    /// A pack, of which there is a copy of the repository.
+    Destroyed(MemoryBackend),
     /// Gc, and whatever else changes nothing of what there must be.
     Tended,
 }
@@ -76,6 +81,17 @@ struct Workload {
     deeds: Vec<Deed>,
     /// Calls that failed in something that succeeded, with no excuse.
     unsaid: Vec<String>,
+    /// What is done to a repository before it is used: nothing, or a mistake is planted.
+    prepare: fn(&Repository),
+}
+
+/// What opens a repository, and what does not.
+#[derive(Default)]
+struct Keys {
+    opening: Vec<u8>,
+    removed: Vec<u8>,
+    /// While a rotation may have happened or not: one of them opens.
+    either: Vec<u8>,
 }
 
 type Verdict = Result<(), String>;
@@ -83,22 +99,30 @@ type Verdict = Result<(), String>;
 impl Workload {
     fn new(seed: u64, mistake: Option<Mistake>) -> Self {
         let disk = Arc::new(SimulatedDisk::with(mistake));
-        Self { seed, disk, source: Source::new(seed), deeds: Vec::new(), unsaid: Vec::new() }
+        Self {
+            seed,
+            disk,
+            source: Source::new(seed),
+            deeds: Vec::new(),
+            unsaid: Vec::new(),
+            prepare: |_| (),
+        }
     }
 
-    /// Init, backups, tags, keys, forgetting and bringing back, gc with repacking, rot and
-    /// repair, in an order that the seed decides.
+    /// Init, backups, tags, keys, rotation, upgrade, forgetting and bringing back, gc with
+    /// repacking, rot and repair, also from a copy, in an order that the seed decides.
     fn run(&mut self) -> Result<(), Error> {
         let mut chance = Chance::new(self.seed);
-        let repo = self.deed(|this| {
+        let mut repo = self.deed(|this| {
             Ok((create(this.disk.clone(), this.seed)?, What::Created, Excuse::None))
         })?;
+        (self.prepare)(&repo);
         let mut live = vec![self.backup(&repo)?];
         let mut keys = vec![0];
         let mut forgotten: Vec<SnapshotRecord> = Vec::new();
         let mut next_key = 1;
-        for number in 1..=8 {
-            match chance.below(15) {
+        for number in 1..=10 {
+            match chance.below(18) {
                 0 => self.tag(&repo, &mut live)?,
                 1 => {
                     self.add_key(&repo, next_key)?;
@@ -129,6 +153,13 @@ impl Workload {
                     (0..1 + chance.below(3)).for_each(|_| self.disk.rot(&mut chance));
                     self.repair(&repo)?;
                 }
+                15 => {
+                    repo = self.rotate(&repo, next_key)?;
+                    keys = vec![next_key];
+                    next_key += 1;
+                }
+                16 => repo = self.upgrade(&repo)?,
+                17 => self.repair_from_copy(&repo, &mut chance)?,
                 9 | 10 if !forgotten.is_empty() => {
                     let record = forgotten.remove(chance.below(forgotten.len()));
                     live.extend(self.undelete(&repo, &record)?);
@@ -146,7 +177,14 @@ impl Workload {
     }
 
     fn open(&self, number: u64) -> Result<Arc<Repository>, Error> {
-        open(self.disk.clone(), self.seed * 10_000 + number, self.keys(usize::MAX).0[0])
+        let seed = self.seed * 10_000 + number;
+        let keys = self.keys(usize::MAX);
+        let keys = if keys.opening.is_empty() { keys.either } else { keys.opening };
+        let mut opened = keys.iter().map(|key| open(self.disk.clone(), seed, *key));
+        let first = opened.next().expect("there is a key");
+        let repo = first.or_else(|error| opened.find_map(Result::ok).ok_or(error))?;
+        (self.prepare)(&repo);
+        Ok(repo)
     }
 
     fn deed<T>(
@@ -205,6 +243,75 @@ impl Workload {
             let lost = [report.lost, report.damaged_packs].concat();
             assert_eq!(lost, Vec::<String>::new(), "a bit is within what parity makes up");
             Ok(((), What::Tended, Excuse::LeftOpen))
+        })
+    }
+
+    fn rotate(&mut self, repo: &Repository, key: u8) -> Result<Arc<Repository>, Error> {
+        let number = self.deeds.len();
+        let began = self.disk.step_count();
+        self.deeds.push(Deed { began, ended: None, what: What::Rotated(key) });
+        let rotated = self.deed(|this| {
+            let rotated = repo.rotate(&key_file(key), WorkFactors::DEFAULT, "rotated")?.repo;
+            (this.prepare)(&rotated);
+            Ok((rotated, What::Tended, Excuse::None))
+        })?;
+        self.deeds[number].ended = Some(self.disk.step_count());
+        Ok(rotated)
+    }
+
+    fn upgrade(&mut self, repo: &Repository) -> Result<Arc<Repository>, Error> {
+        let names: Vec<&str> =
+            keys::features(repo).into_iter().map(|(feature, _)| feature.name).collect();
+        self.deed(|this| {
+            let upgraded = repo.upgrade(&names)?;
+            (this.prepare)(&upgraded);
+            Ok((upgraded, What::Tended, Excuse::None))
+        })
+    }
+
+    /// A pack is destroyed beyond all parity, and comes back from a copy of the repository.
+    fn repair_from_copy(
+        &mut self,
+        repo: &Arc<Repository>,
+        chance: &mut Chance,
+    ) -> Result<(), Error> {
+        let copy = MemoryBackend::new();
+        copy.replace(self.disk.shown());
+        let packs = self.disk.shown().into_keys();
+        let packs: Vec<_> = packs.filter(|name| name.as_str().starts_with(name::PACKS)).collect();
+        let number = self.deeds.len();
+        let (began, what) = (self.disk.step_count(), What::Destroyed(copy.clone()));
+        self.deeds.push(Deed { began, ended: None, what });
+        self.disk.destroy(chance.pick(&packs));
+        self.deed(|this| {
+            this.mend(repo, &copy)?;
+            Ok(((), What::Tended, Excuse::LeftOpen))
+        })?;
+        self.deeds[number].ended = Some(self.disk.step_count());
+        Ok(())
+    }
+
+    /// Repairs from a copy of the repository.
+    fn mend(&self, repo: &Arc<Repository>, copy: &MemoryBackend) -> Result<(), Error> {
+        let copy =
+            RepositoryCopy::open(repo, Arc::new(copy.clone()))?.expect("the same repository");
+        let options = RepairOptions {
+            threads: 1,
+            copies: vec![copy],
+            ..RepairOptions::new(self.source.beside("state"))
+        };
+        let report = lastgood::repair::start(repo.clone(), options).wait(drop)?.objects;
+        let lost = [report.lost, report.damaged_packs].concat();
+        assert_eq!(lost, Vec::<String>::new(), "the copy has all of it");
+        Ok(())
+    }
+
+    /// Copies of which something may be missing after so many steps.
+    fn copies(&self, steps: usize) -> impl Iterator<Item = &MemoryBackend> {
+        let begun = self.deeds.iter().filter(move |deed| deed.began < steps);
+        begun.filter(move |deed| !deed.is_done(steps)).filter_map(|deed| match &deed.what {
+            What::Destroyed(copy) => Some(copy),
+            _ => None,
         })
     }
 
@@ -277,29 +384,37 @@ impl Workload {
     }
 
     /// Keys that open after so many steps, and those that do not.
-    fn keys(&self, steps: usize) -> (Vec<u8>, Vec<u8>) {
-        let (mut opening, mut removed) = (Vec::new(), Vec::new());
+    fn keys(&self, steps: usize) -> Keys {
+        let mut keys = Keys::default();
         for deed in self.deeds.iter().filter(|deed| deed.began < steps) {
             let is_done = deed.is_done(steps);
             match deed.what {
-                What::Created if is_done => opening.push(0),
-                What::KeyAdded(key) if is_done => opening.push(key),
+                What::Created if is_done => keys.opening.push(0),
+                What::KeyAdded(key) if is_done => keys.opening.push(key),
                 What::KeyRemoved(key) => {
-                    opening.retain(|other| *other != key);
-                    removed.extend(is_done.then_some(key));
+                    keys.opening.retain(|other| *other != key);
+                    keys.removed.extend(is_done.then_some(key));
+                }
+                What::Rotated(key) if is_done => {
+                    keys.removed.append(&mut keys.opening);
+                    keys.opening.push(key);
+                }
+                What::Rotated(key) => {
+                    keys.either.append(&mut keys.opening);
+                    keys.either.push(key);
                 }
                 _ => {}
             }
         }
-        (opening, removed)
+        keys
     }
 
     /// Everything that must hold of what a disk has that lost its power after so many steps.
     fn judge(&self, steps: usize, objects: Objects, seed: u64) -> Verdict {
         let memory = MemoryBackend::new();
         memory.replace(objects);
-        let (opening, removed) = self.keys(steps);
-        let Some(&first) = opening.first() else {
+        let keys = self.keys(steps);
+        if keys.opening.is_empty() && keys.either.is_empty() {
             // Nobody was told that there is a repository; it can be made.
             let is_there = Repository::exists(&memory).map_err(text)?;
             return if is_there {
@@ -307,17 +422,12 @@ impl Workload {
             } else {
                 create(Arc::new(memory), seed).map(drop).map_err(text)
             };
-        };
-        for key in removed {
-            if open(Arc::new(memory.clone()), seed, key).is_ok() {
-                return Err(format!("key {key} was removed and opens"));
-            }
         }
-        for key in &opening {
-            open(Arc::new(memory.clone()), seed, *key)
-                .map_err(|error| format!("key {key} does not open: {error:?}"))?;
+        let mut repo = self.judge_keys(&keys, &memory, seed)?;
+        for copy in self.copies(steps) {
+            self.mend(&repo, copy).map_err(text)?;
+            repo = self.judge_keys(&keys, &memory, seed ^ 1 << 40)?;
         }
-        let repo = open(Arc::new(memory.clone()), seed, first).map_err(text)?;
         let whole = self.judge_snapshots(&repo, steps)?;
         let damage = check(&repo).map_err(text)?;
         if !damage.is_empty() {
@@ -339,6 +449,40 @@ impl Workload {
             }
         }
         Ok(())
+    }
+
+    /// What should open a repository does, and nothing else. A rotation that was interrupted is
+    /// finished in every other state, and then only the newest key opens.
+    fn judge_keys(
+        &self,
+        keys: &Keys,
+        memory: &MemoryBackend,
+        seed: u64,
+    ) -> Result<Arc<Repository>, String> {
+        let open = |key: u8| open(Arc::new(memory.clone()), seed, key);
+        if let Some(key) = keys.removed.iter().find(|key| open(**key).is_ok()) {
+            return Err(format!("key {key} was removed and opens"));
+        }
+        let mut first = None;
+        for &key in &keys.opening {
+            let repo = open(key).map_err(|why| format!("key {key} does not open: {why:?}"))?;
+            first.get_or_insert(repo);
+        }
+        let opened = keys.either.iter().find_map(|key| Some((*key, open(*key).ok()?)));
+        let Some(repo) = first.or(opened.as_ref().map(|(_, repo)| repo.clone())) else {
+            return Err(format!("none of the keys {:?} opens", keys.either));
+        };
+        let (Some((key, _)), true, true) =
+            (opened, repo.history().is_rotation_open(), seed.is_multiple_of(2))
+        else {
+            return Ok(repo);
+        };
+        let rotated = repo.rotate(&key_file(key), WorkFactors::DEFAULT, "again").map_err(text)?;
+        let opening = keys.either.iter().filter(|key| open(**key).is_ok()).count();
+        match opening {
+            1 => Ok(rotated.repo),
+            count => Err(format!("{count} of the keys {:?} open", keys.either)),
+        }
     }
 
     /// What was committed is live, unless it was forgotten. Returns one of them.
@@ -463,14 +607,20 @@ impl Before {
     const ALL: [Self; 3] = [Self::Nothing, Self::Kill, Self::FailedSync];
 
     /// A workload to which it happened, and the step from which on that shows.
-    fn workload(self, seed: u64, mistake: Option<Mistake>) -> Result<(Workload, usize), String> {
-        let mut workload = Workload::new(seed, mistake);
+    fn workload(
+        self,
+        seed: u64,
+        mistake: Option<Mistake>,
+        prepare: fn(&Repository),
+    ) -> Result<(Workload, usize), String> {
+        let new = || Workload { prepare, ..Workload::new(seed, mistake) };
+        let mut workload = new();
         let result = workload.run();
         let (steps, syncs) = (workload.disk.step_count(), workload.disk.sync_count());
         if matches!(self, Self::Nothing) {
             return result.map(|()| (workload, 0)).map_err(text);
         }
-        let mut workload = Workload::new(seed, mistake);
+        let mut workload = new();
         match self {
             Self::FailedSync => workload.disk.fail_sync(Chance::new(!seed).below(syncs)),
             _ => workload.disk.kill_at(Chance::new(!seed).below(steps)),
@@ -482,7 +632,12 @@ impl Before {
         }
         let first = workload.disk.step_count();
         workload.disk.restart();
-        if !workload.keys(usize::MAX).0.is_empty() {
+        let keys = workload.keys(usize::MAX);
+        if !keys.opening.is_empty() || !keys.either.is_empty() {
+            let repo = workload.open(2000).map_err(text)?;
+            for copy in workload.copies(usize::MAX) {
+                workload.mend(&repo, copy).map_err(text)?;
+            }
             for number in 1..=2 {
                 let repo = workload.open(2000 + number).map_err(text)?;
                 workload.backup(&repo).map_err(text)?;
@@ -499,9 +654,10 @@ impl Before {
         self,
         seed: u64,
         mistake: Option<Mistake>,
+        prepare: fn(&Repository),
         figures: &mut Figures,
     ) -> Result<(), String> {
-        let (workload, first) = self.workload(seed, mistake)?;
+        let (workload, first) = self.workload(seed, mistake, prepare)?;
         figures.killed += u64::from(matches!(self, Self::Kill));
         figures.failed += u64::from(matches!(self, Self::FailedSync));
         for steps in first..=workload.disk.step_count() {
@@ -527,7 +683,7 @@ fn nothing_committed_is_lost_when_the_power_goes() {
     let all = super::each_seed(seeds.clone(), |seed| {
         let mut figures = Figures::default();
         for before in Before::ALL {
-            if let Err(why) = before.torture(seed, None, &mut figures) {
+            if let Err(why) = before.torture(seed, None, |_| (), &mut figures) {
                 panic!("seed {seed}, {before:?}: {why}");
             }
         }
@@ -555,11 +711,24 @@ fn mistakes_with_a_disk_are_seen() {
         (Mistake::NothingSettled, Before::Kill),
     ];
     for (mistake, before) in mistakes {
-        let seen = (0..SEEDS_PER_MISTAKE)
-            .find_map(|seed| before.torture(seed, Some(mistake), &mut Figures::default()).err());
+        let seen = (0..SEEDS_PER_MISTAKE).find_map(|seed| {
+            before.torture(seed, Some(mistake), |_| (), &mut Figures::default()).err()
+        });
         super::tell(&format!("seeded bug {mistake:?}: {}", seen.as_deref().unwrap_or("MISSED")));
         assert!(seen.is_some(), "{mistake:?} was not seen");
     }
+}
+
+/// A rotation that removes the old slots first: nothing opens what the power is cut off then. Only
+/// with the feature `seeded-bugs`.
+#[cfg(feature = "seeded-bugs")]
+#[test]
+fn mistakes_in_a_rotation_are_seen() {
+    let plant = |repo: &Repository| repo.plant(lastgood_repo::SeededBug::SlotsRemovedFirst);
+    let torture = |seed| Before::Nothing.torture(seed, None, plant, &mut Figures::default());
+    let seen = (0..SEEDS_PER_MISTAKE).find_map(|seed| torture(seed).err());
+    super::tell(&format!("seeded bug SlotsRemovedFirst: {}", seen.as_deref().unwrap_or("MISSED")));
+    assert!(seen.is_some(), "it was not seen");
 }
 
 /// One state of so many restores to files.
@@ -569,4 +738,4 @@ const COLLECTED_ONCE_IN: u64 = 8;
 /// More than 5,000 states.
 const SEEDS: u64 = 8;
 /// Some mistakes show only by chance.
-const SEEDS_PER_MISTAKE: u64 = 40;
+const SEEDS_PER_MISTAKE: u64 = 100;
