@@ -50,6 +50,9 @@ pub struct RepairPlan<'a> {
     pub writer_name: [u8; 16],
     /// Where else objects are looked for, in this order.
     pub copies: &'a [RepositoryCopy],
+    /// Packs that were read and found whole just now, by the repair that told what would be done:
+    /// they are not read again.
+    pub whole: &'a HashSet<PackId>,
 }
 
 /// What a repair found and did.
@@ -76,6 +79,8 @@ pub struct RepairReport {
     pub damaged_packs: Vec<String>,
     /// All packs that are damaged beyond their parity, or gone.
     pub lost_packs: BTreeSet<PackId>,
+    /// Packs that are whole in one of their places.
+    pub whole: HashSet<PackId>,
     /// Whether it was stopped before its end.
     pub is_stopped: bool,
 }
@@ -287,8 +292,11 @@ impl Repair<'_> {
         let mut error = places
             .is_empty()
             .then(|| self.repo.damaged(&format!("pack {pack}"), Damage::State("it is missing")));
-        let mut is_whole = false;
+        let mut is_whole = !places.is_empty() && self.plan.whole.contains(&pack);
         for &session in places {
+            if is_whole {
+                break;
+            }
             let object = name::pack(session, pack);
             let backend = self.repo.backend().as_ref();
             let bytes = match read_around(backend, &object_name(&object), PACK_BYTES_MAX) {
@@ -307,7 +315,7 @@ impl Repair<'_> {
             read_bytes += bytes.len() as u64;
             is_whole = verify_bytes(&bytes) == Ok(pack);
             if is_whole {
-                break;
+                continue;
             }
             match mend(&bytes, pack) {
                 Ok(whole) => mended = Some((object, whole.bytes)),
@@ -321,6 +329,9 @@ impl Repair<'_> {
             let mut report = lock(&self.report);
             report.objects_read += 1;
             report.bytes_read += read_bytes;
+            if is_whole {
+                report.whole.insert(pack);
+            }
         }
         let is_lost = !is_whole && mended.is_none() && error.is_some();
         if is_lost {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use foreign::file_at;
+use lastgood_format::id::PackId;
 use lastgood_format::pack::BlobKind;
 pub use lastgood_repo::{Affected, LostBlobs, Recovered, RepositoryCopy};
 use lastgood_repo::{BlobReader, Recovery, RepairPlan, Repository, SnapshotRecord};
@@ -35,14 +36,23 @@ pub struct RepairOptions {
     pub others: Vec<Arc<Repository>>,
     /// Id of this host, where its own files are to be looked at.
     pub host_id: Option<[u8; 16]>,
+    /// Packs that the plan of this repair, a dry run just now, found whole: they are not read again.
+    pub whole: HashSet<PackId>,
 }
 
 impl RepairOptions {
     /// Repairs from parity alone; `state` is the folder where this host remembers who it is.
     #[must_use]
     pub fn new(state: PathBuf) -> Self {
-        let (copies, others) = (Vec::new(), Vec::new());
-        Self { state, threads: 0, dry_run: false, copies, others, host_id: None }
+        Self {
+            state,
+            threads: 0,
+            dry_run: false,
+            copies: Vec::new(),
+            others: Vec::new(),
+            host_id: None,
+            whole: HashSet::new(),
+        }
     }
 }
 
@@ -99,6 +109,7 @@ pub fn start(repo: Arc<Repository>, options: RepairOptions) -> Job<RepairReport>
             dry_run: options.dry_run,
             writer_name: *writer.name(),
             copies: &options.copies,
+            whole: &options.whole,
         };
         let observer = Observer::new(control, &repo, "repair");
         let objects = lastgood_repo::repair(&repo, &plan, &observer)?;

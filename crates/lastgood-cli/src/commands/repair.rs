@@ -65,16 +65,20 @@ impl Args {
             return args.run(app);
         }
         let repo = app.open()?;
-        let plan = app.run(repair::start(repo.clone(), self.options(app, &repo, true)?))?;
+        let mut plan = app.run(repair::start(repo.clone(), self.options(app, &repo, true)?))?;
         show(app, &plan, true);
         let is_wanted = plan.has_work() && !self.dry_run && (self.yes || app.confirm("do it?")?);
         let report = if is_wanted {
             let entry = Entry::done("repair", repo.world().clock.now());
-            let options = self.options(app, &repo, false)?;
+            let whole = std::mem::take(&mut plan.objects.whole);
+            let options = RepairOptions { whole, ..self.options(app, &repo, false)? };
             let result = app.run(repair::start(repo.clone(), options));
             app.log(&repo, entry_of(entry, &result))?;
-            let report = result?;
+            let mut report = result?;
             show(app, &report, false);
+            // Everything was read for the plan, and only what is damaged once more.
+            report.objects.objects_read = plan.objects.objects_read;
+            report.objects.bytes_read = plan.objects.bytes_read;
             report
         } else {
             plan

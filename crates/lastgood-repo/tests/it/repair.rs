@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use lastgood_backend::{Backend, ErrorKind, ObjectName};
-use lastgood_repo::format::id::BlobId;
+use lastgood_repo::format::id::{BlobId, PackId};
 use lastgood_repo::format::key::Secret;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::slot::{Credential, WorkFactors};
@@ -28,7 +28,17 @@ impl CheckObserver for Silent {
 }
 
 fn run(repo: &Arc<Repository>, dry_run: bool) -> Result<RepairReport, RepoError> {
-    repair(repo, &RepairPlan { threads: 1, dry_run, writer_name: [2; 16], copies: &[] }, &Silent)
+    run_after(repo, dry_run, &HashSet::new())
+}
+
+/// The same when these packs were found whole just now.
+fn run_after(
+    repo: &Arc<Repository>,
+    dry_run: bool,
+    whole: &HashSet<PackId>,
+) -> Result<RepairReport, RepoError> {
+    let plan = RepairPlan { threads: 1, dry_run, writer_name: [2; 16], copies: &[], whole };
+    repair(repo, &plan, &Silent)
 }
 
 /// A repository with two packs of known blobs, and the objects that go with them.
@@ -74,6 +84,23 @@ impl Stored {
         }
         repo
     }
+}
+
+#[test]
+fn what_a_plan_found_whole_is_not_read_again() {
+    let stored = Stored::new();
+    let packs = stored.place.names("packs/");
+    let damaged = ObjectName::new(&format!("packs/{}", packs[0])).unwrap();
+    let mut bytes = stored.place.memory.objects()[&damaged].to_vec();
+    bytes[200] ^= 1;
+    stored.place.memory.overwrite(&damaged, &bytes);
+    let plan = run(&stored.place.reopened(), true).unwrap();
+    assert_eq!((plan.whole.len(), plan.repaired.len()), (packs.len() - 1, 1));
+    let done = run_after(&stored.place.reopened(), false, &plan.whole).unwrap();
+    assert_eq!((done.repaired, done.bytes_read), (plan.repaired, bytes.len() as u64));
+    assert!(plan.bytes_read > done.bytes_read);
+    stored.place.memory.remove(&damaged).unwrap();
+    stored.assert_readable();
 }
 
 #[test]

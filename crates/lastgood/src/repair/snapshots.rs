@@ -61,6 +61,7 @@ fn run(
         dry_run: true,
         writer_name: *writer.name(),
         copies: &[],
+        whole: &HashSet::new(),
     };
     let objects = lastgood_repo::repair(repo, &plan, &Observer::new(control, repo, "repair"))?;
     if objects.is_stopped {
