@@ -33,6 +33,7 @@ pub struct Repository {
     /// What was damaged and could be read nevertheless.
     pub(crate) mended: Mended,
     last_seen: Option<LastSeenFile>,
+    threads: usize,
     /// What the last listing of the snapshots lacked.
     missing: Mutex<Vec<Missing>>,
     #[cfg(feature = "seeded-bugs")]
@@ -60,6 +61,8 @@ pub struct OpenOptions {
     /// File in which this host remembers what it saw of the repository; without one it notices
     /// only what other snapshots prove.
     pub last_seen: Option<PathBuf>,
+    /// Small objects that are read at once where many are; 0 and 1 read one after the other.
+    pub threads: usize,
 }
 
 /// A key slot as `key list` shows it.
@@ -120,6 +123,7 @@ impl Repository {
             index: std::sync::OnceLock::new(),
             mended: Mended::default(),
             last_seen: options.last_seen.map(LastSeenFile::new),
+            threads: options.threads,
             missing: Mutex::default(),
             #[cfg(feature = "seeded-bugs")]
             planted: crate::seeded::Planted::default(),
@@ -159,6 +163,7 @@ impl Repository {
             index: std::sync::OnceLock::new(),
             mended,
             last_seen,
+            threads: options.threads,
             missing: Mutex::default(),
             #[cfg(feature = "seeded-bugs")]
             planted: crate::seeded::Planted::default(),
@@ -242,6 +247,11 @@ impl Repository {
         &self.backend
     }
 
+    /// Small objects that are read at once.
+    pub(crate) const fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Where it is, for messages.
     #[must_use]
     pub fn location(&self) -> &str {
@@ -265,6 +275,7 @@ impl Repository {
         let options = OpenOptions {
             index: self.index_options.clone(),
             last_seen: self.last_seen.as_ref().map(|file| file.path().to_owned()),
+            threads: self.threads,
         };
         let credential = Credential::Root(root);
         Self::open(self.backend.clone(), self.world.clone(), &credential, options)
@@ -283,6 +294,7 @@ impl Repository {
             index: std::sync::OnceLock::new(),
             mended: Mended::default(),
             last_seen: None,
+            threads: self.threads,
             missing: Mutex::default(),
             #[cfg(feature = "seeded-bugs")]
             planted: crate::seeded::Planted::default(),

@@ -53,13 +53,16 @@ impl Repository {
         self.list(name::SNAPSHOTS, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
         let retired = self.retired()?;
         let mut snapshots = Snapshots::default();
-        for id in ids {
-            match self.load_snapshot(id) {
+        let load = |id: &SnapshotId| match self.load_snapshot(*id) {
+            // What may be there in a moment is not left out of a choice of the latest.
+            Err(error) if error.is_transient() => Err(error),
+            loaded => Ok((*id, loaded)),
+        };
+        for (id, loaded) in each(&ids, self.threads(), load)? {
+            match loaded {
                 Ok(Some(record)) if retired.contains_key(&id) => snapshots.retired.push(record),
                 Ok(Some(record)) => snapshots.live.push(record),
                 Ok(None) => {}
-                // What may be there in a moment is not left out of a choice of the latest.
-                Err(error) if error.is_transient() => return Err(error),
                 Err(error) => snapshots.damaged.push(error),
             }
         }
@@ -166,11 +169,10 @@ impl Repository {
     pub(crate) fn retired(&self) -> Result<HashMap<SnapshotId, Option<ChainLink>>, RepoError> {
         let mut ids = Vec::new();
         self.list(name::RETIRED, &mut |id, _| ids.extend(id.parse::<SnapshotId>().ok()))?;
-        let mut retired = HashMap::new();
-        for id in ids {
-            retired.extend(self.retired_record(id)?.map(|record| (id, record.link)));
-        }
-        Ok(retired)
+        let load = |id: &SnapshotId| {
+            Ok(self.retired_record(*id)?.map(|record| (record.snapshot, record.link)))
+        };
+        Ok(each(&ids, self.threads(), load)?.into_iter().flatten().collect())
     }
 
     /// The snapshot that stands in the place of a retired one, if one does.
@@ -281,6 +283,16 @@ impl Snapshots {
             }
         }
         forks
+    }
+
+    /// Notes what was committed since they were loaded.
+    pub fn add(&mut self, record: &SnapshotRecord) {
+        let chain = &record.snapshot.chain;
+        let newest = self.newest.entry(chain.writer).or_insert((chain.sequence, record.id));
+        if newest.0 < chain.sequence {
+            *newest = (chain.sequence, record.id);
+        }
+        self.live.push(record.clone());
     }
 
     /// The place in the chain of a snapshot that `writer` is about to write.

@@ -88,6 +88,7 @@ pub fn open(
     let options = OpenOptions {
         index: IndexOptions { cache: Some(home.cache.join(repository.to_string())) },
         last_seen: Some(last_seen_file(&home.state, repository)),
+        threads: THREADS,
     };
     Ok(Arc::new(Repository::open(backend, world, credential, options)?))
 }
@@ -324,6 +325,8 @@ const OURS: [&str; 18] = [
     name::PROBE,
     name::RESERVE,
 ];
+/// Small objects that are read at once where many are, such as all snapshots.
+const THREADS: usize = 8;
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Chunker of repositories made without saying otherwise. See `docs/adr/0002-chunk-size.md`.
 pub const DEFAULT_CHUNKER: ChunkerParams = ChunkerParams::MinAes { target: 32 << 10 };

@@ -1,12 +1,14 @@
 //! Snapshots by name: `latest`, `latest~2`, the start of an id, `@2026-11-01`, each with a path.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lastgood_repo::format::entry::Timestamp;
 use lastgood_repo::format::id::SnapshotId;
 use lastgood_repo::format::snapshot::{Snapshot, SnapshotFlags};
-use lastgood_repo::{BlobReader, RepoError, Repository, Settings, SnapshotRecord, WriteSession};
+use lastgood_repo::{
+    BlobReader, RepoError, Repository, Settings, SnapshotRecord, Snapshots, WriteSession,
+};
 pub use lastgood_repo::{Missing, SeenBy};
 
 use crate::error::{Error, ErrorKind};
@@ -169,11 +171,10 @@ impl TagChange {
     }
 }
 
-/// Changes the tags of a snapshot: commits a copy with the new ones and retires the old one.
-/// Returns the new snapshot, or `None` when nothing changes.
+/// Changes the tags of one snapshot, see [`Rewriter::tag`].
 ///
 /// # Errors
-/// Whatever the repository says; the old snapshot is then as it was, or both are there.
+/// As there.
 pub fn tag(
     repo: &Arc<Repository>,
     state: &Path,
@@ -181,20 +182,13 @@ pub fn tag(
     change: &TagChange,
     program: &str,
 ) -> Result<Option<Changed>, Error> {
-    let tags = change.apply(&record.snapshot.tags);
-    if tags == record.snapshot.tags {
-        return Ok(None);
-    }
-    let change =
-        Change { verb: "tag", reason: "its tags were changed", tags, ..Change::none(record) };
-    replace(repo, state, record, change, program).map(Some)
+    Rewriter::open(repo, state, program)?.tag(record, change)
 }
 
-/// Pins a snapshot, so that `forget` never takes it, or unpins it: commits a copy that says so and
-/// retires the old one. Returns the new snapshot, or `None` when it is so already.
+/// Pins one snapshot or unpins it, see [`Rewriter::pin`].
 ///
 /// # Errors
-/// Whatever the repository says; the old snapshot is then as it was, or both are there.
+/// As there.
 pub fn pin(
     repo: &Arc<Repository>,
     state: &Path,
@@ -202,16 +196,117 @@ pub fn pin(
     pinned: bool,
     program: &str,
 ) -> Result<Option<Changed>, Error> {
-    let old = record.snapshot.flags;
-    if old.contains(SnapshotFlags::PINNED) == pinned {
-        return Ok(None);
+    Rewriter::open(repo, state, program)?.pin(record, pinned)
+}
+
+/// Puts copies that say something else in the place of snapshots, of any number of them from one
+/// listing.
+#[derive(Debug)]
+pub struct Rewriter {
+    repo: Arc<Repository>,
+    state: PathBuf,
+    program: String,
+    writer: WriterState,
+    snapshots: Snapshots,
+}
+
+impl Rewriter {
+    /// Lists the snapshots.
+    ///
+    /// # Errors
+    /// When they cannot be listed, or another process writes under the same name.
+    pub fn open(repo: &Arc<Repository>, state: &Path, program: &str) -> Result<Self, Error> {
+        Ok(Self {
+            writer: WriterState::claim(state, repo)?,
+            snapshots: repo.snapshots()?,
+            repo: repo.clone(),
+            state: state.to_owned(),
+            program: program.to_owned(),
+        })
     }
-    let (verb, reason, flags) = match pinned {
-        true => ("pin", "it was pinned", old.with(SnapshotFlags::PINNED)),
-        false => ("unpin", "it was unpinned", old.without(SnapshotFlags::PINNED)),
-    };
-    let change = Change { verb, reason, flags, ..Change::none(record) };
-    replace(repo, state, record, change, program).map(Some)
+
+    /// Changes the tags of a snapshot: commits a copy with the new ones and retires the old one.
+    /// Returns the new snapshot, or `None` when nothing changes.
+    ///
+    /// # Errors
+    /// Whatever the repository says; the old snapshot is then as it was, or both are there.
+    pub fn tag(
+        &mut self,
+        record: &SnapshotRecord,
+        change: &TagChange,
+    ) -> Result<Option<Changed>, Error> {
+        let tags = change.apply(&record.snapshot.tags);
+        if tags == record.snapshot.tags {
+            return Ok(None);
+        }
+        let change =
+            Change { verb: "tag", reason: "its tags were changed", tags, ..Change::none(record) };
+        self.replace(record, change).map(Some)
+    }
+
+    /// Pins a snapshot, so that `forget` never takes it, or unpins it: commits a copy that says so
+    /// and retires the old one. Returns the new snapshot, or `None` when it is so already.
+    ///
+    /// # Errors
+    /// Whatever the repository says; the old snapshot is then as it was, or both are there.
+    pub fn pin(&mut self, record: &SnapshotRecord, pinned: bool) -> Result<Option<Changed>, Error> {
+        let old = record.snapshot.flags;
+        if old.contains(SnapshotFlags::PINNED) == pinned {
+            return Ok(None);
+        }
+        let (verb, reason, flags) = match pinned {
+            true => ("pin", "it was pinned", old.with(SnapshotFlags::PINNED)),
+            false => ("unpin", "it was unpinned", old.without(SnapshotFlags::PINNED)),
+        };
+        let change = Change { verb, reason, flags, ..Change::none(record) };
+        self.replace(record, change).map(Some)
+    }
+
+    /// Commits a changed copy of a snapshot and then retires the snapshot.
+    fn replace(&mut self, record: &SnapshotRecord, change: Change) -> Result<Changed, Error> {
+        let began = self.repo.world().clock.now();
+        let (verb, reason) = (change.verb, change.reason);
+        let copy = self.copy(record, change)?.ok_or_else(|| {
+            let text = format!(
+                "snapshot {} lost packs or is being removed, so it cannot be copied",
+                record.id
+            );
+            Error::new(ErrorKind::Conflict, text)
+        })?;
+        self.repo.retire(record, reason, Some(copy.id))?;
+        let entry = Entry { snapshots: vec![copy.id, record.id], ..Entry::done(verb, began) };
+        let deed = Logbook::here(&self.state, &self.program).deed(entry);
+        let logged = self.repo.append_to_log(self.writer.name(), &deed);
+        Ok(Changed { record: copy, unlogged: logged.err().map(|why| why.to_string()) })
+    }
+
+    /// Commits a snapshot with the content of another, and reads nothing of it; `None` when what
+    /// the other needs is gone or going.
+    pub(crate) fn copy(
+        &mut self,
+        record: &SnapshotRecord,
+        change: Change,
+    ) -> Result<Option<SnapshotRecord>, RepoError> {
+        let old = &record.snapshot;
+        let session = WriteSession::begin(&self.repo, Settings::default(), self.writer.name())?;
+        if !session.may_reuse(&BlobReader::new(self.repo.clone()), record)? {
+            return Ok(None);
+        }
+        let chain = self.snapshots.next_in_chain(session.writer_id(), &[record.id]);
+        let copy = session.finish(std::slice::from_ref(record), |stored| Snapshot {
+            session: stored.session,
+            pack_set: stored.pack_set,
+            ref_packs: stored.ref_packs,
+            tags: change.tags,
+            flags: change.flags,
+            chain,
+            program: self.program.clone(),
+            original: Some(old.original.unwrap_or(record.id)),
+            ..old.clone()
+        })?;
+        self.snapshots.add(&copy);
+        Ok(Some(copy))
+    }
 }
 
 /// A snapshot that took the place of another.
@@ -239,61 +334,6 @@ impl Change {
         let Snapshot { tags, flags, .. } = &record.snapshot;
         Self { verb: "", reason: "", tags: tags.clone(), flags: *flags }
     }
-}
-
-/// Commits a changed copy of a snapshot and then retires the snapshot.
-fn replace(
-    repo: &Arc<Repository>,
-    state: &Path,
-    record: &SnapshotRecord,
-    change: Change,
-    program: &str,
-) -> Result<Changed, Error> {
-    let began = repo.world().clock.now();
-    let (verb, reason) = (change.verb, change.reason);
-    let writer = WriterState::claim(state, repo)?;
-    let copy = copy(repo, &writer, record, change, program)?.ok_or_else(|| {
-        let text = format!(
-            "snapshot {} lost packs or is being removed, so it cannot be copied",
-            record.id
-        );
-        Error::new(ErrorKind::Conflict, text)
-    })?;
-    repo.retire(record, reason, Some(copy.id))?;
-    let entry = Entry { snapshots: vec![copy.id, record.id], ..Entry::done(verb, began) };
-    let deed = Logbook::here(state, program).deed(entry);
-    let unlogged = repo.append_to_log(writer.name(), &deed).err().map(|why| why.to_string());
-    Ok(Changed { record: copy, unlogged })
-}
-
-/// Commits a snapshot with the content of another, and reads nothing of it; `None` when what the
-/// other needs is gone or going.
-pub(crate) fn copy(
-    repo: &Arc<Repository>,
-    writer: &WriterState,
-    record: &SnapshotRecord,
-    change: Change,
-    program: &str,
-) -> Result<Option<SnapshotRecord>, RepoError> {
-    let old = &record.snapshot;
-    let snapshots = repo.snapshots()?;
-    let session = WriteSession::begin(repo, Settings::default(), writer.name())?;
-    if !session.may_reuse(&BlobReader::new(repo.clone()), record)? {
-        return Ok(None);
-    }
-    let chain = snapshots.next_in_chain(session.writer_id(), &[record.id]);
-    let copy = session.finish(std::slice::from_ref(record), |stored| Snapshot {
-        session: stored.session,
-        pack_set: stored.pack_set,
-        ref_packs: stored.ref_packs,
-        tags: change.tags,
-        flags: change.flags,
-        chain,
-        program: program.to_owned(),
-        original: Some(old.original.unwrap_or(record.id)),
-        ..old.clone()
-    })?;
-    Ok(Some(copy))
 }
 
 /// `latest` is 0, `latest~N` is N.

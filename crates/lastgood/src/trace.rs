@@ -144,7 +144,7 @@ pub fn record(
     let backend = TapedBackend::around(tape.clone(), backend);
     let world = Taped { tape: tape.clone(), world: Some(world.clone()) }.into_world();
     let index = IndexOptions { cache: Some(cache) };
-    tape.open(backend, world, repo, OpenOptions { index, last_seen: Some(last_seen) })
+    tape.open(backend, world, repo, OpenOptions { index, last_seen: Some(last_seen), threads: 1 })
 }
 
 /// Makes the run once more whose trace is in `file`, with the keys of `repo`. Its source is read
@@ -179,7 +179,7 @@ pub fn replay(file: &Path, repo: &Repository) -> Result<Replay, Error> {
     let backend = TapedBackend::alone(tape.clone(), location);
     let world = Taped { tape: tape.clone(), world: None }.into_world();
     let index = IndexOptions { cache: Some(folder.path().join("cache")) };
-    let open_options = OpenOptions { index, last_seen: Some(last_seen_file) };
+    let open_options = OpenOptions { index, last_seen: Some(last_seen_file), threads: 1 };
     // An error of the run is its end, which was compared.
     if let Ok(repo) = tape.open(backend, world, repo, open_options) {
         drop(backup::start(repo, options).wait(drop));

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use lastgood_repo::{Repository, SnapshotRecord};
 
 use crate::error::{Error, ErrorKind};
-use crate::snapshots::{Change, Filter, copy};
-use crate::writer_state::WriterState;
+use crate::snapshots::{Change, Filter, Rewriter};
 
 /// A forgotten snapshot.
 #[derive(Debug, Clone)]
@@ -50,8 +49,7 @@ pub fn undelete(
         let text = format!("gc has removed what snapshot {} needs, or is about to", record.id);
         Error::new(ErrorKind::Conflict, text)
     };
-    let writer = WriterState::claim(state, repo)?;
-    match copy(repo, &writer, record, Change::none(record), program) {
+    match Rewriter::open(repo, state, program)?.copy(record, Change::none(record)) {
         Ok(copy) => copy.ok_or_else(gone),
         // The pages that say which packs it needs are among what is gone.
         Err(error) if error.is_missing_blob() => Err(gone()),

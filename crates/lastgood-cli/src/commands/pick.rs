@@ -1,6 +1,8 @@
 //! Naming snapshots on the command line.
 
-use lastgood::snapshots::{self, Filter, Named};
+use std::sync::Arc;
+
+use lastgood::snapshots::{self, Filter, Named, Rewriter};
 use lastgood::{Repository, SnapshotFlags, SnapshotRecord, system};
 use serde_json::{Map, Value, json};
 
@@ -65,6 +67,19 @@ pub(super) fn many(
     let parse_time = |text: &str| text::parse_moment(text, now);
     let one = |name: &String| Ok(snapshots::find(&records, name, &parse_time)?.record);
     Ok((names.iter().map(one).collect::<Result<_, Failure>>()?, 0))
+}
+
+/// What changes snapshots, opened for the first that is changed.
+pub(super) fn rewriter<'a>(
+    app: &App<'_>,
+    repo: &Arc<Repository>,
+    opened: &'a mut Option<Rewriter>,
+) -> Result<&'a mut Rewriter, Failure> {
+    let program = concat!("lastgood ", env!("CARGO_PKG_VERSION"));
+    match opened {
+        Some(rewriter) => Ok(rewriter),
+        none => Ok(none.insert(Rewriter::open(repo, &app.home()?.state, program)?)),
+    }
 }
 
 /// The failure of a command that met damaged snapshots and did the rest.

@@ -1,6 +1,5 @@
 //! `lastgood pin` and `lastgood unpin`.
 
-use lastgood::snapshots;
 use serde_json::json;
 
 use super::pick;
@@ -25,11 +24,9 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, app: &App<'_>, pinned: bool) -> Result<(), Failure> {
         let repo = app.open()?;
-        let state = app.home()?.state;
         let (records, damaged) = pick::many(app, &repo, &self.names, &self.filter)?;
-        let program = concat!("lastgood ", env!("CARGO_PKG_VERSION"));
         let word = if pinned { "pinned" } else { "not pinned" };
-        let mut changed = 0;
+        let (mut changed, mut rewriter) = (0, None);
         for record in records.iter().filter(|record| pick::is_pinned(record) != pinned) {
             changed += 1;
             let mut fields = json!({
@@ -39,7 +36,9 @@ impl Args {
             });
             if self.dry_run {
                 app.out.line(format!("snapshot {} would be {word}", text::short(&record.id)));
-            } else if let Some(new) = snapshots::pin(&repo, &state, record, pinned, program)? {
+            } else if let Some(new) =
+                pick::rewriter(app, &repo, &mut rewriter)?.pin(record, pinned)?
+            {
                 app.tell_unlogged(new.unlogged);
                 let new = new.record;
                 fields["new_snapshot_id"] = new.id.to_string().into();

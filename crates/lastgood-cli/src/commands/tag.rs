@@ -1,6 +1,6 @@
 //! `lastgood tag`.
 
-use lastgood::snapshots::{self, TagChange};
+use lastgood::snapshots::TagChange;
 use serde_json::json;
 
 use super::pick;
@@ -42,9 +42,8 @@ impl Args {
             remove: pick::tags(&self.remove),
         };
         let repo = app.open()?;
-        let state = app.home()?.state;
         let (records, damaged) = pick::many(app, &repo, &self.names, &self.filter)?;
-        let mut changed = 0;
+        let (mut changed, mut rewriter) = (0, None);
         for record in &records {
             let old = record.id.to_string();
             if self.dry_run {
@@ -62,8 +61,7 @@ impl Args {
                 app.out.json("changed_snapshot", fields);
                 continue;
             }
-            let program = concat!("lastgood ", env!("CARGO_PKG_VERSION"));
-            let Some(new) = snapshots::tag(&repo, &state, record, &change, program)? else {
+            let Some(new) = pick::rewriter(app, &repo, &mut rewriter)?.tag(record, &change)? else {
                 continue;
             };
             changed += 1;

@@ -85,6 +85,7 @@ impl Faults {
             index: IndexOptions { cache: Some(self.path("cache")) },
             // What is cut off here was seen; rollback.rs is about that.
             last_seen: None,
+            threads: 1,
         };
         Ok(Arc::new(Repository::open(backend, system::world(), &self.credential, options)?))
     }

@@ -3,10 +3,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lastgood::log::{self, Ending, Entry, Log, Logbook};
-use lastgood::snapshots::{self, TagChange};
-use lastgood::{Event, system};
+use lastgood::snapshots::{self, Rewriter, TagChange};
+use lastgood::{Credential, Event, Repository, opening, system};
+use lastgood_repo::OpenOptions;
+use lastgood_repo::format::object::name;
+use lastgood_testkit::recording::{Call, Recording, Request};
 
 use crate::place::Place;
 
@@ -183,4 +187,44 @@ fn a_log_that_cannot_be_written_fails_no_backup_and_is_told() {
     });
     assert!(failed.is_err());
     assert!(notes.iter().any(|note| note.contains("not in the log")), "{notes:?}");
+}
+
+/// However many snapshots are changed, they are listed once, and each follows the one before.
+#[test]
+fn many_snapshots_are_tagged_from_one_listing() {
+    let place = Place::new();
+    for number in 0..8 {
+        change(&place, number);
+        place.backup();
+    }
+    let path = place.home.default_repository();
+    let backend = Arc::new(Recording::new(opening::bare_backend(&path).unwrap()));
+    let root = Credential::Root(place.repo.keys().root().clone());
+    let options = OpenOptions { threads: 4, ..OpenOptions::default() };
+    let repo = Repository::open(backend.clone(), system::world(), &root, options).unwrap();
+    let repo = Arc::new(repo);
+    let before = repo.snapshots().unwrap();
+    // What several threads read is in the same order.
+    assert_eq!(before.live, place.repo.snapshots().unwrap().live);
+    let mut rewriter = Rewriter::open(&repo, &place.home.state, "a test").unwrap();
+    backend.take_calls();
+    let change = TagChange { add: vec!["many".to_owned()], ..TagChange::default() };
+    for record in &before.live {
+        rewriter.tag(record, &change).unwrap().unwrap();
+    }
+    drop(rewriter);
+    let is_snapshot = |call: &Call| match &call.request {
+        Request::Get { name, .. } => name.as_str().starts_with(name::SNAPSHOTS),
+        Request::List { prefix } => prefix == name::SNAPSHOTS,
+        _ => false,
+    };
+    let read = backend.take_calls().iter().filter(|call| is_snapshot(call)).count();
+    assert!(read <= before.live.len(), "{read} snapshots were read");
+    let after = repo.snapshots().unwrap();
+    assert!(after.forks().is_empty() && after.missing.is_empty());
+    let mut chains: Vec<_> = after.live.iter().map(|record| &record.snapshot.chain).collect();
+    chains.sort_by_key(|chain| chain.sequence);
+    let sequences: Vec<u64> = chains.iter().map(|chain| chain.sequence).collect();
+    assert_eq!(sequences, Vec::from_iter(9..17));
+    assert!(chains.is_sorted_by(|a, b| a.generation < b.generation));
 }
