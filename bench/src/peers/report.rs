@@ -45,7 +45,7 @@ fn head(results: &Results) -> String {
              from a password, which takes tenths of a second.\n\
              bupstash has no check; it reads all data of its newest snapshot instead.\n\
              rdiff-backup and rsync store plain files; rsync keeps the newest state only.\n\
-             The repository of lastgood holds parity, 3 % of its data.\n\n";
+             The repository of lastgood holds parity, by which it can be mended.\n\n";
     text += "| | |\n|---|---|\n";
     for (name, value) in &results.machine {
         text += &format!("| {name} | {value} |\n");
