@@ -52,7 +52,8 @@ fn pack() {
             PackHeader::header_bytes_under(&secret),
             Box::new(vec![0; PACK_BYTES * 5 / 4]),
         );
-        let mut builder = PackBuilder::new(FrameSize::ORDINARY, buffer);
+        let mut builder =
+            PackBuilder::new(FrameSize::ORDINARY, buffer).expecting(PACK_BYTES, share);
         let start = now();
         for counter in 0..PACK_BYTES >> 20 {
             let blobs: Vec<PackedBlob> = group

@@ -5,7 +5,10 @@
 //! mend a stripe that misses its parity, so there is one function for both.
 //! Spec: `docs/format/parity.md`, sections 1 to 3.
 
+mod running;
 mod wide;
+
+pub use running::RunningSums;
 
 /// How much parity a writer adds: so many parity shards to so many data shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,28 @@ impl ParityShare {
         let most = STRIPE_SHARDS_MAX.saturating_sub(data);
         let parity_shards = u16::try_from(wanted.min(most)).unwrap_or_default();
         ParityLayout { data_shards: self.data.into(), parity_shards }
+    }
+
+    /// The layout for so many frames of `frame_bytes` in stripes that were chosen before the frames
+    /// were known; `None` where that is another share than this, by more than an eighth.
+    #[must_use]
+    pub fn layout_in(
+        self,
+        (stripes, parity): (usize, usize),
+        frames: usize,
+        frame_bytes: usize,
+    ) -> Option<ParityLayout> {
+        let data = frames.div_ceil(stripes.max(1));
+        let exact = self.layout(frames, frame_bytes);
+        let layout = ParityLayout { data_shards: data.try_into().ok()?, ..exact };
+        let eighth = self.data / 8;
+        let near = usize::from(self.data.saturating_sub(eighth))
+            ..=usize::from(self.data.saturating_add(eighth));
+        let fits = layout.is_possible()
+            && near.contains(&data)
+            && layout.stripes(frames, 0).count == stripes
+            && usize::from(layout.parity_shards) == parity;
+        fits.then_some(layout)
     }
 
     /// Bytes of data and parity for so many bytes of data.
@@ -193,45 +218,6 @@ impl Stripes {
     }
 }
 
-/// Compares parity with what it is made of, shard by shard, without all of them in memory.
-#[derive(Debug)]
-pub struct ParityCheck {
-    stripes: Stripes,
-    length: usize,
-    /// For each check of each stripe, its sum so far, divided by the power of the last place.
-    sums: Vec<u8>,
-    shards: usize,
-}
-
-impl ParityCheck {
-    /// Begins with the first shard. Takes as much memory as all parity.
-    #[must_use]
-    pub fn new(stripes: Stripes, length: usize) -> Self {
-        let sums = stripes.count.saturating_mul(stripes.parity).saturating_mul(length);
-        Self { stripes, length, sums: vec![0; sums], shards: 0 }
-    }
-
-    /// Takes the shards that follow those taken before.
-    pub fn add(&mut self, shards: &[u8]) {
-        let Stripes { count, parity, .. } = self.stripes;
-        let stripe_bytes = parity.saturating_mul(self.length);
-        for shard in shards.chunks_exact(self.length.max(1)) {
-            let stripe = self.shards.checked_rem(count).unwrap_or_default();
-            let first = stripe.saturating_mul(stripe_bytes);
-            if let Some(sums) = self.sums.get_mut(first..first.saturating_add(stripe_bytes)) {
-                wide::add(sums, wide::Shards::Next(shard));
-            }
-            self.shards = self.shards.saturating_add(1);
-        }
-    }
-
-    /// Whether every check of every stripe is zero, now that all shards were taken.
-    #[must_use]
-    pub fn is_consistent(&self) -> bool {
-        self.sums.iter().all(|&byte| byte == 0)
-    }
-}
-
 /// Longest stripe: `α` has 255 powers, one for each place.
 pub const STRIPE_SHARDS_MAX: usize = 255;
 
@@ -263,7 +249,8 @@ impl Checks {
             .rev()
             .collect();
         for batch in there.chunks(BATCH) {
-            wide::add(&mut self.sums, wide::Shards::Batch(batch));
+            let sums = &mut self.sums;
+            wide::run(AddBatch { sums, batch, order: Order::Descending });
         }
     }
 
@@ -287,52 +274,64 @@ impl Checks {
     }
 }
 
-/// Takes the sums of all checks through the next places. Inlined into functions that may use wider
-/// registers than this one.
-#[inline(always)]
-fn add_batch<const WIDTH: usize>(sums: &mut [u8], batch: &[&[u8]]) {
-    let batch: Vec<_> = batch.iter().map(|shard| shard.as_chunks::<WIDTH>().0).collect();
-    let columns = batch.first().map_or(0, |shard| shard.len());
-    let mut sums: Vec<_> = sums.as_chunks_mut::<WIDTH>().0.chunks_exact_mut(columns).collect();
-    let mut done = 0;
-    // The first two at once: most packs have no more, and are then read once.
-    if let [first, second, ..] = sums.as_mut_slice() {
-        for (column, sums) in first.iter_mut().zip(second.iter_mut()).enumerate() {
-            // In variables of their own the sums stay in registers.
-            let (mut first, mut second) = (*sums.0, *sums.1);
-            for shard in batch.iter().filter_map(|shard| shard.get(column)) {
-                add(&mut first, shard);
-                double(&mut second);
-                add(&mut second, shard);
-            }
-            (*sums.0, *sums.1) = (first, second);
-        }
-        done = 2;
-    }
-    for (power, sums) in sums.iter_mut().enumerate().skip(done) {
-        for (column, stored) in sums.iter_mut().enumerate() {
-            let mut sum = *stored;
-            for shard in batch.iter().filter_map(|shard| shard.get(column)) {
-                for _ in 0..power {
-                    double(&mut sum);
-                }
-                add(&mut sum, shard);
-            }
-            *stored = sum;
-        }
-    }
+/// In which order shards are summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// From the last place down: a sum ends as it is defined.
+    Descending,
+    /// From the first place up: the sum of check `j` ends divided by `α^(j·k)`, `k` the last place.
+    Ascending,
 }
 
-/// Takes the sums of all checks, each divided by the power of the last place, to the next place.
-#[inline(always)]
-fn add_next<const WIDTH: usize>(sums: &mut [u8], shard: &[u8]) {
-    for (power, sum) in sums.chunks_exact_mut(shard.len().max(1)).enumerate() {
-        let columns = sum.as_chunks_mut::<WIDTH>().0.iter_mut();
-        for (stored, bytes) in columns.zip(shard.as_chunks::<WIDTH>().0) {
-            let mut sum = *stored;
-            (0..power).for_each(|_| halve(&mut sum));
-            add(&mut sum, bytes);
-            *stored = sum;
+/// Takes the sums of all checks through the next places, by Horner's rule.
+struct AddBatch<'a> {
+    sums: &'a mut [u8],
+    batch: &'a [&'a [u8]],
+    order: Order,
+}
+
+impl wide::Kernel for AddBatch<'_> {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.batch.first().map_or(0, |shard| shard.len())
+    }
+
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        let batch: Vec<_> = self.batch.iter().map(|shard| shard.as_chunks::<WIDTH>().0).collect();
+        let columns = batch.first().map_or(0, |shard| shard.len());
+        let step = |sum: &mut [u8; WIDTH]| match self.order {
+            Order::Descending => double(sum),
+            Order::Ascending => halve(sum),
+        };
+        let mut sums: Vec<_> =
+            self.sums.as_chunks_mut::<WIDTH>().0.chunks_exact_mut(columns).collect();
+        let mut done = 0;
+        // The first two at once: most packs have no more, and are then read once.
+        if let [first, second, ..] = sums.as_mut_slice() {
+            for (column, sums) in first.iter_mut().zip(second.iter_mut()).enumerate() {
+                // In variables of their own the sums stay in registers.
+                let (mut first, mut second) = (*sums.0, *sums.1);
+                for shard in batch.iter().filter_map(|shard| shard.get(column)) {
+                    add(&mut first, shard);
+                    step(&mut second);
+                    add(&mut second, shard);
+                }
+                (*sums.0, *sums.1) = (first, second);
+            }
+            done = 2;
+        }
+        for (power, sums) in sums.iter_mut().enumerate().skip(done) {
+            for (column, stored) in sums.iter_mut().enumerate() {
+                let mut sum = *stored;
+                for shard in batch.iter().filter_map(|shard| shard.get(column)) {
+                    for _ in 0..power {
+                        step(&mut sum);
+                    }
+                    add(&mut sum, shard);
+                }
+                *stored = sum;
+            }
         }
     }
 }
@@ -359,19 +358,37 @@ fn lagrange(points: &[u8], point: u8) -> Vec<u8> {
 }
 
 /// Adds `factor · source` to `target`.
-fn add_multiple(target: &mut [u8], source: &[u8], factor: u8) {
-    let bits = u8::BITS.saturating_sub(factor.leading_zeros());
-    let targets = target.as_chunks_mut::<COLUMN>().0.iter_mut();
-    for (target, source) in targets.zip(source.as_chunks::<COLUMN>().0) {
-        let mut multiple = *source;
-        for bit in 0..bits {
-            let mask = if factor & (1 << bit) == 0 { 0 } else { 0xff };
-            for (target, multiple) in target.iter_mut().zip(&multiple) {
-                *target ^= multiple & mask;
+struct AddMultiple<'a> {
+    target: &'a mut [u8],
+    source: &'a [u8],
+    factor: u8,
+}
+
+impl wide::Kernel for AddMultiple<'_> {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.source.len()
+    }
+
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        let bits = u8::BITS.saturating_sub(self.factor.leading_zeros());
+        let targets = self.target.as_chunks_mut::<WIDTH>().0.iter_mut();
+        for (target, source) in targets.zip(self.source.as_chunks::<WIDTH>().0) {
+            let mut multiple = *source;
+            for bit in 0..bits {
+                let mask = if self.factor & (1 << bit) == 0 { 0 } else { 0xff };
+                for (target, multiple) in target.iter_mut().zip(&multiple) {
+                    *target ^= multiple & mask;
+                }
+                double(&mut multiple);
             }
-            double(&mut multiple);
         }
     }
+}
+
+fn add_multiple(target: &mut [u8], source: &[u8], factor: u8) {
+    wide::run(AddMultiple { target, source, factor });
 }
 
 /// The product of two elements of the field.

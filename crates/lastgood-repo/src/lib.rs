@@ -14,6 +14,7 @@ mod last_seen;
 mod lineage;
 mod log;
 mod objects;
+mod pack_memory;
 mod packer;
 mod reader;
 mod relocations;

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crossbeam_channel::Sender;
-use lastgood_backend::Pages;
 use lastgood_format::group::{Compression, FrameSize, GroupCompressor};
 use lastgood_format::id::{BlobId, PackId};
 use lastgood_format::index::{BlobPrefix, IndexSegment};
@@ -25,6 +24,7 @@ use lastgood_format::parity::ParityShare;
 use crate::error::RepoError;
 use crate::index::{Index, IndexLocation};
 use crate::objects::object_name;
+use crate::pack_memory::PackPool;
 use crate::reader::PackReader;
 use crate::repository::Repository;
 
@@ -73,20 +73,6 @@ pub struct Tally {
     pub packs: AtomicU64,
 }
 
-/// Pack buffers that are used again.
-#[derive(Debug, Default)]
-struct Buffers(Mutex<Vec<PackBuffer>>);
-
-impl Buffers {
-    fn take(&self) -> Option<PackBuffer> {
-        lock(&self.0).pop()
-    }
-
-    fn give_back(&self, buffer: PackBuffer) {
-        lock(&self.0).push(buffer);
-    }
-}
-
 /// What the workers and uploaders of a session share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -112,7 +98,8 @@ pub(crate) struct Shared {
     /// Groups that workers left open when they ended.
     leftovers: Mutex<[OpenGroup; 3]>,
     group_counter: AtomicU64,
-    buffers: Buffers,
+    /// What packs are made in, for each class.
+    memory: [Arc<PackPool>; 3],
     is_failed: AtomicBool,
     failure: Mutex<Option<RepoError>>,
 }
@@ -130,8 +117,7 @@ struct OpenPacks(Vec<Mutex<Option<PackBuilder>>>);
 
 impl OpenPacks {
     fn new(class: Class) -> Self {
-        let count = if class == Class::Data { OPEN_PACKS } else { 1 };
-        Self((0..count).map(|_| Mutex::default()).collect())
+        Self((0..open_packs(class)).map(|_| Mutex::default()).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<PackBuilder>> {
@@ -162,6 +148,11 @@ impl Shared {
         let longest =
             PACK_BYTES_MAX / 2 * PACK_BYTES_MAX / settings.parity.with_parity(PACK_BYTES_MAX);
         settings.pack_bytes = settings.pack_bytes.min(longest as usize);
+        let memory = Class::ALL.map(|class| {
+            // The last group may begin just before the pack is full.
+            let bytes = pack_bytes(&settings, class) + 2 * settings.group_bytes;
+            Arc::new(PackPool::new(bytes, open_packs(class) + settings.uploads + 1))
+        });
         Self {
             packs: PackReader::new(repo.clone()),
             repo,
@@ -177,7 +168,7 @@ impl Shared {
             open: Class::ALL.map(OpenPacks::new),
             leftovers: Mutex::default(),
             group_counter: AtomicU64::new(0),
-            buffers: Buffers::default(),
+            memory,
             is_failed: AtomicBool::new(false),
             failure: Mutex::default(),
         }
@@ -214,14 +205,10 @@ impl Shared {
         pack.add_group(self.secret(class), group, self.next_counter(), &random);
     }
 
-    /// A buffer for a pack, used before if there is one.
+    /// A buffer for a pack. Waits for one where too many are on their way.
     fn buffer(&self, class: Class) -> PackBuffer {
-        self.buffers.take().unwrap_or_else(|| {
-            // The last group may begin just before the pack is full.
-            let bytes = pack_bytes(&self.settings, class) + 2 * self.settings.group_bytes;
-            let header_bytes = PackHeader::header_bytes_under(self.secret(class));
-            PackBuffer::new(header_bytes, Box::new(Pages::new(bytes)))
-        })
+        let header_bytes = PackHeader::header_bytes_under(self.secret(class));
+        PackBuffer::new(header_bytes, Box::new(self.memory[slot(class)].take()))
     }
 
     /// A number that no other group of the session has.
@@ -279,7 +266,6 @@ impl Shared {
         segment.add_pack(pack_ref, &pack.directory.blobs);
         let full = segment.entries.len() >= SEGMENT_ENTRIES;
         let segment = if full { Some(std::mem::take(&mut *segment)) } else { None };
-        self.buffers.give_back(pack.frames);
         segment.map_or(Ok(()), |segment| self.store_segment(segment))
     }
 
@@ -557,8 +543,10 @@ fn seal(
     let (compression, payload) = compress(shared, compressor, raw);
     let payload = group_payload(raw, blobs, shared, compression, payload);
     let mut open = shared.open[slot(class)].lock();
-    let pack =
-        open.get_or_insert_with(|| PackBuilder::new(FrameSize::ORDINARY, shared.buffer(class)));
+    let pack = open.get_or_insert_with(|| {
+        let pack = PackBuilder::new(FrameSize::ORDINARY, shared.buffer(class));
+        pack.expecting(pack_bytes(&shared.settings, class), shared.settings.parity)
+    });
     shared.add_group(pack, class, &payload);
     let full = open.take_if(|pack| is_full_pack(&shared.settings, class, pack));
     drop(open);
@@ -651,6 +639,12 @@ fn pack_bytes(settings: &Settings, class: Class) -> usize {
     if class == Class::Data { settings.pack_bytes } else { settings.pack_bytes / 4 }
 }
 
+/// Packs of one class that are open at once. Sealing a group of data takes a third of the time that
+/// its chunks take in all, so two keep six threads busy.
+const fn open_packs(class: Class) -> usize {
+    if matches!(class, Class::Data) { 2 } else { 1 }
+}
+
 const fn is_full_group(settings: &Settings, group: &OpenGroup) -> bool {
     group.raw.len() >= settings.group_bytes || group.blobs.len() >= GROUP_BLOBS_MAX
 }
@@ -677,8 +671,5 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const SEGMENT_ENTRIES: usize = 1 << 18;
 /// Blobs at which a group is closed however short it is.
 const GROUP_BLOBS_MAX: usize = 1 << 14;
-/// Packs of data that are open at once. Sealing a group takes a third of the time that its chunks
-/// take in all, so this many keep three times as many threads busy.
-const OPEN_PACKS: usize = 2;
 /// Blobs at which a pack is closed however short it is.
 const PACK_BLOBS: usize = 1 << 16;

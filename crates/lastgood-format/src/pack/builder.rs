@@ -8,7 +8,7 @@ use crate::group::{Compression, FrameSize, GroupSalt, Purpose, seal_frames, seal
 use crate::id::PackId;
 use crate::key::ClassSecret;
 use crate::limits::{GROUP_BYTES_MAX, PACK_BLOBS_MAX, PACK_BYTES_MAX};
-use crate::parity::ParityShare;
+use crate::parity::{ParityLayout, ParityShare, RunningSums};
 
 /// Assembles one pack in memory.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct PackBuilder {
     directory: Directory,
     frames: PackBuffer,
     checksums: Vec<u64>,
+    /// Parity of the frames so far, where their number is known well enough.
+    sums: Option<RunningSums>,
 }
 
 impl PackBuilder {
@@ -28,7 +30,19 @@ impl PackBuilder {
             directory: Directory::default(),
             frames: buffer.cleared(),
             checksums: Vec::new(),
+            sums: None,
         }
+    }
+
+    /// Sums parity up while groups are sealed and still in a cache, for a pack that will be closed
+    /// at about so many bytes of frames. Of a pack that ends far from that it is computed at once.
+    #[must_use]
+    pub fn expecting(mut self, bytes: usize, parity: ParityShare) -> Self {
+        let (frames, length) = (bytes >> self.frame_size.log2(), self.frame_size.stored());
+        let stripes = parity.layout(frames, length).stripes(frames, 0);
+        self.sums =
+            (stripes.parity > 0).then(|| RunningSums::new(stripes.count, stripes.parity, length));
+        self
     }
 
     /// Seals one group into the pack.
@@ -56,6 +70,9 @@ impl PackBuilder {
         let (size, count) = (self.frame_size, self.frame_size.count(group.payload.len()));
         let sealed = self.frames.room(count.saturating_mul(size.stored()));
         seal_frames(secret, salt, size, group.payload, sealed);
+        if let Some(sums) = &mut self.sums {
+            sums.add(sealed);
+        }
         self.checksums
             .extend(sealed.chunks_exact(self.frame_size.stored()).map(XxHash3_64::oneshot));
         self.directory.push(
@@ -80,6 +97,7 @@ impl PackBuilder {
             self.blob_count().saturating_add(other.blob_count()) <= PACK_BLOBS_MAX,
             "joined packs have too many blobs"
         );
+        self.sums = None;
         let frame_offset = stored_length(self.frame_count());
         let group_offset = stored_length(self.directory.groups.len());
         self.frames.room(other.bytes()).copy_from_slice(&other.frames);
@@ -137,7 +155,7 @@ impl PackBuilder {
         let header = PackHeader {
             class: secret.class,
             frame_size: self.frame_size,
-            parity: parity.layout(frames, self.frame_size.stored()),
+            parity: self.parity_layout(parity, frames),
             repository: secret.repository,
             session: secret.session,
             group_frames: stored_length(self.frame_count()),
@@ -151,7 +169,7 @@ impl PackBuilder {
         let mut directory = vec![0; header.directory_frames_bytes()];
         let (purpose, size) = (Purpose::Directory, self.frame_size);
         seal_frames_as(purpose, secret, directory_salt, size, &plain, &mut directory);
-        let parity = self.parity(&header, &mut directory);
+        let parity = self.parity(&header, &directory);
         let rest = [parity.as_slice(), &directory];
         let rest = rest.iter().flat_map(|shards| shards.chunks_exact(size.stored()));
         self.checksums.extend(rest.map(XxHash3_64::oneshot));
@@ -175,22 +193,36 @@ impl PackBuilder {
         }
     }
 
+    /// The layout of parity, in the stripes that were summed up, if it can be.
+    fn parity_layout(&mut self, parity: ParityShare, frames: usize) -> ParityLayout {
+        let length = self.frame_size.stored();
+        let summed = self.sums.as_ref().map(RunningSums::geometry);
+        summed.and_then(|geometry| parity.layout_in(geometry, frames, length)).unwrap_or_else(
+            || {
+                self.sums = None;
+                parity.layout(frames, length)
+            },
+        )
+    }
+
     /// The parity shards.
-    fn parity(&mut self, header: &PackHeader, directory: &mut [u8]) -> Vec<u8> {
+    fn parity(&mut self, header: &PackHeader, directory: &[u8]) -> Vec<u8> {
         let size = self.frame_size.stored();
+        let mut directory = directory.to_vec();
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::is_planted(crate::seeded::Mistake::StripeMissized)
+            && let Some(last) = directory.chunks_exact_mut(size).last()
+        {
+            last.fill(0);
+        }
+        if let Some(sums) = self.sums.take() {
+            return sums.parity(&directory);
+        }
         let mut parity = vec![0; header.parity_count().saturating_mul(size)];
         if !parity.is_empty() {
             let shards = self.frames.frames_mut().chunks_exact_mut(size);
             let shards = shards.chain(parity.chunks_exact_mut(size));
             let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
-            #[cfg(feature = "seeded-bugs")]
-            let mut blank = vec![0; size];
-            #[cfg(feature = "seeded-bugs")]
-            if crate::seeded::is_planted(crate::seeded::Mistake::StripeMissized)
-                && let Some(last) = shards.last_mut()
-            {
-                *last = &mut blank;
-            }
             header.stripes().protect(&mut shards);
         }
         parity

@@ -5,7 +5,7 @@ use twox_hash::XxHash3_64;
 use super::{FOOTER_BYTES, PackError, PackFooter, PackHasher, PackHeader, TOO_SHORT};
 use crate::encoding::DecodeError;
 use crate::id::PackId;
-use crate::parity::ParityCheck;
+use crate::parity::RunningSums;
 
 /// Verifies a pack piece by piece, so that it need not be in memory whole: first its two ends, then
 /// the shards between them in the order in which they lie.
@@ -13,7 +13,7 @@ use crate::parity::ParityCheck;
 pub struct PackVerifier {
     header: PackHeader,
     hasher: PackHasher,
-    parity: ParityCheck,
+    parity: RunningSums,
     /// The directory's frames, the checksums.
     end: Vec<u8>,
     /// How many shards between the ends were taken.
@@ -44,7 +44,8 @@ impl PackVerifier {
             return Err(PackError::Middle);
         }
         let hasher = PackHasher::new(copy);
-        let parity = ParityCheck::new(header.stripes(), header.frame_size.stored());
+        let stripes = header.stripes();
+        let parity = RunningSums::new(stripes.count, stripes.parity, header.frame_size.stored());
         let this = Self { header, hasher, parity, end: rest.to_vec(), shards: 0 };
         this.check(this.shard_count(), this.directory())?;
         Ok(this)

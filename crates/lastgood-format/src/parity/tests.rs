@@ -46,9 +46,24 @@ fn is_consistent(stripes: Stripes, shards: &[Vec<u8>]) -> bool {
 }
 
 fn checks(stripes: Stripes, shards: &[Vec<u8>]) -> bool {
-    let mut check = ParityCheck::new(stripes, shards[0].len());
-    shards.iter().for_each(|shard| check.add(shard));
-    check.is_consistent()
+    let mut sums = RunningSums::new(stripes.count, stripes.parity, shards[0].len());
+    shards.iter().for_each(|shard| sums.add(shard));
+    sums.is_consistent()
+}
+
+/// Parity from running sums, taken of pieces of all lengths.
+fn summed(stripes: Stripes, shards: &[Vec<u8>]) -> Vec<u8> {
+    let mut sums = RunningSums::new(stripes.count, stripes.parity, shards[0].len());
+    let mut before = &shards[..stripes.first_parity];
+    for length in 0.. {
+        let (piece, rest) = before.split_at(length.min(before.len()));
+        sums.add(&piece.concat());
+        before = rest;
+        if before.is_empty() {
+            break;
+        }
+    }
+    sums.parity(&shards[stripes.parity_shards().end..].concat())
 }
 
 fn mend(stripes: Stripes, shards: &mut [Vec<u8>], is_missing: &[bool]) -> Vec<usize> {
@@ -90,6 +105,7 @@ proptest! {
         let (stripes, shards) = protected(data, count, parity, at, columns * 32, seed);
         prop_assert!(is_consistent(stripes, &shards));
         prop_assert!(checks(stripes, &shards));
+        prop_assert_eq!(summed(stripes, &shards), shards[stripes.parity_shards()].concat());
         let mut wrong = shards.clone();
         wrong[seed as usize % shards.len()][7] ^= 1;
         prop_assert!(!checks(stripes, &wrong));

@@ -3,52 +3,45 @@
 
 use super::COLUMN;
 
-/// What is added to sums.
-#[derive(Clone, Copy)]
-pub(super) enum Shards<'a> {
-    /// As [`super::add_batch`] does.
-    Batch(&'a [&'a [u8]]),
-    /// As [`super::add_next`] does.
-    Next(&'a [u8]),
+/// A loop over shards, compiled for columns of `WIDTH` bytes. All of it must be inlined into its
+/// caller, which may use wider registers.
+pub(super) trait Kernel {
+    /// Length of the shards.
+    fn length(&self) -> usize;
+    fn run<const WIDTH: usize>(self);
 }
 
-/// Adds with the widest registers of this CPU.
-pub(super) fn add(sums: &mut [u8], shards: Shards<'_>) {
+/// Runs a loop with the widest registers of this CPU, in columns as long as the shards allow.
+pub(super) fn run(kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512bw") {
         // SAFETY: the CPU has AVX-512BW.
-        return unsafe { with_avx512(sums, shards) };
+        return unsafe { with_avx512(kernel) };
     } else if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the CPU has AVX2.
-        return unsafe { with_avx2(sums, shards) };
+        return unsafe { with_avx2(kernel) };
     }
-    portable(sums, shards);
+    portable(kernel);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512bw")]
-fn with_avx512(sums: &mut [u8], shards: Shards<'_>) {
-    portable(sums, shards);
+fn with_avx512(kernel: impl Kernel) {
+    portable(kernel);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn with_avx2(sums: &mut [u8], shards: Shards<'_>) {
-    portable(sums, shards);
+fn with_avx2(kernel: impl Kernel) {
+    portable(kernel);
 }
 
-/// With columns as long as the shards allow.
 #[inline(always)]
-fn portable(sums: &mut [u8], shards: Shards<'_>) {
-    let length = match shards {
-        Shards::Batch(batch) => batch.first().map_or(0, |shard| shard.len()),
-        Shards::Next(shard) => shard.len(),
-    };
-    match (shards, length.is_multiple_of(CACHE_LINE)) {
-        (Shards::Batch(batch), true) => super::add_batch::<CACHE_LINE>(sums, batch),
-        (Shards::Batch(batch), false) => super::add_batch::<COLUMN>(sums, batch),
-        (Shards::Next(shard), true) => super::add_next::<CACHE_LINE>(sums, shard),
-        (Shards::Next(shard), false) => super::add_next::<COLUMN>(sums, shard),
+fn portable(kernel: impl Kernel) {
+    if kernel.length().is_multiple_of(CACHE_LINE) {
+        kernel.run::<CACHE_LINE>();
+    } else {
+        kernel.run::<COLUMN>();
     }
 }
 
@@ -57,28 +50,43 @@ const CACHE_LINE: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use super::super::{AddBatch, AddMultiple, Order};
     use super::*;
 
+    /// The same loops with each width of registers.
+    macro_rules! same {
+        ($run:ident, $bytes:expr, $kernel:expr) => {{
+            let run = |$run: &dyn Fn(&mut [u8])| {
+                let mut bytes = $bytes;
+                $run(&mut bytes);
+                bytes
+            };
+            let expected = run(&|bytes| portable($kernel(bytes)));
+            assert_eq!(run(&|bytes| super::run($kernel(bytes))), expected);
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the CPU has AVX2.
+                assert_eq!(run(&|bytes| unsafe { with_avx2($kernel(bytes)) }), expected);
+            }
+        }};
+    }
+
     #[test]
-    fn every_width_of_registers_gives_the_same_sums() {
+    fn every_width_of_registers_gives_the_same() {
         for (length, count) in [(32, 1), (64, 2), (96, 3), (4096, 2), (512, 9)] {
             let mut bytes = blake3::Hasher::new().update(b"shards").finalize_xof();
             let mut shards = vec![vec![0; length]; 8];
             shards.iter_mut().for_each(|shard| bytes.fill(shard));
             let batch: Vec<&[u8]> = shards.iter().map(Vec::as_slice).collect();
-            let sums = |add: &dyn Fn(&mut [u8], Shards<'_>)| {
-                let mut sums = vec![0x5a; length * count];
-                add(&mut sums, Shards::Batch(&batch));
-                batch.iter().for_each(|shard| add(&mut sums, Shards::Next(shard)));
-                sums
-            };
-            let expected = sums(&portable);
-            assert_eq!(sums(&add), expected);
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the CPU has AVX2.
-                assert_eq!(sums(&|sums, shards| unsafe { with_avx2(sums, shards) }), expected);
+            for order in [Order::Descending, Order::Ascending] {
+                same!(add, vec![0x5a; length * count], |sums| AddBatch {
+                    sums,
+                    batch: &batch,
+                    order
+                });
             }
+            let source = batch[0];
+            same!(add, vec![0x5a; length], |target| AddMultiple { target, source, factor: 0xb7 });
         }
     }
 }
