@@ -11,16 +11,17 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use lastgood_backend::PutOutcome;
 use lastgood_format::gc::{ChainLink, Lost};
 use lastgood_format::id::{ObjectId, SnapshotId, WriterId};
 use lastgood_format::limits::SMALL_OBJECT_BYTES_MAX;
 use lastgood_format::object::name;
 use lastgood_format::snapshot::{Chain, Head};
 
-use crate::error::RepoError;
+use crate::error::{Damage, RepoError};
 use crate::packer::lock;
 use crate::repository::Repository;
-use crate::snapshots::{SnapshotRecord, Snapshots};
+use crate::snapshots::{OCCUPIED, SnapshotRecord, Snapshots};
 
 /// A snapshot that was committed and is neither there nor retired.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,8 +310,12 @@ impl Repository {
         let keys = self.keys();
         let time = self.world().clock.now().seconds;
         let lost = Lost { snapshot: id, time, accepted_by: accepted_by.to_owned() };
-        self.put(&name::lost(id), &lost.encode(keys, &keys.maintenance()))?;
-        Ok(())
+        let object = name::lost(id);
+        let put = self.put(&object, &lost.encode(keys, &keys.maintenance()))?;
+        match put == PutOutcome::Exists && self.lost_record(id)?.is_none() {
+            true => Err(self.damaged(&object, Damage::State(OCCUPIED))),
+            false => Ok(()),
+        }
     }
 }
 

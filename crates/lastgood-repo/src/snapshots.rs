@@ -225,9 +225,13 @@ impl Repository {
             if !proceed() {
                 return Err(RepoError::Stopped);
             }
-            self.put_retired(record, reason, None)
+            // A name that somebody took keeps no other snapshot.
+            match self.put_retired(record, reason, None) {
+                Err(error) if error.is_damage() => Ok(Err(error)),
+                outcome => outcome.map(Ok),
+            }
         })?;
-        Ok(outcomes.into_iter().filter(|is_new| *is_new).count() as u64)
+        outcomes.into_iter().try_fold(0, |count, is_new| Ok(count + u64::from(is_new?)))
     }
 
     fn put_retired(
@@ -250,7 +254,11 @@ impl Repository {
         };
         let bytes = retired.encode(self.keys(), &self.keys().maintenance());
         let object = name::retired(record.id);
-        Ok(self.put_to_free(Spender::Forget, &object, &bytes)? == PutOutcome::Created)
+        match self.put_to_free(Spender::Forget, &object, &bytes)? {
+            PutOutcome::Created => Ok(true),
+            PutOutcome::Exists if self.retired_record(record.id)?.is_some() => Ok(false),
+            PutOutcome::Exists => Err(self.damaged(&object, Damage::State(OCCUPIED))),
+        }
     }
 
     /// Every pack that is stored, with the session it lies under and its length.
@@ -339,6 +347,9 @@ impl Snapshots {
         }
     }
 }
+
+/// Whoever may add objects may take names that others need.
+pub(crate) const OCCUPIED: &str = "its name is taken by something that does not count";
 
 #[cfg(test)]
 mod tests;

@@ -106,6 +106,13 @@ fn what_old_keys_sign_after_a_rotation_does_not_count() {
     assert!(!live.contains(&forged.id), "a snapshot of the thief is taken for ours");
     assert_eq!(snapshots.damaged.len(), 1, "it is reported");
     assert!(live.contains(&first.id) && snapshots.retired.is_empty(), "the thief retires nothing");
+    // Who wants to forget it now is told that he cannot.
+    assert_eq!(repo.retire(&first, "it is old", None).unwrap_err().kind(), RepoErrorKind::Damaged);
+    fs::write(place.source().join("file"), "another").unwrap();
+    let report = lastgood::backup::start(repo.clone(), place.options()).wait(|_| {}).unwrap();
+    let old = [first.clone(), report.snapshot.unwrap()].map(|it| (it, "it is old".to_owned()));
+    assert!(repo.retire_all(&old, 1, &|| true).is_err());
+    assert!(repo.snapshots().unwrap().retired.iter().any(|it| it.id == old[1].0.id));
     let options = CheckOptions { read_data: ReadData::All, threads: 2 };
     let report = lastgood::check::start(repo.clone(), options).wait(|_| {}).unwrap();
     let kinds = ["snapshots/", "log/", "index/"];
