@@ -77,7 +77,11 @@ pub fn raise_open_file_limit() -> Result<u64, std::io::Error> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-fn device(path: &Path) -> Result<(u32, u32), HostError> {
+/// Major and minor number of the device that a path lies on, or would lie on.
+///
+/// # Errors
+/// What the system says.
+pub fn device(path: &Path) -> Result<(u32, u32), HostError> {
     let path = nearest_existing(path);
     let raw = fs::statx(fs::CWD, &path, fs::AtFlags::empty(), fs::StatxFlags::BASIC_STATS)
         .map_err(|errno| HostError::new("examine", path, errno))?;

@@ -45,6 +45,13 @@ pub fn delta(name: &str) -> Path {
     record::join(DELTAS, name.as_bytes())
 }
 
+/// The second copy of a text.
+#[must_use]
+pub fn second(text: &[u8]) -> Path {
+    let name = text.strip_prefix(OURS).unwrap_or(text);
+    [b".lastgood/second", name].concat().into()
+}
+
 /// Where a run puts what is in its way and is not ours.
 #[must_use]
 pub fn conflicts(name: &str) -> Path {

@@ -88,10 +88,10 @@ impl Mirror {
             place => place?,
         };
         let mirror = Self::on(Arc::new(place), path);
-        match mirror.place.stat(layout::MIRROR)? {
-            Some(_) => Ok(mirror),
-            None => Err(MirrorError::NoMirror(path.into())),
-        }
+        let second = layout::second(layout::MIRROR);
+        let is_there =
+            mirror.place.stat(layout::MIRROR)?.is_some() || mirror.place.stat(&second)?.is_some();
+        if is_there { Ok(mirror) } else { Err(MirrorError::NoMirror(path.into())) }
     }
 
     /// A mirror on any place; `path` is for messages. Nobody else may change it.
@@ -160,11 +160,36 @@ impl Mirror {
             place::write(&*self.place, &stage, bytes.as_bytes())?;
             self.place.rename(&stage, name.as_bytes())?;
         }
-        let stage = layout::stage("mirror");
-        place::write(&*self.place, &stage, &subject.to_text())?;
+        self.write_texts(vec![(layout::MIRROR.into(), subject.to_text())])
+    }
+
+    /// Puts texts in place where nothing depends on them yet, the first copy last.
+    pub(crate) fn write_texts(&self, texts: Vec<(Path, Vec<u8>)>) -> Result<(), MirrorError> {
+        let operations = self.stage_texts(texts)?;
         self.place.sync()?;
-        self.place.rename(&stage, layout::MIRROR)?;
+        for operation in operations {
+            if let Operation::Put { from, to } = operation {
+                place::make_way(&*self.place, &to)?;
+                self.place.rename(&from, &to)?;
+            }
+        }
         Ok(self.place.sync()?)
+    }
+
+    /// Writes texts into the stage, each twice; the operations put them in place.
+    pub(crate) fn stage_texts(
+        &self,
+        texts: Vec<(Path, Vec<u8>)>,
+    ) -> Result<Vec<Operation>, MirrorError> {
+        let mut operations = Vec::new();
+        for (number, (path, bytes)) in texts.into_iter().enumerate() {
+            for (copy, to) in [("second", layout::second(&path)), ("text", path)] {
+                let from = layout::stage(&format!("{copy}-{number}"));
+                place::write(&*self.place, &from, &bytes)?;
+                operations.push(Operation::Put { from, to });
+            }
+        }
+        Ok(operations)
     }
 
     /// Where it is.
@@ -178,8 +203,15 @@ impl Mirror {
     /// # Errors
     /// When the text is damaged.
     pub fn subject(&self) -> Result<Subject, MirrorError> {
-        let bytes = self.text(layout::MIRROR)?;
-        Subject::parse(&bytes).map_err(|source| failed(layout::MIRROR, source))
+        let mut failure = MirrorError::Missing(layout::MIRROR.into());
+        for at in [layout::MIRROR.into(), layout::second(layout::MIRROR)] {
+            let Some(bytes) = place::read(&*self.place, &at)? else { continue };
+            match Subject::parse(&bytes) {
+                Ok(subject) => return Ok(subject),
+                Err(source) => failure = failed(layout::MIRROR, source),
+            }
+        }
+        Err(failure)
     }
 
     /// Takes the lock.
@@ -269,10 +301,6 @@ impl Mirror {
         Ok(Some(journal.map_err(|source| failed(layout::JOURNAL, source))?))
     }
 
-    fn text(&self, path: &[u8]) -> Result<Vec<u8>, MirrorError> {
-        place::read(&*self.place, path)?.ok_or_else(|| MirrorError::Missing(path.into()))
-    }
-
     /// What the texts say, with the deltas of the versions from `first` on.
     ///
     /// # Errors
@@ -323,7 +351,7 @@ impl Mirror {
     fn view_once(&self, first: usize) -> Result<View, MirrorError> {
         let journal = self.journal()?;
         let mut failure = None;
-        for at in names(journal.as_ref(), layout::VERSIONS) {
+        for at in text_names(journal.as_ref(), layout::VERSIONS) {
             let Some(bytes) = place::read(&*self.place, &at)? else { continue };
             let view = parse_versions(&bytes)
                 .map_err(|source| failed(layout::VERSIONS, source))
@@ -392,7 +420,7 @@ impl Mirror {
         journal: Option<&Journal>,
     ) -> Result<(Delta, Head), MirrorError> {
         let mut failure = MirrorError::Missing(path.into());
-        for at in names(journal, path) {
+        for at in text_names(journal, path) {
             let Some(bytes) = place::read(&*self.place, &at)? else { continue };
             match parse_records(kind, &bytes) {
                 Ok((found, _, _)) if found != seal => {}
@@ -402,6 +430,11 @@ impl Mirror {
         }
         Err(failure)
     }
+}
+
+/// Wherever a text may be: its second copy last.
+fn text_names(journal: Option<&Journal>, path: &[u8]) -> Vec<Path> {
+    [names(journal, path), names(journal, &layout::second(path))].concat()
 }
 
 /// Whatever a path may be called while a commit is under way: its own name first.
@@ -426,6 +459,11 @@ impl View {
     /// Whatever a path may be called while the commit is under way that was, when this was read.
     pub(crate) fn names(&self, path: &[u8]) -> Vec<Path> {
         names(self.journal.as_ref(), path)
+    }
+
+    /// Whether a commit was under way when this was read.
+    pub(crate) const fn is_under_way(&self) -> bool {
+        self.journal.is_some()
     }
 
     /// The versions that were read.

@@ -11,7 +11,6 @@ use crate::error::{MirrorError, Watch, check};
 use crate::journal::{Journal, Operation};
 use crate::layout;
 use crate::mirror::{Mirror, View};
-use crate::place;
 use crate::record::{self, At, Path, Present, State};
 use crate::texts::{Head, manifest_text, records_text, versions_text};
 use crate::verify;
@@ -41,6 +40,8 @@ pub struct RepairReport {
     pub whole: u64,
     /// Files that are so again.
     pub healed: Vec<Healed>,
+    /// Texts one of whose two copies is damaged or missing, and is written again.
+    pub texts: Vec<Path>,
     /// Files whose bytes nobody has, by version and path: recorded as lost from now on.
     pub lost: Vec<(String, Path)>,
     /// Files that were recorded as lost before, and whose bytes nobody has.
@@ -51,7 +52,7 @@ impl RepairReport {
     /// Whether anything of the mirror changes.
     #[must_use]
     pub const fn has_work(&self) -> bool {
-        !self.healed.is_empty() || !self.lost.is_empty()
+        !self.healed.is_empty() || !self.lost.is_empty() || !self.texts.is_empty()
     }
 }
 
@@ -68,7 +69,11 @@ pub fn repair(
     let view = mirror.view()?;
     let files = files(&view);
     watch.total(files.len() as u64, files.iter().map(|file| file.present.size()).sum());
-    let mut report = RepairReport::default();
+    let texts = verify::damaged_texts(mirror, &view)?;
+    let mut report = RepairReport {
+        texts: texts.iter().map(|(path, _)| path.clone()).collect(),
+        ..RepairReport::default()
+    };
     let mut inside = Inside { mirror, whole: HashMap::new() };
     let mut broken = Vec::new();
     for file in files {
@@ -105,8 +110,8 @@ pub fn repair(
             }
         }
     }
-    if !is_dry && !mends.is_empty() {
-        commit(mirror, &view, &mends)?;
+    if !is_dry && report.has_work() {
+        commit(mirror, &view, &mends, texts)?;
     }
     Ok(report)
 }
@@ -190,7 +195,12 @@ impl File<'_> {
 }
 
 /// Puts in place what was found, and records what was not.
-fn commit(mirror: &Mirror, view: &View, mends: &[Mend<'_>]) -> Result<(), MirrorError> {
+fn commit(
+    mirror: &Mirror,
+    view: &View,
+    mends: &[Mend<'_>],
+    damaged: Vec<(Path, Vec<u8>)>,
+) -> Result<(), MirrorError> {
     let newest = view.deltas.len();
     let mut operations = Vec::new();
     let mut aside: BTreeMap<usize, Path> = BTreeMap::new();
@@ -220,11 +230,12 @@ fn commit(mirror: &Mirror, view: &View, mends: &[Mend<'_>]) -> Result<(), Mirror
             operations.push(Operation::Look(path.clone(), Box::new(present.clone())));
         }
     }
-    for (number, (to, text)) in texts(mirror, view, mends)?.into_iter().enumerate() {
-        let from = layout::stage(&format!("text-{number}"));
-        place::write(&*mirror.place, &from, &text)?;
-        operations.push(Operation::Put { from, to });
-    }
+    let mut texts = texts(mirror, view, mends)?;
+    // One of whose copies is damaged is written again, unless it is anyway.
+    let news: BTreeSet<Path> = texts.iter().map(|(path, _)| path.clone()).collect();
+    let others = damaged.into_iter().filter(|(path, _)| !news.contains(path));
+    texts.extend(others);
+    operations.extend(mirror.stage_texts(texts)?);
     operations.push(Operation::Barrier);
     let name = view.versions.last().map(|version| &*version.name).unwrap_or_default();
     let aside = mirror.free_place(layout::conflicts(name))?;

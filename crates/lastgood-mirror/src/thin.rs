@@ -7,7 +7,6 @@ use crate::error::MirrorError;
 use crate::journal::{Journal, Operation};
 use crate::layout;
 use crate::mirror::{Mirror, View};
-use crate::place;
 use crate::record::Path;
 use crate::texts::{Head, records_text, versions_text};
 
@@ -47,8 +46,8 @@ pub fn drop_version(mirror: &Mirror, name: &str, is_dry: bool) -> Result<Dropped
 /// A version that goes, and what that means for the others.
 struct Removal {
     dropped: Dropped,
-    /// Texts as they will be: name in the stage, place, bytes.
-    texts: Vec<(&'static str, Path, Vec<u8>)>,
+    /// Texts as they will be.
+    texts: Vec<(Path, Vec<u8>)>,
     /// Files that go into the folder before: from, to.
     moves: Vec<(Path, Path)>,
     /// Files of the folder before that are not needed any more.
@@ -63,7 +62,7 @@ impl Removal {
             dropped.bytes_freed += bytes;
         }
         let versions = versions_text(&view.versions[1..]);
-        let texts = vec![("versions", layout::VERSIONS.into(), versions)];
+        let texts = vec![(layout::VERSIONS.into(), versions)];
         Self { dropped, texts, moves: Vec::new(), freed: Vec::new() }
     }
 
@@ -102,15 +101,14 @@ impl Removal {
             moves: moves.collect(),
             freed: freed.collect(),
             texts: vec![
-                ("delta", layout::delta(&before.name), text),
-                ("versions", layout::VERSIONS.into(), versions_text(&versions)),
+                (layout::delta(&before.name), text),
+                (layout::VERSIONS.into(), versions_text(&versions)),
             ],
         })
     }
 
     /// Second names, then the texts; only when no text speaks of it any more, the version goes.
     fn commit(&self, mirror: &Mirror, name: &str) -> Result<(), MirrorError> {
-        let place = &*mirror.place;
         let keep = |(from, to): &(Path, Path)| Operation::Keep {
             from: from.clone(),
             to: to.clone(),
@@ -118,13 +116,10 @@ impl Removal {
         };
         let mut operations: Vec<Operation> = self.moves.iter().map(keep).collect();
         operations.push(Operation::Barrier);
-        for (stage, to, bytes) in &self.texts {
-            let from = layout::stage(stage);
-            place::write(place, &from, bytes)?;
-            operations.push(Operation::Put { from, to: to.clone() });
-        }
+        operations.extend(mirror.stage_texts(self.texts.clone())?);
         operations.push(Operation::Barrier);
-        let gone = [layout::delta(name), name.as_bytes().into()];
+        let delta = layout::delta(name);
+        let gone = [layout::second(&delta), delta, name.as_bytes().into()];
         let rubbish = self.freed.iter().cloned().chain(gone);
         operations.extend(rubbish.zip(1_u64..).map(|(from, number)| Operation::Put {
             from,

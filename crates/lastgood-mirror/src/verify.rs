@@ -10,7 +10,9 @@ use crate::delta::{self, Delta};
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::layout;
 use crate::mirror::{Mirror, View};
+use crate::place;
 use crate::record::{Path, Present};
+use crate::text::Reader;
 use crate::texts::Head;
 
 /// What was found.
@@ -24,6 +26,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Files that are not, by their path below the mirror.
     pub damaged: Vec<Path>,
+    /// Texts one of whose two copies is not as the other: nothing is lost.
+    pub texts: Vec<Path>,
     /// Files that were known to be lost: version and path.
     pub lost: Vec<(String, Path)>,
     /// Links of the chain of seals that do not hold: names of versions.
@@ -49,6 +53,7 @@ pub fn verify(mirror: &Mirror, watch: &dyn Watch) -> Result<VerifyReport, Mirror
         }
         watch.file(&place);
     }
+    report.texts = damaged_texts(mirror, &view)?.into_iter().map(|(path, _)| path).collect();
     report.broken = broken(mirror, &view)?;
     Ok(report)
 }
@@ -111,6 +116,45 @@ pub(crate) fn whole(
             false
         })
     })
+}
+
+/// Texts one of whose copies is damaged or missing, with what they say. While a commit is under way
+/// nothing is known of them.
+pub(crate) fn damaged_texts(
+    mirror: &Mirror,
+    view: &View,
+) -> Result<Vec<(Path, Vec<u8>)>, MirrorError> {
+    if view.is_under_way() {
+        return Ok(Vec::new());
+    }
+    let newest =
+        view.versions.last().map(|newest| (layout::MANIFEST.into(), "latest", newest.seal));
+    let older = view.versions.iter().take(view.deltas.len());
+    let older = older.map(|version| (layout::delta(&version.name), "delta", version.seal));
+    let sealed = older.chain(newest).map(|(path, kind, seal)| {
+        let is_right =
+            move |bytes: &[u8]| Reader::open(kind, bytes).is_ok_and(|reader| reader.seal() == seal);
+        (path, Box::new(is_right) as Box<dyn Fn(&[u8]) -> bool>)
+    });
+    let others = [(layout::VERSIONS, "versions"), (layout::MIRROR, "mirror")];
+    let others = others.into_iter().map(|(path, kind)| {
+        let is_right = move |bytes: &[u8]| Reader::open(kind, bytes).is_ok();
+        (Path::from(path), Box::new(is_right) as Box<dyn Fn(&[u8]) -> bool>)
+    });
+    let mut damaged = Vec::new();
+    for (path, is_right) in sealed.chain(others) {
+        let mut copies = Vec::new();
+        for at in [path.clone(), layout::second(&path)] {
+            copies.push(place::read(&*mirror.place, &at)?.filter(|bytes| is_right(bytes)));
+        }
+        // Where both are right, the first is what everybody reads.
+        if copies.windows(2).any(|pair| pair[0] != pair[1])
+            && let Some(bytes) = copies.into_iter().flatten().next()
+        {
+            damaged.push((path, bytes));
+        }
+    }
+    Ok(damaged)
 }
 
 /// Versions whose delta does not name the one before it.

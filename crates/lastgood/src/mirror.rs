@@ -3,6 +3,7 @@
 
 mod adopt;
 mod compare;
+mod disk;
 mod insert;
 mod repair;
 
@@ -30,6 +31,7 @@ use crate::snapshots::{ParseTime, latest_back, split_path};
 
 pub use self::adopt::{AdoptOptions, start_adopt};
 pub use self::compare::{diff, diff_live};
+pub use self::disk::is_on_encrypted_disk;
 pub use self::insert::{InsertOptions, start_insert};
 pub use self::repair::{Healed, RepairOptions, RepairReport, start_repair};
 pub use lastgood_mirror::Version;

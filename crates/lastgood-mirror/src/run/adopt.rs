@@ -55,14 +55,8 @@ pub fn adopt(
     let (text, seal) = manifest_text(&version, &latest);
     version.seal = seal;
     let versions = versions_text(std::slice::from_ref(&version));
-    for (name, to, text) in
-        [("latest", layout::MANIFEST, text), ("versions", layout::VERSIONS, versions)]
-    {
-        let stage = layout::stage(name);
-        place::write(&*mirror.place, &stage, &text)?;
-        mirror.place.rename(&stage, to)?;
-    }
-    mirror.place.sync()?;
+    let texts = [(layout::MANIFEST, text), (layout::VERSIONS, versions)];
+    mirror.write_texts(texts.map(|(path, text)| (path.into(), text)).into())?;
     mirror.found(subject)?;
     Ok(version)
 }

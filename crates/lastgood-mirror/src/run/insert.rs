@@ -17,7 +17,6 @@ use crate::error::{MirrorError, Watch, check};
 use crate::journal::{Journal, Operation};
 use crate::layout;
 use crate::mirror::{Mirror, Version, View};
-use crate::place;
 use crate::record::{At, Path, Present, State};
 use crate::text::Seal;
 use crate::texts::{Head, records_text, versions_text};
@@ -66,7 +65,6 @@ struct Insertion<'a> {
 
 impl Insertion<'_> {
     fn commit(&self, time: Timestamp) -> Result<Version, MirrorError> {
-        let place = &*self.mirror.place;
         let after = self.manifest(self.at);
         let newer = to_newer(&self.staged.new, &after);
         let name = self.mirror.free_name(&self.view.versions, time)?;
@@ -115,11 +113,7 @@ impl Insertion<'_> {
         versions.insert(self.at, version.clone());
         texts.push((layout::VERSIONS.into(), versions_text(&versions)));
         operations.push(Operation::Barrier);
-        for (number, (to, text)) in texts.into_iter().enumerate() {
-            let from = layout::stage(&format!("text-{number}"));
-            place::write(place, &from, &text)?;
-            operations.push(Operation::Put { from, to });
-        }
+        operations.extend(self.mirror.stage_texts(texts)?);
         operations.push(Operation::Barrier);
         operations.extend(freed.into_iter().zip(1_u64..).map(|(from, number)| Operation::Put {
             from,

@@ -14,7 +14,6 @@ use crate::error::{MirrorError, Trouble, Watch, check};
 use crate::journal::{Journal, Operation};
 use crate::layout;
 use crate::mirror::{Mirror, Subject, Version, View};
-use crate::place;
 use crate::record::{self, At, Path, Present, State};
 use crate::texts::{Head, manifest_text, records_text, versions_text};
 
@@ -80,7 +79,7 @@ pub(super) fn commit(
         operations.push(Operation::Put { from: layout::HELD.into(), to: gone });
     }
     if let Some(subject) = news.subject {
-        texts.push((layout::MIRROR.into(), "mirror", subject.to_text()));
+        texts.push((layout::MIRROR.into(), subject.to_text()));
     }
     if let (true, Some((name, time)), Some(last)) = (is_new, &last, versions.last_mut()) {
         let before = view.versions.len().checked_sub(2).map(|index| view.versions[index].seal);
@@ -89,21 +88,17 @@ pub(super) fn commit(
         let (bytes, seal) = records_text("delta", name, *time, &head, records);
         last.seal = seal;
         last.bytes_kept = delta::stored(&delta).map(|(_, bytes)| bytes).sum();
-        texts.push((layout::delta(name), "delta", bytes));
+        texts.push((layout::delta(name), bytes));
     }
     let (bytes, seal) = manifest_text(&version, &staged.new);
-    texts.push((layout::MANIFEST.into(), "latest", bytes));
+    texts.push((layout::MANIFEST.into(), bytes));
     let kept = staged.new.values().filter(|it| it.entry.marks.contains(Marks::KEPT)).count();
     let version =
         Version { seal, files: report.files, bytes: report.bytes, kept: kept as u64, ..version };
     versions.push(version.clone());
-    texts.push((layout::VERSIONS.into(), "versions", versions_text(&versions)));
+    texts.push((layout::VERSIONS.into(), versions_text(&versions)));
     // No barrier before these: until the journal goes, a reader finds files under either name.
-    for (to, name, bytes) in texts {
-        let from = layout::stage(name);
-        place::write(&*mirror.place, &from, &bytes)?;
-        operations.push(Operation::Put { from, to });
-    }
+    operations.extend(mirror.stage_texts(texts)?);
     operations.push(Operation::Barrier);
     check(watch)?;
     let journal = Journal { aside: plan.conflicts, operations };

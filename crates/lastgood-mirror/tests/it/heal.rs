@@ -42,6 +42,12 @@ fn case_30_rot_in_a_folder_or_a_text_is_found() {
     let mut text = fs::read(&delta).unwrap();
     text[60] ^= 1;
     fs::write(&delta, text).unwrap();
+    // The second copy says the same.
+    world.restore(&world.folder_of(0), "", &world.folder.path().join("back"));
+    let verified = world.verify();
+    assert_eq!((verified.texts.len(), verified.damaged.len()), (1, 1));
+    let second = world.mirror(".lastgood/second/deltas").join(world.folder_of(0));
+    fs::write(second, b"rubbish").unwrap();
     let mirror = Mirror::open(&world.mirror("")).unwrap();
     assert!(matches!(mirror.view(), Err(MirrorError::Text { .. })));
     // The newest version needs no delta.
@@ -299,8 +305,40 @@ fn a_version_needs_no_older_text() {
         world.write("a", bytes);
         world.run();
     }
-    fs::write(world.mirror(".lastgood/deltas").join(world.folder_of(0)), b"rubbish").unwrap();
+    for copy in [".lastgood/deltas", ".lastgood/second/deltas"] {
+        fs::write(world.mirror(copy).join(world.folder_of(0)), b"rubbish").unwrap();
+    }
     let to = tempfile::tempdir().unwrap();
     world.restore(&world.folder_of(1), "", to.path());
     assert_eq!(fs::read(to.path().join("a")).unwrap(), b"two");
+}
+
+#[test]
+fn case_30_any_text_may_be_lost_once() {
+    let mut world = World::new();
+    for bytes in [b"one", b"two", b"six"] {
+        world.write("a", bytes);
+        world.run();
+    }
+    let delta = format!("deltas/{}", world.folder_of(0));
+    for name in ["mirror", "versions", "latest", &delta] {
+        for copy in [".lastgood", ".lastgood/second"] {
+            let text = world.mirror(copy).join(name);
+            let right = fs::read(&text).unwrap();
+            for is_missing in [false, true] {
+                match is_missing {
+                    false => fs::write(&text, &right[..right.len() / 2]).unwrap(),
+                    true => fs::remove_file(&text).unwrap(),
+                }
+                let back = tempfile::tempdir().unwrap();
+                world.restore(&world.folder_of(0), "", back.path());
+                assert_eq!(fs::read(back.path().join("a")).unwrap(), b"one");
+                assert_eq!(world.verify().texts.len(), 1, "{}", text.display());
+                assert_eq!(world.repair(&[], false).texts.len(), 1);
+                assert_eq!(fs::read(&text).unwrap(), right);
+                assert_eq!(world.verify().texts, Vec::<Box<[u8]>>::new());
+            }
+        }
+    }
+    world.check();
 }

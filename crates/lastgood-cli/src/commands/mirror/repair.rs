@@ -49,7 +49,10 @@ impl RepairArgs {
         }
         app.out.info(match (report.has_work(), is_wanted) {
             (false, _) => "nothing to repair".to_owned(),
-            (true, true) => format!("{} healed", text::count(report.healed.len() as u64, "file")),
+            (true, true) => {
+                let count = report.healed.len() + report.texts.len();
+                format!("{} healed", text::count(count as u64, "file"))
+            }
             (true, false) => "dry run: nothing was written".to_owned(),
         });
         Ok(())
@@ -78,6 +81,14 @@ fn show(app: &App<'_>, plan: &RepairReport) {
         let from = from.map(|from| format!(", from {from}")).unwrap_or_default();
         app.out.line(format!("{what}: {} of {version}{from}", text::escaped(path)));
     };
+    for path in &plan.texts {
+        let mut fields = Map::new();
+        text::put_path(&mut fields, "path", path);
+        fields.insert("what".to_owned(), "heal".into());
+        fields.insert("from".to_owned(), "its other copy".into());
+        app.out.json("mirror_mend", fields.into());
+        app.out.line(format!("heal: {}, from its other copy", text::escaped(path)));
+    }
     for Healed { version, path, from, .. } in &plan.healed {
         tell("heal", version, path, Some(from));
     }
@@ -95,6 +106,7 @@ fn summary(report: &RepairReport, dry_run: bool) -> serde_json::Value {
         "files_whole": report.whole,
         "files_healed": report.healed.len(),
         "bytes_healed": report.healed.iter().map(|healed| healed.bytes).sum::<u64>(),
+        "texts_healed": report.texts.len(),
         "files_lost": report.lost.len(),
         "files_known_lost": report.still_lost.len(),
     })

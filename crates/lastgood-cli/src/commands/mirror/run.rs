@@ -43,6 +43,7 @@ pub(super) struct RunArgs {
 
 impl RunArgs {
     pub(super) fn run(&self, app: &App<'_>) -> Result<(), Failure> {
+        let is_first = !mirror::is_mirror(&self.to);
         let outcome = app.run(mirror::start_run(RunOptions {
             source: self.source.clone(),
             target: self.to.clone(),
@@ -55,6 +56,12 @@ impl RunArgs {
             clock: system::world().clock,
         }))?;
         self.show(app, &outcome.report, outcome.problems.errors);
+        if is_first && mirror::is_on_encrypted_disk(&self.to) == Some(false) {
+            app.out.note(
+                "the disk of the mirror is not encrypted, and neither is anything in the mirror: \
+                 whoever holds it can read it",
+            );
+        }
         let report = &outcome.report;
         let lost = report.rotted.len() - report.healed.len();
         if lost + report.damaged.len() > 0 {

@@ -46,6 +46,12 @@ fn show_verified(app: &App<'_>, report: &VerifyReport, errors: u64) {
     for (version, path) in &report.lost {
         app.out.note(format!("known to be lost: {} of {version}", text::escaped(path)));
     }
+    for path in &report.texts {
+        app.out.warn(format!(
+            "{} is damaged, and its other copy is not: lastgood mirror repair writes it again",
+            text::escaped(path)
+        ));
+    }
     for version in &report.broken {
         app.out.line(format!("the seal before {version} is missing from the chain"));
     }
@@ -58,6 +64,7 @@ fn show_verified(app: &App<'_>, report: &VerifyReport, errors: u64) {
             "files_damaged": report.damaged.len(),
             "files_lost": report.lost.len(),
             "broken": report.broken,
+            "texts_damaged": report.texts.len(),
             "error_count": errors,
         }),
     );
