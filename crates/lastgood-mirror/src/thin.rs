@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::delta;
+use crate::delta::{self, Delta};
 use crate::error::MirrorError;
 use crate::journal::{Journal, Operation};
 use crate::layout;
@@ -32,10 +32,9 @@ pub fn drop_version(mirror: &Mirror, name: &str, is_dry: bool) -> Result<Dropped
     if k + 1 == newest.versions.len() {
         return Err(MirrorError::Newest(name.to_owned()));
     }
-    let view = mirror.view_from(k.saturating_sub(1))?;
     let removal = match k {
-        0 => Removal::of_oldest(&view),
-        k => Removal::of_middle(mirror, &view, k)?,
+        0 => Removal::of_oldest(mirror, &newest)?,
+        k => Removal::of_middle(mirror, &mirror.view_from(k - 1)?, k)?,
     };
     if !is_dry {
         removal.commit(mirror, name)?;
@@ -55,15 +54,21 @@ struct Removal {
 }
 
 impl Removal {
-    fn of_oldest(view: &View) -> Self {
+    /// It may go even when nobody can tell what it had: its text is damaged.
+    fn of_oldest(mirror: &Mirror, view: &View) -> Result<Self, MirrorError> {
         let mut dropped = Dropped::default();
-        for (_, bytes) in delta::stored(&view.deltas[0]) {
+        let delta = match mirror.delta(view, &view.versions[0]) {
+            Ok((delta, _)) => delta,
+            Err(MirrorError::Text { .. } | MirrorError::Missing(_)) => Delta::new(),
+            Err(error) => return Err(error),
+        };
+        for (_, bytes) in delta::stored(&delta) {
             dropped.files_freed += 1;
             dropped.bytes_freed += bytes;
         }
         let versions = versions_text(&view.versions[1..]);
         let texts = vec![(layout::VERSIONS.into(), versions)];
-        Self { dropped, texts, moves: Vec::new(), freed: Vec::new() }
+        Ok(Self { dropped, texts, moves: Vec::new(), freed: Vec::new() })
     }
 
     fn of_middle(mirror: &Mirror, view: &View, k: usize) -> Result<Self, MirrorError> {

@@ -185,7 +185,17 @@ impl Round<'_> {
         in_turn: &dyn Fn(&[u8]) -> bool,
     ) -> Result<bool, MirrorError> {
         let version = &self.view.versions[index];
-        let (delta, _) = self.mirror.delta(self.view, version)?;
+        let delta = match self.mirror.delta(self.view, version) {
+            Ok((delta, _)) => delta,
+            // No run needs it: what is newer goes on without.
+            Err(error @ (MirrorError::Text { .. } | MirrorError::Missing(_))) => {
+                let path = layout::delta(&version.name);
+                self.slice.damaged.push(path.clone());
+                self.watch.trouble(Trouble { path, during: "read", message: told(&error) });
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
         for (path, state) in delta.iter().filter(|(path, _)| in_turn(path)) {
             let Some(present) = state.present().filter(|it| it.is_file()) else { continue };
             if present.at != At::Here(path.clone()) {

@@ -342,3 +342,25 @@ fn case_30_any_text_may_be_lost_once() {
     }
     world.check();
 }
+
+#[test]
+fn case_30_damage_in_the_text_of_an_old_version_stops_nobody() {
+    let mut world = World::new();
+    world.scrub_days = 1;
+    for bytes in [b"one", b"two", b"six"] {
+        world.write("a", bytes);
+        world.run();
+    }
+    let name = world.folder_of(0);
+    for copy in [".lastgood/deltas", ".lastgood/second/deltas"] {
+        fs::write(world.mirror(copy).join(&name), b"rubbish").unwrap();
+    }
+    world.write("a", b"the next version");
+    let report = world.run();
+    assert_eq!(report.damaged, [format!(".lastgood/deltas/{name}").into_bytes().into()]);
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+    drop_version(&mirror, &world.versions.remove(0).0, false).unwrap();
+    drop(mirror);
+    world.check();
+}

@@ -10,5 +10,6 @@ mod file_systems;
 mod guard;
 mod heal;
 mod insert;
+mod kinds;
 mod recorder;
 mod world;
