@@ -150,7 +150,7 @@ impl Shared {
         settings.pack_bytes = settings.pack_bytes.min(longest as usize);
         let memory = Class::ALL.map(|class| {
             // The last group may begin just before the pack is full.
-            let bytes = pack_bytes(&settings, class) + 2 * settings.group_bytes;
+            let bytes = pack_bytes(&settings, class) + settings.group_bytes + LONG_BLOB_BYTES;
             Arc::new(PackPool::new(bytes, open_packs(class) + settings.uploads + 1))
         });
         Self {
@@ -671,5 +671,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const SEGMENT_ENTRIES: usize = 1 << 18;
 /// Blobs at which a group is closed however short it is.
 const GROUP_BLOBS_MAX: usize = 1 << 14;
+/// Longer than all blobs but the chunks of an unusual chunker. A pack with a longer one in its last
+/// group moves into memory of its own.
+const LONG_BLOB_BYTES: usize = 1 << 20;
 /// Blobs at which a pack is closed however short it is.
 const PACK_BLOBS: usize = 1 << 16;

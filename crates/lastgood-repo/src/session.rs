@@ -413,7 +413,7 @@ impl WriteSession {
     /// Writes the set of packs the snapshot needs: what the baselines need, what known blobs were
     /// found in, what this session stored. Pages that a baseline has are taken over.
     fn store_pack_set(
-        &self,
+        &mut self,
         baselines: &[SnapshotRecord],
     ) -> Result<(BlobId, Vec<PackRef>), RepoError> {
         let reader = BlobReader::new(self.shared.repo.clone());
@@ -435,8 +435,8 @@ impl WriteSession {
         packs.sort();
 
         let before = self.shared.stored_packs().len();
-        let (sender, queue) = bounded(1024);
-        let mut writer = BlobWriter::new(self.shared.clone(), sender.clone());
+        (self.finished, self.uploaders) = start_uploaders(&self.shared, &self.stopped_by);
+        let mut writer = self.writer();
         let mut ref_packs: HashSet<PackRef> = HashSet::new();
         let mut store = |bytes: &[u8]| -> Result<BlobId, RepoError> {
             let id = self.shared.repo.keys().blob_id(BlobKind::PackSet, bytes);
@@ -449,11 +449,8 @@ impl WriteSession {
         };
         let root = page::write::<PackSetCodec, RepoError>(packs, &mut store)?;
         writer.finish()?;
-        flush_leftovers(&self.shared, &sender, Class::Refs)?;
-        drop(sender);
-        for pack in queue {
-            self.shared.store(pack)?;
-        }
+        flush_leftovers(&self.shared, &self.finished, Class::Refs)?;
+        self.drain()?;
         ref_packs.extend(self.shared.stored_packs().into_iter().skip(before));
         let mut ref_packs: Vec<PackRef> = ref_packs.into_iter().collect();
         ref_packs.sort();

@@ -134,6 +134,30 @@ fn with_pack_set(place: &Place, other: &SnapshotRecord, packs: &[PackRef]) -> Sn
     committed.unwrap()
 }
 
+/// Packs are made in a bounded amount of memory, and pages of a long pack set fill many.
+#[test]
+fn a_pack_set_of_any_length_is_stored() {
+    let place = Place::new();
+    let first = crate::small::store(&place.repo, 1, &[1]).unwrap();
+    let session = WriteSession::begin(&place.repo, crate::small::SETTINGS, &[1; 16]).unwrap();
+    let mut writer = session.writer();
+    for number in 0..9000_u32 {
+        let chunk = blake3::hash(&number.to_le_bytes()).as_bytes().repeat(8);
+        writer.add(BlobKind::Chunk, &chunk).unwrap();
+    }
+    writer.finish().unwrap();
+    let snapshots = place.repo.snapshots().unwrap();
+    let chain = snapshots.next_in_chain(session.writer_id(), &[]);
+    let committed = session.finish(&[], |stored| Snapshot {
+        session: stored.session,
+        pack_set: stored.pack_set,
+        ref_packs: stored.ref_packs,
+        chain,
+        ..first.snapshot.clone()
+    });
+    assert!(committed.unwrap().snapshot.ref_packs.len() > 6, "pages of the pack set");
+}
+
 #[test]
 fn a_lost_page_of_a_pack_set_concerns_every_snapshot_that_shares_it() {
     let place = Place::new();
