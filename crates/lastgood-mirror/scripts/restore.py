@@ -54,8 +54,13 @@ def names(path):
     return found
 
 
+def text_names(path):
+    """Where a text may be: each is written twice."""
+    return names(path) + names(OURS + b"second/" + path[len(OURS):])
+
+
 def sealed(path, seal):
-    for name in names(path):
+    for name in text_names(path):
         text = read(name)
         if text and text[0] == seal:
             return text[1]
@@ -69,7 +74,7 @@ def records(lines):
 
 def load():
     """The versions, and the newest of them whole."""
-    for name in names(OURS + b"versions"):
+    for name in text_names(OURS + b"versions"):
         text = read(name)
         if not text:
             continue

@@ -64,10 +64,16 @@ names() {
     fi
 }
 
+# Where a text may be: each is written twice.
+text_names() {
+    names "$1"
+    names ".lastgood/second/${1#.lastgood/}"
+}
+
 # Sets $text to the file that holds the text with this seal.
 find_text() {
     text=
-    for candidate in $(names "$1"); do
+    for candidate in $(text_names "$1"); do
         unescape "$candidate"
         if is_sealed "$mirror/$plain" "$2"; then
             text=$mirror/$plain
@@ -79,7 +85,7 @@ find_text() {
 
 versions=
 latest=
-for name in $(names .lastgood/versions); do
+for name in $(text_names .lastgood/versions); do
     unescape "$name"
     if is_sealed "$mirror/$plain"; then
         seal=$(awk -F '\t' '$1 == "version" { seal = $4 } END { print seal }' "$mirror/$plain")

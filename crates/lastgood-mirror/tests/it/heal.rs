@@ -333,6 +333,11 @@ fn case_30_any_text_may_be_lost_once() {
                 let back = tempfile::tempdir().unwrap();
                 world.restore(&world.folder_of(0), "", back.path());
                 assert_eq!(fs::read(back.path().join("a")).unwrap(), b"one");
+                for script in ["restore.sh", "restore.py"] {
+                    let to = back.path().join(script);
+                    world.script(script, &[world.folder_of(0).as_ref(), to.as_ref()]);
+                    assert_eq!(fs::read(to.join("a")).unwrap(), b"one");
+                }
                 assert_eq!(world.verify().texts.len(), 1, "{}", text.display());
                 assert_eq!(world.repair(&[], false).texts.len(), 1);
                 assert_eq!(fs::read(&text).unwrap(), right);
