@@ -135,7 +135,15 @@ fn named(
 }
 
 fn count(old: &delta::Manifest, staged: &Staged, delta: &Delta, report: &mut RunReport) {
-    let to: BTreeSet<&Path> = staged.moved.values().collect();
+    let is_file =
+        |manifest: &delta::Manifest, path: &Path| manifest.get(path).is_some_and(Present::is_file);
+    let moved = delta.iter().filter_map(|(from, state)| match &state.present()?.at {
+        At::Next(to) if staged.moved.get(from) == Some(to) => Some((from, to)),
+        // Another name of it is new.
+        At::Next(to) if !is_file(&staged.new, from) && !is_file(old, to) => Some((from, to)),
+        _ => None,
+    });
+    let (from, to): (BTreeSet<&Path>, BTreeSet<&Path>) = moved.unzip();
     for (path, present) in staged.new.iter().filter(|(_, present)| present.is_file()) {
         report.files += 1;
         report.bytes += present.size();
@@ -148,8 +156,8 @@ fn count(old: &delta::Manifest, staged: &Staged, delta: &Delta, report: &mut Run
     }
     let gone = delta.iter().filter(|(path, state)| {
         state.present().is_some_and(Present::is_file)
-            && !staged.new.get(*path).is_some_and(Present::is_file)
-            && !staged.moved.contains_key(*path)
+            && !is_file(&staged.new, path)
+            && !from.contains(path)
     });
     report.deleted = gone.count() as u64;
 }

@@ -36,6 +36,7 @@ fn case_06_hard_links_are_hard_links_everywhere() {
     fs::rename(world.source("d"), world.source("d2")).unwrap();
     link(&world, "a2", "e");
     run(&mut world, 0);
+    assert_eq!(world.names(&world.folder_of(2)), Vec::<String>::new());
     // Parted: the same bytes, but no more the same file; one alone is touched.
     fs::copy(world.source("e"), world.source("copy")).unwrap();
     fs::rename(world.source("copy"), world.source("e")).unwrap();

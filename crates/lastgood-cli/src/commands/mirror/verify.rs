@@ -30,7 +30,8 @@ impl VerifyArgs {
                 bad,
                 text::count(report.whole + bad as u64, "file")
             );
-            return Err(Failure::new(Code::Damaged, message));
+            let hint = "lastgood mirror repair takes them from whoever has them";
+            return Err(Failure::new(Code::Damaged, message).hint(hint));
         }
         Ok(())
     }
