@@ -27,27 +27,34 @@ use lastgood_testkit::chance::Chance;
 use crate::world::{Names, World, tree};
 
 /// A file system of its own below a directory, as long as this lives.
-struct Mounted(PathBuf);
+struct Mounted {
+    at: PathBuf,
+    /// Where its image is: in memory, where that is to be had, so that a full disk is no failure.
+    _images: tempfile::TempDir,
+}
 
 impl Mounted {
     /// `None` where this is not to be had: without root, the tools, or the file system.
     fn new(kind: &str, at: PathBuf) -> Option<Self> {
         fs::create_dir(&at).unwrap();
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
+        let images = tempfile::tempdir_in(parent).unwrap();
         if kind == "tmpfs" {
             let mount = [OsStr::new("-t"), "tmpfs".as_ref(), "none".as_ref(), at.as_ref()];
-            return succeeds("mount", &mount).then_some(Self(at));
+            return succeeds("mount", &mount).then_some(Self { at, _images: images });
         }
-        let image = at.with_extension(kind);
+        let image = images.path().join(kind);
         fs::File::create(&image).unwrap().set_len(IMAGE_BYTES).unwrap();
         let is_there = succeeds(&format!("mkfs.{kind}"), &[OsStr::new("-q"), image.as_ref()])
             && succeeds("mount", &[OsStr::new("-o"), "loop".as_ref(), image.as_ref(), at.as_ref()]);
-        is_there.then_some(Self(at))
+        is_there.then_some(Self { at, _images: images })
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        succeeds("umount", &[self.0.as_os_str()]);
+        succeeds("umount", &[self.at.as_os_str()]);
     }
 }
 
