@@ -40,7 +40,7 @@ pub fn plan_rotation(repo: &Repository) -> Result<RotationPlan, Error> {
 /// # Errors
 /// [`ErrorKind::Invalid`] when the store does not decide races, before anything is changed;
 /// [`ErrorKind::Conflict`] when somebody else changed keys or features meanwhile;
-/// [`ErrorKind::Damaged`] and [`ErrorKind::Missing`] while snapshots cannot be read: what an old
+/// [`ErrorKind::Damaged`] and [`ErrorKind::RolledBack`] while snapshots cannot be read: what an old
 /// key makes later could not be told from them.
 pub fn rotate(repo: &Repository, credential: &Credential, label: &str) -> Result<Rotation, Error> {
     // Two who rotate at once must not both believe that they did.

@@ -1,7 +1,7 @@
 //! Restoring a snapshot, or a part of it.
 //!
 //! Tree and target are walked side by side. What is to be done about each entry is decided from
-//! both ([`plan`]) before anything is changed there, and done by workers in an order of their own:
+//! both (`plan`) before anything is changed there, and done by workers in an order of their own:
 //! sorted by where the chunks are stored, window by window, so memory does not grow with the
 //! snapshot. A dry run, and [`crate::verify`], take the same way and change nothing.
 //!

@@ -140,7 +140,7 @@ fn each_documented_exit_code_is_met() {
         }),
         (130, |world| {
             world.write("large/file", &world::noise(256 << 20, 7));
-            let child = world.spawn(&["backup", &world.text("large")]);
+            let child = world.spawn(&["backup", &world.text("large"), "--threads", "1"]);
             world.interrupt_when_stored(child, 1 << 20)
         }),
     ];

@@ -217,7 +217,7 @@ fn an_interrupted_backup_goes_on() {
     for number in 0..24 {
         world.write(&format!("docs/{number}"), &world::noise(16 << 20, number + 2));
     }
-    let child = world.spawn(&["backup", &world.text("docs"), "--json"]);
+    let child = world.spawn(&["backup", &world.text("docs"), "--json", "--threads", "1"]);
     let cut = world.interrupt_when_stored(child, 40 << 20);
     assert_eq!(cut.code, Some(130), "{cut:?}");
     assert!(cut.err.contains("\"kind\":\"interrupted\""), "{cut:?}");

@@ -65,6 +65,11 @@ enum Excuse {
 
 impl Excuse {
     fn covers(self, call: &str) -> bool {
+        // A commit that cannot settle the outcomes before it fails. A listing that cannot does not
+        // remember what it saw, says so where that is told, and the next one tries again.
+        if call == name::OUTCOMES {
+            return true;
+        }
         match self {
             Self::None => false,
             Self::Unlogged => call.starts_with(name::LOG),
