@@ -213,8 +213,9 @@ impl Hints {
                 format!("check the path, or make a repository there with: {}", self.command("init"))
             }
             "no-repository" => {
-                "the default repository is made by the first backup: lastgood backup PATH; another \
-                 one is named with -r PATH or LASTGOOD_REPOSITORY"
+                "the default repository is made by the first backup: lastgood backup PATH; with a \
+                 password or key of your own by: lastgood init; another one is named with -r PATH \
+                 or LASTGOOD_REPOSITORY"
                     .to_owned()
             }
             "wrong-key" if self.is_rotation_open => {
