@@ -244,6 +244,23 @@ impl Story {
         })
     }
 
+    /// Ends the machine after each step of a change of the versions, in several ways. `judge` looks
+    /// at what is left and at what recovery makes of it, and is told whether that is the whole
+    /// change, and where it was cut.
+    fn cut_anywhere(&self, judge: &dyn Fn(&Mirror, bool, &str)) {
+        for count in 0..=self.steps.len() {
+            for end in [End::Killed, End::Power(1), End::Power(2), End::Power(3), End::Power(4)] {
+                let cut = format!("{end:?} after {count} steps");
+                let at = self.ended(count, end);
+                judge(&Mirror::open(&at).unwrap(), false, &cut);
+                let (mirror, _) = Mirror::open_to_change(&at).unwrap();
+                judge(&mirror, count == self.steps.len(), &cut);
+                let verified = verify(&mirror, &Troubles::default()).unwrap();
+                assert_eq!((verified.damaged, verified.broken), Default::default());
+            }
+        }
+    }
+
     /// The first trouble, wherever the machine ends after so many steps.
     fn first_trouble(
         &self,
@@ -331,25 +348,15 @@ fn a_removal_that_is_cut_costs_no_other_version() {
         let gone = story.names[index].clone();
         drop_version(&mirror, &gone, false).unwrap();
         story.steps = recorder.steps();
-        for count in 0..=story.steps.len() {
-            for end in [End::Killed, End::Power(1), End::Power(2), End::Power(3), End::Power(4)] {
-                let at = story.ended(count, end);
-                let check = |mirror: &Mirror, is_over: bool| {
-                    let versions = mirror.view().unwrap().versions;
-                    let listed: Vec<&str> = versions.iter().map(|it| it.name.as_str()).collect();
-                    assert!(!is_over || !listed.contains(&gone.as_str()), "{end:?} after {count}");
-                    for name in story.names.iter().filter(|name| **name != gone) {
-                        let differs = story.differs(mirror, name, &story.trees[name]);
-                        assert_eq!(differs, None, "{end:?} after {count} steps");
-                    }
-                };
-                check(&Mirror::open(&at).unwrap(), false);
-                let (mirror, _) = Mirror::open_to_change(&at).unwrap();
-                check(&mirror, count == story.steps.len());
-                let verified = verify(&mirror, &Troubles::default()).unwrap();
-                assert_eq!((verified.damaged, verified.broken), Default::default());
+        story.cut_anywhere(&|mirror, is_over, cut| {
+            let versions = mirror.view().unwrap().versions;
+            let listed: Vec<&str> = versions.iter().map(|it| it.name.as_str()).collect();
+            assert!(!is_over || !listed.contains(&gone.as_str()), "{cut}");
+            for name in story.names.iter().filter(|name| **name != gone) {
+                let differs = story.differs(mirror, name, &story.trees[name]);
+                assert_eq!(differs, None, "{cut}");
             }
-        }
+        });
         story.names.remove(index);
     }
 }
@@ -405,25 +412,15 @@ fn an_insertion_that_is_cut_costs_no_version() {
     let inserted = version.name;
     story.trees.insert(inserted.clone(), tree(&story.source("")));
     story.steps = recorder.steps();
-    for count in 0..=story.steps.len() {
-        for end in [End::Killed, End::Power(1), End::Power(2), End::Power(3), End::Power(4)] {
-            let at = story.ended(count, end);
-            let check = |mirror: &Mirror, is_over: bool| {
-                let versions = mirror.view().unwrap().versions;
-                let is_there = versions.iter().any(|version| version.name == inserted);
-                assert!(is_there || !is_over, "{end:?} after {count}");
-                for name in story.names.iter().chain(is_there.then_some(&inserted)) {
-                    let differs = story.differs(mirror, name, &story.trees[name]);
-                    assert_eq!(differs, None, "{end:?} after {count} steps");
-                }
-            };
-            check(&Mirror::open(&at).unwrap(), false);
-            let (mirror, _) = Mirror::open_to_change(&at).unwrap();
-            check(&mirror, count == story.steps.len());
-            let verified = verify(&mirror, &Troubles::default()).unwrap();
-            assert_eq!((verified.damaged, verified.broken), Default::default());
+    story.cut_anywhere(&|mirror, is_over, cut| {
+        let versions = mirror.view().unwrap().versions;
+        let is_there = versions.iter().any(|version| version.name == inserted);
+        assert!(is_there || !is_over, "{cut}");
+        for name in story.names.iter().chain(is_there.then_some(&inserted)) {
+            let differs = story.differs(mirror, name, &story.trees[name]);
+            assert_eq!(differs, None, "{cut}");
         }
-    }
+    });
 }
 
 #[test]
