@@ -84,8 +84,16 @@ struct Disk {
     failing_sync: Option<usize>,
     /// The process is killed before this step.
     killed_at: Option<usize>,
-    /// The objects and listings of the calls that failed.
-    failed: Vec<String>,
+    failed: Vec<FailedCall>,
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedCall {
+    /// The object or the listing that it was about.
+    pub object: String,
+    /// How many steps there had been.
+    pub step: usize,
 }
 
 impl SimulatedDisk {
@@ -113,10 +121,27 @@ impl SimulatedDisk {
         self.lock().sync_count
     }
 
-    /// Names of what the calls that failed were about.
+    /// The calls that failed.
     #[must_use]
-    pub fn failed_calls(&self) -> Vec<String> {
+    pub fn failed_calls(&self) -> Vec<FailedCall> {
         self.lock().failed.clone()
+    }
+
+    /// Whether something got a name in a directory before the directory was synced for the first
+    /// time after so many steps.
+    ///
+    /// # Panics
+    /// When there were fewer steps.
+    #[must_use]
+    pub fn is_named_before_sync(&self, directory: &str, step_count: usize) -> bool {
+        let disk = self.lock();
+        let mut later = disk.steps[step_count..].iter();
+        let first = later.find(|step| match step {
+            Step::Link { name, .. } => directory_of(name) == directory,
+            Step::SyncDirectory(synced) => **synced == *directory,
+            _ => false,
+        });
+        matches!(first, Some(Step::Link { .. }))
     }
 
     /// Lets the sync of this number, counted from 0, fail and drop what it was to write.
@@ -303,7 +328,10 @@ impl SimulatedDisk {
 
     /// The error of a call that failed, which is remembered.
     fn fail(&self, action: &'static str, object: &str, source: io::Error) -> BackendError {
-        self.lock().failed.push(object.to_owned());
+        let mut disk = self.lock();
+        let step = disk.steps.len();
+        disk.failed.push(FailedCall { object: object.to_owned(), step });
+        drop(disk);
         failed(action, object, source)
     }
 }

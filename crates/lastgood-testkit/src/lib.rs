@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend_contract;
+pub mod campaign;
 pub mod chance;
 pub mod disk;
 pub mod explore;

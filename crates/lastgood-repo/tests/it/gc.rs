@@ -258,7 +258,7 @@ fn a_reader_that_is_not_counted_loses_its_packs() {
     place.repo.plant(lastgood_repo::SeededBug::HeldNotCounted);
     collect(&place.repo, GcOptions { fence_after: i64::MAX, ..plain() }).unwrap();
     assert!(packs(&place).len() < all.len());
-    crate::simulated::tell("seeded bug HeldNotCounted: a reader loses its packs");
+    lastgood_testkit::campaign::tell("seeded bug HeldNotCounted: a reader loses its packs");
 }
 
 #[test]

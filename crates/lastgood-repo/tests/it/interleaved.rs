@@ -282,7 +282,10 @@ fn mistakes_are_found() {
     ] {
         let lost = story.lost(&|repo| repo.plant(bug));
         let seen = lost.as_deref().and_then(|lost| lost.lines().next());
-        crate::simulated::tell(&format!("seeded bug {bug:?}: {}", seen.unwrap_or("MISSED")));
+        lastgood_testkit::campaign::tell(&format!(
+            "seeded bug {bug:?}: {}",
+            seen.unwrap_or("MISSED")
+        ));
         assert!(lost.is_some(), "{bug:?} loses nothing");
     }
 }

@@ -109,7 +109,7 @@ fn mistakes_with_ids_are_seen() {
     let bug = SeededBug::IdNotRecomputed;
     let is_seen = a_lie_is_believed(&|repo| repo.plant(bug));
     let seen = if is_seen { "other bytes pass for a chunk" } else { "MISSED" };
-    crate::simulated::tell(&format!("seeded bug {bug:?}: {seen}"));
+    lastgood_testkit::campaign::tell(&format!("seeded bug {bug:?}: {seen}"));
     assert!(is_seen);
 }
 

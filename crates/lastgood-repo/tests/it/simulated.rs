@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lastgood_backend::layer::retry::{Retry, RetryPolicy};
@@ -17,6 +16,7 @@ use lastgood_format::id::{BlobId, SessionId, SnapshotId};
 use lastgood_format::object::name;
 use lastgood_format::session::Outcome;
 use lastgood_repo::{Clock, GcOptions, MaxUnused, RepoError, Repository, SnapshotRecord};
+use lastgood_testkit::campaign::{each_seed, seeds, tell};
 use lastgood_testkit::chance::{Chance, mix};
 use lastgood_testkit::network::{Counts, Network, Weather};
 use lastgood_testkit::schedule::{Order, Participant, run};
@@ -38,6 +38,7 @@ struct Model {
 }
 
 /// One simulated run.
+#[derive(Default)]
 struct Simulated {
     trace: u64,
     counts: Counts,
@@ -46,6 +47,12 @@ struct Simulated {
     commits: usize,
     read: usize,
     broken: Vec<String>,
+}
+
+impl Simulated {
+    fn verdict(&self) -> Result<(), String> {
+        if self.broken.is_empty() { Ok(()) } else { Err(self.broken.join("\n  ")) }
+    }
 }
 
 type Shared = Arc<Mutex<Model>>;
@@ -348,7 +355,7 @@ fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
     let broken = judge(&place, &model);
     model.broken.extend(broken);
     if !model.broken.is_empty() {
-        model.broken.push(format!("seed {seed}:\n  {}", log.join("\n  ")));
+        model.broken.push(log.join("\n  "));
     }
     Simulated {
         trace: network.trace(),
@@ -358,28 +365,6 @@ fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
         read: model.read,
         broken: model.broken.clone(),
     }
-}
-
-/// Several runs at once, each as it is alone.
-fn simulate_all(seeds: Range<u64>, prepare: Prepare<'_>) -> Vec<(u64, Simulated)> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let next = AtomicU64::new(seeds.start);
-    let runs = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let run = simulate(seed, prepare);
-                    runs.lock().unwrap().push((seed, run));
-                }
-            });
-        }
-    });
-    runs.into_inner().unwrap()
 }
 
 /// What is wrong with the repository when all is quiet.
@@ -409,41 +394,30 @@ fn judge(place: &Place, model: &Model) -> Vec<String> {
     broken
 }
 
-/// The first seed and how many: `LASTGOOD_TORTURE=0+20000`; else 500 from 0.
-fn seeds() -> Range<u64> {
-    let asked = std::env::var("LASTGOOD_TORTURE").ok();
-    let numbers = asked.as_deref().and_then(|text| text.split_once('+'));
-    let numbers = numbers.and_then(|(first, n)| Some((first.parse().ok()?, n.parse().ok()?)));
-    let (first, count): (u64, u64) = numbers.unwrap_or((0, 500));
-    first..first + count
-}
-
 #[test]
 fn nothing_is_lost_behind_a_bad_network() {
-    let seeds = seeds();
-    let mut sum = Counts::default();
-    let (mut commits, mut cuts, mut read) = (0, 0, 0);
-    for (seed, run) in simulate_all(seeds.clone(), &|_| ()) {
-        assert!(run.broken.is_empty(), "seed {seed}: {}", run.broken.join("\n"));
-        let Counts { calls, lost, echoed, late, jumps } = run.counts;
-        sum.echoed += echoed;
-        read += run.read;
-        sum.calls += calls;
-        sum.lost += lost;
-        sum.late += late;
-        sum.jumps += jumps;
-        commits += run.commits;
-        cuts += run.cuts;
-    }
-    let Counts { calls, lost, echoed, late, jumps } = sum;
+    let seeds = seeds(500);
+    let campaign = each_seed(seeds.clone(), |seed, met: &mut Simulated| {
+        *met = simulate(seed, &|_| ());
+        met.verdict()
+    });
+    let sum = |of: fn(&Simulated) -> usize| campaign.figures.iter().map(of).sum::<usize>();
+    let count = |of: fn(&Counts) -> u64| campaign.figures.iter().map(|met| of(&met.counts)).sum();
+    let (lost, echoed): (u64, u64) = (count(|it| it.lost), count(|it| it.echoed));
+    let (late, jumps): (u64, u64) = (count(|it| it.late), count(|it| it.jumps));
+    let (calls, cuts, read): (u64, _, _) =
+        (count(|it| it.calls), sum(|it| it.cuts), sum(|it| it.read));
     tell(&format!(
-        "simulation, seeds {seeds:?}: {calls} calls, {commits} commits, {read} snapshots read \
-         meanwhile; {lost} calls or answers lost or refused, {echoed} puts refused that had \
-         succeeded, {late} late or twice, {cuts} partitions, {jumps} jumps of the store's clock; \
-         lost committed snapshots: 0, wrong bytes: 0"
+        "simulation, seeds {seeds:?}: {calls} calls, {} commits, {read} snapshots read meanwhile; \
+         {lost} calls or answers lost or refused, {echoed} puts refused that had succeeded, {late} \
+         late or twice, {cuts} partitions, {jumps} jumps of the store's clock; seeds that lost a \
+         committed snapshot or read wrong bytes: {}",
+        sum(|it| it.commits),
+        campaign.failed()
     ));
-    assert!(lost > 0 && late > 0 && cuts > 0 && jumps > 0, "{sum:?}, {cuts} cuts");
-    assert!(echoed > 0 && read > 0, "{sum:?}, {read} read");
+    campaign.end();
+    let is_bad = lost > 0 && echoed > 0 && late > 0 && jumps > 0 && cuts > 0;
+    assert!(is_bad && read > 0, "the network is too good to show anything");
 }
 
 #[test]
@@ -463,6 +437,7 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn mistakes_show_in_a_simulation() {
     use lastgood_repo::SeededBug;
+    use lastgood_testkit::campaign::first_failure;
 
     for bug in [
         SeededBug::NoRemark,
@@ -474,20 +449,13 @@ fn mistakes_show_in_a_simulation() {
         SeededBug::HeldNotCounted,
         SeededBug::TakenMeansFenced,
     ] {
-        let seen = (0..SEEDS_PER_MISTAKE / 20).find_map(|slice| {
-            let runs = simulate_all(slice * 20..(slice + 1) * 20, &|repo| repo.plant(bug));
-            runs.into_iter().find(|(_, run)| !run.broken.is_empty())
+        let seen = first_failure(0..SEEDS_PER_MISTAKE, |seed| {
+            simulate(seed, &|repo| repo.plant(bug)).verdict()
         });
-        let seen = seen.map(|(seed, run)| format!("seed {seed}: {}", run.broken[0]));
-        tell(&format!("seeded bug {bug:?}: {}", seen.as_deref().unwrap_or("MISSED")));
+        let first = seen.as_ref().and_then(|(_, why)| why.lines().next());
+        tell(&format!("seeded bug {bug:?}: {}", first.unwrap_or("MISSED")));
         assert!(seen.is_some(), "{bug:?} was not seen");
     }
-}
-
-/// Shows a figure to whoever runs the campaign.
-#[expect(clippy::print_stdout, reason = "`cargo xtask torture` prints the figures")]
-pub(crate) fn tell(figure: &str) {
-    println!("{figure}");
 }
 
 /// Some mistakes show only in rare orders.

@@ -1,3 +1,4 @@
+use lastgood_testkit::campaign::tell;
 use lastgood_testkit::gc_model::cases::{CASES, Case};
 
 fn check(is_meant: impl Fn(&Case) -> bool) {
@@ -34,10 +35,4 @@ fn the_search_knows_every_state_of_the_first_one() {
     // The figure of an independent program, in another language, for the same bounds.
     let case = CASES.iter().find(|case| case.name.starts_with("2 writers, 1 collector"));
     assert_eq!(case.unwrap().search().state_count, 901_685);
-}
-
-/// Shows a figure to whoever runs the campaign.
-#[expect(clippy::print_stdout, reason = "`cargo xtask torture` prints the figures")]
-fn tell(figure: &str) {
-    println!("{figure}");
 }

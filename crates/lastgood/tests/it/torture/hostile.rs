@@ -13,9 +13,9 @@ use lastgood::restore::RestoreOptions;
 use lastgood::{Entry, Node, Repository, SnapshotRecord};
 use lastgood_backend::ObjectName;
 use lastgood_backend::memory::{MemoryBackend, Objects};
+use lastgood_testkit::campaign::{each_seed, seeds, tell};
 use lastgood_testkit::chance::Chance;
 
-use super::tell;
 use super::world::{Source, check, create, key_file, open};
 use crate::place::{Tree, noise};
 use crate::restore::{Hand, World, entry};
@@ -130,60 +130,70 @@ fn plant(target: &Path, chance: &mut Chance, outside: &Path, depth: usize) {
 /// the target holds what the snapshot does.
 #[test]
 fn hostile_names_and_links_do_not_escape() {
-    let seeds = super::seeds(30);
-    let cases = names_and_links(seeds.clone()).unwrap();
-    tell(&format!("hostile: {cases} hostile names and links restored or refused; escapes: 0"));
+    let seeds = seeds(30);
+    let campaign = each_seed(seeds.clone(), names_and_links);
+    let cases: u64 = campaign.figures.iter().sum();
+    tell(&format!(
+        "hostile, seeds {seeds:?}: {cases} hostile names and links restored or refused; seeds with \
+         an escape or other files: {}",
+        campaign.failed()
+    ));
+    campaign.end();
     assert!(cases >= 10 * (seeds.end - seeds.start), "{cases} cases");
 }
 
-/// Restores hostile trees, and returns how many entries they had.
-pub(super) fn names_and_links(seeds: std::ops::Range<u64>) -> Result<u64, String> {
+/// Restores a hostile tree to where things are in its way, and counts its entries.
+fn names_and_links(seed: u64, cases: &mut u64) -> Result<(), String> {
     let world = World::new();
     let root = make_outside(&world);
     let before = outside(&root);
-    let mut cases = 0;
-    let ensure = |is_so: bool, seed: u64, what: &str| {
-        if is_so { Ok(()) } else { Err(format!("seed {seed}: {what}")) }
+    let mut chance = Chance::new(seed);
+    let record = world.commit(|hand| hostile(hand, &mut chance, &root, 2, cases), Vec::new());
+    let restore = |target: &Path, delete| {
+        let target = target.to_owned();
+        let options = RestoreOptions { target, delete, ..world.options(&record) };
+        let report = world.try_restore(options).map_err(|why| why.to_string())?;
+        match report.problems.errors {
+            0 => Ok(()),
+            _ => Err(format!("{:?}", report.problems)),
+        }
     };
-    for seed in seeds {
-        let mut chance = Chance::new(seed);
-        let record =
-            world.commit(|hand| hostile(hand, &mut chance, &root, 2, &mut cases), Vec::new());
-        let clean = world.path("clean");
-        let options = |target: &Path, delete| RestoreOptions {
-            target: target.to_owned(),
-            delete,
-            ..world.options(&record)
-        };
-        let report = world.try_restore(options(&clean, false)).map_err(|why| why.to_string())?;
-        ensure(report.problems.errors == 0, seed, &format!("{:?}", report.problems))?;
-        let target = world.path("target");
-        plant(&target, &mut chance, &root, 2);
-        let report = world.try_restore(options(&target, true)).map_err(|why| why.to_string())?;
-        ensure(outside(&root) == before, seed, "something outside of the target changed")?;
-        ensure(report.problems.errors == 0, seed, &format!("{:?}", report.problems))?;
-        ensure(Tree::of(&target) == Tree::of(&clean), seed, "the target holds something else")?;
-        fs::remove_dir_all(target).unwrap();
-        fs::remove_dir_all(clean).unwrap();
+    let (clean, target) = (world.path("clean"), world.path("target"));
+    restore(&clean, false)?;
+    plant(&target, &mut chance, &root, 2);
+    restore(&target, true)?;
+    if outside(&root) != before {
+        return Err("something outside of the target changed".to_owned());
     }
-    for (number, name) in BAD_NAMES.iter().enumerate() {
+    if Tree::of(&target) == Tree::of(&clean) {
+        Ok(())
+    } else {
+        Err("the target holds something else".to_owned())
+    }
+}
+
+/// A name that no tree may hold is refused, and what lies beside it comes back.
+#[test]
+fn names_that_no_tree_may_hold_are_refused() {
+    let world = World::new();
+    let root = make_outside(&world);
+    let before = outside(&root);
+    for name in BAD_NAMES {
         let good = |hand: &mut Hand<'_>| hand.file("good", b"good");
         let record =
             world.commit(|hand| vec![good(hand), hand.bad_directory("dir", name)], Vec::new());
         let report = world.try_restore(world.options(&record)).unwrap();
         assert!(report.problems.errors > 0, "{name:?} is refused");
         assert_eq!(fs::read(world.path("target/good")).unwrap(), b"good");
-        assert_eq!(outside(&root), before, "case {number}");
+        assert_eq!(outside(&root), before, "{name:?}");
         fs::remove_dir_all(world.path("target")).unwrap();
-        cases += 1;
     }
-    Ok(cases)
 }
 
 /// Somebody swaps a directory of the target for a link to elsewhere and back, all the time.
 #[test]
 fn a_racing_swapper_gains_nothing() {
-    let swaps = swapped(super::seeds(100)).unwrap();
+    let swaps = swapped(seeds(100)).unwrap();
     tell(&format!("hostile: {swaps} swaps of a directory under running restores; escapes: 0"));
     assert!(swaps > 0, "the swapper came to its turn");
 }
@@ -336,7 +346,7 @@ impl Store {
     }
 
     /// Whether anybody noticed; wrong bytes are an error.
-    fn suffer(&self, attack: &Attack) -> Result<bool, String> {
+    fn suffer(&self, attack: &Attack, number: u64) -> Result<bool, String> {
         let memory = MemoryBackend::new();
         memory.replace(attack.objects.clone());
         let Ok(repo) = open(Arc::new(memory), 4, 0) else { return Ok(true) };
@@ -344,7 +354,7 @@ impl Store {
         for record in &found.live {
             let known = self.records.iter().find(|(known, _)| known.id == record.id);
             let Some((_, tree)) = known else { return Err("a snapshot from nowhere".to_owned()) };
-            self.compare(&repo, record, tree)?;
+            self.compare(&repo, record, tree, number)?;
         }
         let lost = found.live.len() < self.records.len() || !repo.mended().is_empty();
         let damage = check(&repo).map_err(|error| format!("{error:?}"));
@@ -357,8 +367,9 @@ impl Store {
         repo: &Arc<Repository>,
         record: &SnapshotRecord,
         tree: &Tree,
+        number: u64,
     ) -> Result<(), String> {
-        let target = self.source.beside("target");
+        let target = self.source.beside(&format!("target-{number}"));
         let options = RestoreOptions {
             host_id: [7; 16],
             threads: 1,
@@ -380,18 +391,23 @@ impl Store {
 fn a_malicious_store_is_seen_and_returns_no_wrong_bytes() {
     let store = Store::new();
     let attacks = store.attacks();
-    let mut seen = 0;
-    for attack in &attacks {
-        let is_seen = store.suffer(attack).unwrap_or_else(|why| panic!("{}: {why}", attack.what));
-        assert!(is_seen || !attack.must_be_seen, "nobody noticed that {}", attack.what);
-        seen += u32::from(is_seen);
-    }
+    let campaign = each_seed(0..attacks.len() as u64, |number, is_seen: &mut bool| {
+        let attack = &attacks[number as usize];
+        *is_seen = store.suffer(attack, number).map_err(|why| format!("{}: {why}", attack.what))?;
+        match *is_seen || !attack.must_be_seen {
+            true => Ok(()),
+            false => Err(format!("nobody noticed that {}", attack.what)),
+        }
+    });
     let needed = attacks.iter().filter(|attack| attack.must_be_seen).count();
     tell(&format!(
-        "hostile: {} attacks of a store, {needed} of which must be seen and were ({seen} in all); \
-         wrong bytes: 0",
-        attacks.len()
+        "hostile: {} attacks of a store, {needed} of which must be seen, {} seen; unnoticed or \
+         with wrong bytes: {}",
+        attacks.len(),
+        campaign.figures.iter().filter(|is_seen| **is_seen).count(),
+        campaign.failed()
     ));
+    campaign.end();
     assert!(needed > 200, "{needed}");
 }
 

@@ -143,7 +143,10 @@ fn mistakes_of_one_line_are_seen() {
         let verdict = promise();
         plant(None);
         let seen = verdict.err();
-        super::tell(&format!("seeded bug {mistake:?}: {}", seen.as_deref().unwrap_or("MISSED")));
+        lastgood_testkit::campaign::tell(&format!(
+            "seeded bug {mistake:?}: {}",
+            seen.as_deref().unwrap_or("MISSED")
+        ));
         if seen.is_none() {
             missed.push(mistake);
         }
