@@ -11,9 +11,7 @@ use lastgood_format::group::{Compression, FrameSize};
 use lastgood_format::guard::{Redundancy, guard};
 use lastgood_format::id::{RepositoryId, SessionId};
 use lastgood_format::key::{Class, ClassSecret, RepositoryKeys, Secret};
-use lastgood_format::pack::{
-    BlobKind, FinishedPack, GroupPayload, PackBuffer, PackBuilder, PackHeader, PackedBlob, mend,
-};
+use lastgood_format::pack::{BlobKind, FinishedPack, GroupPayload, PackBuilder, PackedBlob, mend};
 use lastgood_format::parity::{ParityShare, Stripes};
 
 fn main() {
@@ -48,12 +46,13 @@ fn pack() {
     let secret = ClassSecret::create(&keys, Class::Data, session, Secret::new([4; 32]));
     let group = noise(1 << 20);
     let build = |share: ParityShare| -> (Duration, FinishedPack) {
-        let buffer = PackBuffer::new(
-            PackHeader::header_bytes_under(&secret),
-            Box::new(vec![0; PACK_BYTES * 5 / 4]),
+        let sums = vec![0; PackBuilder::sums_bytes(FrameSize::ORDINARY, PACK_BYTES, share)];
+        let memory = Box::new(vec![0; PACK_BYTES * 5 / 4]);
+        let mut builder = PackBuilder::new(&secret, FrameSize::ORDINARY, memory).expecting(
+            PACK_BYTES,
+            share,
+            Box::new(sums),
         );
-        let mut builder =
-            PackBuilder::new(FrameSize::ORDINARY, buffer).expecting(PACK_BYTES, share);
         let start = now();
         for counter in 0..PACK_BYTES >> 20 {
             let blobs: Vec<PackedBlob> = group
@@ -87,7 +86,7 @@ fn pack() {
     );
 
     let pack = build(ParityShare::default()).1;
-    let mut bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
+    let mut bytes = pack.bytes.to_vec();
     bytes[1 << 20..(1 << 20) + (256 << 10)].fill(0);
     let took = best(&mut || {}, &mut || {
         let mended = mend(&bytes, pack.id);

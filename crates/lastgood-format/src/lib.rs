@@ -28,6 +28,7 @@ pub mod key;
 pub mod limits;
 pub mod links;
 pub mod log;
+pub mod memory;
 pub mod object;
 pub mod pack;
 pub mod packset;

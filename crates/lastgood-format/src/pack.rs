@@ -12,7 +12,7 @@ mod builder;
 mod mend;
 mod verify;
 
-pub use buffer::{PackBuffer, PackMemory};
+pub use buffer::PackBuffer;
 pub use builder::{FinishedPack, GroupPayload, PackBuilder};
 pub use mend::{Mended, TooDamaged, mend};
 pub use verify::{PackVerifier, verify_bytes};
@@ -367,6 +367,27 @@ impl PackHeader {
             .saturating_add(self.tail_bytes())
     }
 
+    /// A pack of this header in its parts.
+    fn parts<'a>(&self, pack: &'a mut [u8]) -> PackParts<'a> {
+        let mut from = 0;
+        let mut rest = pack;
+        let mut part = |end: usize| {
+            let (part, after) = std::mem::take(&mut rest)
+                .split_at_mut_checked(end.saturating_sub(from))
+                .unwrap_or_default();
+            (from, rest) = (end, after);
+            part
+        };
+        PackParts {
+            front: part(self.header_bytes()),
+            groups: part(self.middle_offset()),
+            middle: part(self.parity_offset()),
+            parity: part(self.directory_offset()),
+            directory: part(self.directory_offset().saturating_add(self.directory_frames_bytes())),
+            tail: part(self.pack_bytes()),
+        }
+    }
+
     /// The footer of the pack, of which every field follows from the header.
     const fn footer(&self) -> PackFooter {
         PackFooter {
@@ -465,6 +486,18 @@ impl PackHeader {
         }
         Ok(header)
     }
+}
+
+/// A pack in its parts, in order.
+struct PackParts<'a> {
+    front: &'a mut [u8],
+    groups: &'a mut [u8],
+    /// Checksums and header.
+    middle: &'a mut [u8],
+    parity: &'a mut [u8],
+    directory: &'a mut [u8],
+    /// Checksums, header and footer.
+    tail: &'a mut [u8],
 }
 
 /// The fixed end of a pack, from which everything else is found.

@@ -211,7 +211,8 @@ impl Stripes {
                 lost.extend(missing.iter().map(|&(_, shard)| shard));
             } else if !missing.is_empty() {
                 checks.sum(self, stripe, shards, is_missing, missing.len());
-                checks.solve(&missing, shards);
+                let sums: Vec<&[u8]> = checks.sums.chunks_exact(length).collect();
+                solve(&sums, |_| 1, &missing, shards);
             }
         }
         lost
@@ -241,36 +242,44 @@ impl Checks {
         is_missing: &[bool],
         count: usize,
     ) {
+        let length = self.zeros.len().max(1);
         self.sums.clear();
-        self.sums.resize(self.zeros.len().saturating_mul(count), 0);
+        self.sums.resize(length.saturating_mul(count), 0);
         let there = shards.iter().zip(is_missing).skip(stripe).step_by(stripes.count);
         let there: Vec<&[u8]> = there
             .map(|(shard, &is_missing)| if is_missing { &self.zeros[..] } else { &shard[..] })
             .rev()
             .collect();
         for batch in there.chunks(BATCH) {
-            let sums = &mut self.sums;
+            let sums = &mut self.sums.chunks_exact_mut(length).collect::<Vec<_>>();
             wide::run(AddBatch { sums, batch, order: Order::Descending });
         }
     }
+}
 
-    /// Fills in the missing shards, given as place and number: those that make every check zero.
-    fn solve(&self, missing: &[(usize, usize)], shards: &mut [&mut [u8]]) {
-        let points: Vec<u8> = missing.iter().map(|&(place, _)| power(place)).collect();
-        let sums = self.sums.chunks_exact(self.zeros.len());
-        // The first check has no factors: what it lacks after all others is the first shard.
-        let mut first = sums.clone().next().unwrap_or_default().to_vec();
-        for (&(_, shard), &point) in missing.iter().zip(&points).skip(1) {
-            let Some(shard) = shards.get_mut(shard) else { continue };
-            shard.fill(0);
-            for (sum, factor) in sums.clone().zip(lagrange(&points, point)) {
-                add_multiple(shard, sum, factor);
-            }
-            add_multiple(&mut first, shard, 1);
+/// Fills in the missing shards, given as place and number: those that make every check zero, of
+/// which `sums` are over the shards that are there, each still to be multiplied by its `scale`.
+/// That of the first check is 1.
+fn solve<S: AsRef<[u8]>>(
+    sums: &[S],
+    scale: impl Fn(usize) -> u8,
+    missing: &[(usize, usize)],
+    shards: &mut [&mut [u8]],
+) {
+    let points: Vec<u8> = missing.iter().map(|&(place, _)| power(place)).collect();
+    let (Some(&(_, first)), Some(sum)) = (missing.first(), sums.first()) else { return };
+    // The first check has no factors: what it lacks after all others is the first shard.
+    let mut rest = sum.as_ref().to_vec();
+    for (&(_, shard), &point) in missing.iter().zip(&points).skip(1) {
+        let Some(shard) = shards.get_mut(shard) else { continue };
+        shard.fill(0);
+        for (check, (sum, factor)) in sums.iter().zip(lagrange(&points, point)).enumerate() {
+            add_multiple(shard, sum.as_ref(), multiply(factor, scale(check)));
         }
-        if let Some(shard) = missing.first().and_then(|&(_, shard)| shards.get_mut(shard)) {
-            shard.copy_from_slice(&first);
-        }
+        add_multiple(&mut rest, shard, 1);
+    }
+    if let Some(shard) = shards.get_mut(first) {
+        shard.copy_from_slice(&rest);
     }
 }
 
@@ -284,13 +293,13 @@ enum Order {
 }
 
 /// Takes the sums of all checks through the next places, by Horner's rule.
-struct AddBatch<'a> {
-    sums: &'a mut [u8],
+struct AddBatch<'a, 'b> {
+    sums: &'a mut [&'b mut [u8]],
     batch: &'a [&'a [u8]],
     order: Order,
 }
 
-impl wide::Kernel for AddBatch<'_> {
+impl wide::Kernel for AddBatch<'_, '_> {
     #[inline(always)]
     fn length(&self) -> usize {
         self.batch.first().map_or(0, |shard| shard.len())
@@ -299,13 +308,12 @@ impl wide::Kernel for AddBatch<'_> {
     #[inline(always)]
     fn run<const WIDTH: usize>(self) {
         let batch: Vec<_> = self.batch.iter().map(|shard| shard.as_chunks::<WIDTH>().0).collect();
-        let columns = batch.first().map_or(0, |shard| shard.len());
         let step = |sum: &mut [u8; WIDTH]| match self.order {
             Order::Descending => double(sum),
             Order::Ascending => halve(sum),
         };
         let mut sums: Vec<_> =
-            self.sums.as_chunks_mut::<WIDTH>().0.chunks_exact_mut(columns).collect();
+            self.sums.iter_mut().map(|sum| sum.as_chunks_mut::<WIDTH>().0).collect();
         let mut done = 0;
         // The first two at once: most packs have no more, and are then read once.
         if let [first, second, ..] = sums.as_mut_slice() {
@@ -375,14 +383,14 @@ impl wide::Kernel for AddMultiple<'_> {
         let bits = u8::BITS.saturating_sub(self.factor.leading_zeros());
         let targets = self.target.as_chunks_mut::<WIDTH>().0.iter_mut();
         for (target, source) in targets.zip(self.source.as_chunks::<WIDTH>().0) {
-            let mut multiple = *source;
+            let (mut sum, mut multiple) = (*target, *source);
             for bit in 0..bits {
-                let mask = if self.factor & (1 << bit) == 0 { 0 } else { 0xff };
-                for (target, multiple) in target.iter_mut().zip(&multiple) {
-                    *target ^= multiple & mask;
+                if self.factor & (1 << bit) != 0 {
+                    add(&mut sum, &multiple);
                 }
                 double(&mut multiple);
             }
+            *target = sum;
         }
     }
 }

@@ -19,9 +19,7 @@ use crate::key::{Class, ClassSecret, Inventory, RepositoryKeys, Role, Secret, Si
 use crate::links::{Link, LinksCodec};
 use crate::log::{Ending, LogRecord};
 use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
-use crate::pack::{
-    BlobKind, GroupPayload, PackBuffer, PackBuilder, PackedBlob, open_end, verify_bytes,
-};
+use crate::pack::{BlobKind, GroupPayload, PackBuilder, PackedBlob, open_end, verify_bytes};
 use crate::packset::{PackRef, PackSetCodec};
 use crate::page::{self, Child, LeafCodec, Page};
 use crate::parity::{ParityShare, Stripes};
@@ -478,7 +476,7 @@ fn vectors_of_pack() {
 
 fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) {
     let random = [0x55; 32];
-    let mut builder = PackBuilder::new(FrameSize::SMALLEST, PackBuffer::default());
+    let mut builder = PackBuilder::new(data, FrameSize::SMALLEST, Box::new(Vec::new()));
     let base = keys.blob_id(BlobKind::Chunk, b"base");
     let groups: [&[(&[u8], Option<BlobId>)]; 2] =
         [&[(b"one chunk", None), (b"another", Some(base))], &[(&[b'z'; 300], None)]];
@@ -508,10 +506,11 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         builder.add_group(data, &group, counter as u64, &random);
     }
     let pack = builder.finish(ParityShare::default(), data, 2, &random);
-    let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
+    let bytes = pack.bytes.to_vec();
+    let (header, footer) = (&bytes[..pack.layout.header_bytes()], &bytes[bytes.len() - 32..]);
     chapter.stored("pack-directory", "pack_directory", pack.directory.encode());
-    chapter.stored("pack-header", "pack_header", &pack.header);
-    chapter.stored("pack-footer", "pack_footer", &pack.end[pack.end.len() - 32..]);
+    chapter.stored("pack-header", "pack_header", header);
+    chapter.stored("pack-footer", "pack_footer", footer);
     let end = &bytes[pack.layout.directory_offset()..];
     chapter.stored("pack-end", "pack_end", end);
     chapter
@@ -526,7 +525,7 @@ fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) 
         ("pack-version", later),
         ("pack-magic", flip(&bytes, 0)),
         ("pack-header-changed", flip(&bytes, 40)),
-        ("pack-frame-changed", flip(&bytes, pack.header.len() as isize + 600)),
+        ("pack-frame-changed", flip(&bytes, header.len() as isize + 600)),
         ("pack-middle-changed", flip(&bytes, parity - 200)),
         ("pack-parity-changed", flip(&bytes, parity + 3)),
         ("pack-directory-changed", flip(&bytes, -from_end)),

@@ -15,9 +15,7 @@ use lastgood_format::index::{BlobPrefix, IndexSegment};
 use lastgood_format::key::{Class, ClassSecret};
 use lastgood_format::limits::{BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BYTES_MAX};
 use lastgood_format::object::name;
-use lastgood_format::pack::{
-    BlobKind, FinishedPack, GroupPayload, PackBuffer, PackBuilder, PackHeader, PackedBlob,
-};
+use lastgood_format::pack::{BlobKind, FinishedPack, GroupPayload, PackBuilder, PackedBlob};
 use lastgood_format::packset::PackRef;
 use lastgood_format::parity::ParityShare;
 
@@ -99,7 +97,7 @@ pub(crate) struct Shared {
     leftovers: Mutex<[OpenGroup; 3]>,
     group_counter: AtomicU64,
     /// What packs are made in, for each class.
-    memory: [Arc<PackPool>; 3],
+    memory: [PackMemory; 3],
     is_failed: AtomicBool,
     failure: Mutex<Option<RepoError>>,
 }
@@ -134,6 +132,29 @@ impl OpenPacks {
     }
 }
 
+/// What the packs of one class are made in.
+#[derive(Debug)]
+struct PackMemory {
+    packs: Arc<PackPool>,
+    /// For the sums of parity. A pack that has memory gets this without waiting.
+    sums: Arc<PackPool>,
+}
+
+impl PackMemory {
+    fn new(settings: &Settings, class: Class) -> Self {
+        let pieces_max = open_packs(class) + settings.uploads + 1;
+        let (bytes, parity) = (pack_bytes(settings, class), settings.parity);
+        let sums = PackBuilder::sums_bytes(FrameSize::ORDINARY, bytes, parity);
+        // The last group may begin just before the pack is full.
+        let frames = bytes + settings.group_bytes + LONG_BLOB_BYTES;
+        let pack = parity.with_parity(frames as u64) as usize + DIRECTORY_BYTES;
+        Self {
+            packs: Arc::new(PackPool::new(pack, pieces_max)),
+            sums: Arc::new(PackPool::new(sums, pieces_max)),
+        }
+    }
+}
+
 impl Shared {
     pub(crate) fn new(
         repo: Arc<Repository>,
@@ -148,11 +169,7 @@ impl Shared {
         let longest =
             PACK_BYTES_MAX / 2 * PACK_BYTES_MAX / settings.parity.with_parity(PACK_BYTES_MAX);
         settings.pack_bytes = settings.pack_bytes.min(longest as usize);
-        let memory = Class::ALL.map(|class| {
-            // The last group may begin just before the pack is full.
-            let bytes = pack_bytes(&settings, class) + settings.group_bytes + LONG_BLOB_BYTES;
-            Arc::new(PackPool::new(bytes, open_packs(class) + settings.uploads + 1))
-        });
+        let memory = Class::ALL.map(|class| PackMemory::new(&settings, class));
         Self {
             packs: PackReader::new(repo.clone()),
             repo,
@@ -205,10 +222,13 @@ impl Shared {
         pack.add_group(self.secret(class), group, self.next_counter(), &random);
     }
 
-    /// A buffer for a pack. Waits for one where too many are on their way.
-    fn buffer(&self, class: Class) -> PackBuffer {
-        let header_bytes = PackHeader::header_bytes_under(self.secret(class));
-        PackBuffer::new(header_bytes, Box::new(self.memory[slot(class)].take()))
+    /// Starts a pack. Waits where too many are on their way.
+    fn new_pack(&self, class: Class) -> PackBuilder {
+        let PackMemory { packs, sums } = &self.memory[slot(class)];
+        let (settings, size) = (&self.settings, FrameSize::ORDINARY);
+        let pack = PackBuilder::new(self.secret(class), size, Box::new(packs.take()));
+        let bytes = pack_bytes(settings, class);
+        pack.expecting(bytes, settings.parity, Box::new(sums.take()))
     }
 
     /// A number that no other group of the session has.
@@ -252,7 +272,7 @@ impl Shared {
     pub(crate) fn store(&self, pack: FinishedPack) -> Result<(), RepoError> {
         let session = pack.layout.session;
         let object = object_name(&name::pack(session, pack.id));
-        self.repo.backend().put(&object, &[&pack.header, &pack.frames, &pack.end])?;
+        self.repo.backend().put(&object, &[&pack.bytes])?;
         let pack_ref = PackRef {
             session,
             pack: pack.id,
@@ -507,7 +527,7 @@ pub(crate) fn flush_leftovers(
         let pack = last.get_or_insert_with(|| {
             let parity = shared.settings.parity;
             let size = frame_size_for(parity, payload.len(), group.blobs.len() * 36 + 24);
-            PackBuilder::new(size, PackBuffer::default())
+            PackBuilder::new(shared.secret(class), size, Box::new(Vec::new()))
         });
         let payload = group_payload(&group.raw, &group.blobs, shared, compression, payload);
         shared.add_group(pack, class, &payload);
@@ -543,10 +563,7 @@ fn seal(
     let (compression, payload) = compress(shared, compressor, raw);
     let payload = group_payload(raw, blobs, shared, compression, payload);
     let mut open = shared.open[slot(class)].lock();
-    let pack = open.get_or_insert_with(|| {
-        let pack = PackBuilder::new(FrameSize::ORDINARY, shared.buffer(class));
-        pack.expecting(pack_bytes(&shared.settings, class), shared.settings.parity)
-    });
+    let pack = open.get_or_insert_with(|| shared.new_pack(class));
     shared.add_group(pack, class, &payload);
     let full = open.take_if(|pack| is_full_pack(&shared.settings, class, pack));
     drop(open);
@@ -674,5 +691,7 @@ const GROUP_BLOBS_MAX: usize = 1 << 14;
 /// Longer than all blobs but the chunks of an unusual chunker. A pack with a longer one in its last
 /// group moves into memory of its own.
 const LONG_BLOB_BYTES: usize = 1 << 20;
+/// Longer than directory and checksums of all packs but those of tiny blobs.
+const DIRECTORY_BYTES: usize = 1 << 20;
 /// Blobs at which a pack is closed however short it is.
 const PACK_BLOBS: usize = 1 << 16;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::Class;
-use crate::pack::{BlobKind, GroupPayload, PackBuffer, PackBuilder, PackedBlob};
+use crate::pack::{BlobKind, GroupPayload, PackBuilder, PackedBlob};
 use crate::samples::{OTHER_SESSION, flips, keys, other_keys, secret, truncations};
 
 const SALT: GroupSalt = GroupSalt([3; 16]);
@@ -146,7 +146,7 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
         let class = if pack_number.is_multiple_of(3) { Class::Meta } else { Class::Data };
         let size = FrameSize::from_log2(9 + (pack_number % 3) as u8).unwrap();
         let secret = secret(class);
-        let mut pack = PackBuilder::new(size, PackBuffer::default());
+        let mut pack = PackBuilder::new(&secret, size, Box::new(Vec::new()));
         for counter in 0..50 {
             groups += 1;
             // Every seventh group has content that was sealed before.
@@ -177,8 +177,8 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
         let pack = pack.finish(crate::parity::ParityShare::default(), &secret, 50, &random);
         for group in &pack.directory.groups {
             let count = size.count(group.stored_bytes as usize);
-            let start = group.first_frame as usize * size.stored();
-            let frames = &pack.frames[start..start + count * size.stored()];
+            let range = pack.layout.group_range(group);
+            let frames = &pack.bytes[range.start as usize..range.end as usize];
             note(&secret, frame_aad(Purpose::Group, &secret, size, count), group.salt, frames);
         }
         let count = pack.layout.directory_frames();
@@ -186,7 +186,7 @@ fn no_key_and_nonce_seal_two_messages_whatever_repeats() {
             &secret,
             frame_aad(Purpose::Directory, &secret, size, count),
             pack.layout.directory_salt,
-            &pack.end[..count * size.stored()],
+            &pack.bytes[pack.layout.directory_offset()..][..count * size.stored()],
         );
     }
     assert!(repeats > 100, "the test repeats content, so keys must repeat too: {repeats}");

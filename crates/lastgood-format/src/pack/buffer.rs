@@ -1,34 +1,25 @@
-//! Where the frames of a pack lie until it is put.
+//! Where a pack lies until it is put.
 
-use std::fmt;
+use crate::memory::Memory;
 
-/// Memory of which a pack is made: of a fixed length, and zero or whatever an earlier pack left.
-pub trait PackMemory: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + fmt::Debug {}
-
-impl<M: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + fmt::Debug> PackMemory for M {}
-
-/// Sealed frames, in a buffer that is used again and again. Dereferences to the frames.
+/// A pack that is being made: room for its header, its frames, then all the rest. Dereferences to
+/// the pack.
 #[derive(Debug)]
 pub struct PackBuffer {
-    memory: Box<dyn PackMemory>,
+    memory: Box<dyn Memory>,
     start: usize,
+    header_bytes: usize,
     used: usize,
 }
 
 impl PackBuffer {
-    /// Frames behind a header of `header_bytes`, in `memory`. They lie there as they will in the
-    /// pack, in respect of blocks of 4,096 bytes, so that they can be written from where they are;
-    /// if there come more, they are moved, and only that is lost.
-    #[must_use]
-    pub fn new(header_bytes: usize, memory: Box<dyn PackMemory>) -> Self {
-        let start = memory.as_ref().as_ref().as_ptr().align_offset(BLOCK_BYTES);
-        let start = start.wrapping_add(header_bytes) % BLOCK_BYTES;
-        Self { memory, start, used: 0 }
-    }
-
-    /// The same memory with no frames in it.
-    pub(super) fn cleared(self) -> Self {
-        Self { used: 0, ..self }
+    /// No frames behind a header of `header_bytes`, in `memory`. The pack begins at a multiple of
+    /// 4,096 bytes, so that it can be written from where it lies; should it outgrow the memory, it
+    /// is moved, and only that is lost.
+    pub(super) fn new(header_bytes: usize, memory: Box<dyn Memory>) -> Self {
+        let bytes = (*memory).as_ref();
+        let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(bytes.len());
+        Self { memory, start, header_bytes, used: header_bytes }
     }
 
     /// So many more bytes, to be overwritten: what an earlier pack left there is not cleared.
@@ -45,24 +36,24 @@ impl PackBuffer {
         self.all_mut().get_mut(start..end).unwrap_or_default()
     }
 
+    /// All of the pack, which has `bytes` in all.
+    pub(super) fn whole(&mut self, bytes: usize) -> &mut [u8] {
+        self.room(bytes.saturating_sub(self.used));
+        let start = self.start;
+        self.all_mut().get_mut(start..start.saturating_add(bytes)).unwrap_or_default()
+    }
+
+    /// What follows the header.
+    pub(super) fn frames(&self) -> &[u8] {
+        self.get(self.header_bytes..).unwrap_or_default()
+    }
+
     fn all(&self) -> &[u8] {
-        self.memory.as_ref().as_ref()
+        (*self.memory).as_ref()
     }
 
     fn all_mut(&mut self) -> &mut [u8] {
-        self.memory.as_mut().as_mut()
-    }
-
-    pub(super) fn frames_mut(&mut self) -> &mut [u8] {
-        let (start, end) = (self.start, self.start.saturating_add(self.used));
-        self.all_mut().get_mut(start..end).unwrap_or_default()
-    }
-}
-
-impl Default for PackBuffer {
-    /// Memory that grows with the frames.
-    fn default() -> Self {
-        Self { memory: Box::new(Vec::new()), start: 0, used: 0 }
+        (*self.memory).as_mut()
     }
 }
 

@@ -2,47 +2,58 @@
 
 use twox_hash::{XxHash3_64, XxHash3_128};
 
-use super::{BlobEntry, Directory, GroupEntry, PackBuffer, PackHasher, PackHeader, PackedBlob};
+use super::{
+    BlobEntry, Directory, GroupEntry, PackBuffer, PackHasher, PackHeader, PackParts, PackedBlob,
+};
 use crate::encoding::stored_length;
 use crate::group::{Compression, FrameSize, GroupSalt, Purpose, seal_frames, seal_frames_as};
 use crate::id::PackId;
 use crate::key::ClassSecret;
 use crate::limits::{GROUP_BYTES_MAX, PACK_BLOBS_MAX, PACK_BYTES_MAX};
-use crate::parity::{ParityLayout, ParityShare, RunningSums};
+use crate::memory::Memory;
+use crate::parity::{ParityLayout, ParityShare, RunningSums, Stripes};
 
 /// Assembles one pack in memory.
 #[derive(Debug)]
 pub struct PackBuilder {
     frame_size: FrameSize,
     directory: Directory,
-    frames: PackBuffer,
+    buffer: PackBuffer,
     checksums: Vec<u64>,
     /// Parity of the frames so far, where their number is known well enough.
     sums: Option<RunningSums>,
 }
 
 impl PackBuilder {
-    /// Starts a pack in `buffer`, whatever that holds.
+    /// Starts a pack under `secret`, in `memory`.
     #[must_use]
-    pub fn new(frame_size: FrameSize, buffer: PackBuffer) -> Self {
+    pub fn new(secret: &ClassSecret, frame_size: FrameSize, memory: Box<dyn Memory>) -> Self {
         Self {
             frame_size,
             directory: Directory::default(),
-            frames: buffer.cleared(),
+            buffer: PackBuffer::new(PackHeader::header_bytes_under(secret), memory),
             checksums: Vec::new(),
             sums: None,
         }
     }
 
     /// Sums parity up while groups are sealed and still in a cache, for a pack that will be closed
-    /// at about so many bytes of frames. Of a pack that ends far from that it is computed at once.
+    /// at about so many bytes of frames, in [`sums_bytes`](Self::sums_bytes) of memory. Of a pack
+    /// that ends far from that it is computed at once.
     #[must_use]
-    pub fn expecting(mut self, bytes: usize, parity: ParityShare) -> Self {
-        let (frames, length) = (bytes >> self.frame_size.log2(), self.frame_size.stored());
-        let stripes = parity.layout(frames, length).stripes(frames, 0);
-        self.sums =
-            (stripes.parity > 0).then(|| RunningSums::new(stripes.count, stripes.parity, length));
+    pub fn expecting(mut self, bytes: usize, parity: ParityShare, memory: Box<dyn Memory>) -> Self {
+        let stripes = expected_stripes(self.frame_size, bytes, parity);
+        self.sums = (stripes.parity > 0).then(|| {
+            RunningSums::new(stripes.count, stripes.parity, self.frame_size.stored(), memory)
+        });
         self
+    }
+
+    /// Bytes of memory that [`expecting`](Self::expecting) needs.
+    #[must_use]
+    pub fn sums_bytes(frame_size: FrameSize, bytes: usize, parity: ParityShare) -> usize {
+        let stripes = expected_stripes(frame_size, bytes, parity);
+        RunningSums::bytes(stripes.count, stripes.parity, frame_size.stored())
     }
 
     /// Seals one group into the pack.
@@ -68,7 +79,7 @@ impl PackBuilder {
         let salt = GroupSalt::hedged(secret, counter, random, &[&group.determinants()]);
         let first_frame = self.frame_count();
         let (size, count) = (self.frame_size, self.frame_size.count(group.payload.len()));
-        let sealed = self.frames.room(count.saturating_mul(size.stored()));
+        let sealed = self.buffer.room(count.saturating_mul(size.stored()));
         seal_frames(secret, salt, size, group.payload, sealed);
         if let Some(sums) = &mut self.sums {
             sums.add(sealed);
@@ -100,7 +111,7 @@ impl PackBuilder {
         self.sums = None;
         let frame_offset = stored_length(self.frame_count());
         let group_offset = stored_length(self.directory.groups.len());
-        self.frames.room(other.bytes()).copy_from_slice(&other.frames);
+        self.buffer.room(other.bytes()).copy_from_slice(other.buffer.frames());
         self.checksums.extend_from_slice(&other.checksums);
         self.directory.groups.extend(other.directory.groups.iter().map(|group| GroupEntry {
             first_frame: group.first_frame.saturating_add(frame_offset),
@@ -116,7 +127,7 @@ impl PackBuilder {
     }
 
     fn frame_count(&self) -> usize {
-        self.frames.len() >> self.frame_size.log2()
+        self.bytes() >> self.frame_size.log2()
     }
 
     /// Whether nothing was added yet.
@@ -128,7 +139,7 @@ impl PackBuilder {
     /// Bytes of sealed frames so far.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.frames.len()
+        self.buffer.frames().len()
     }
 
     /// Blobs so far.
@@ -166,31 +177,25 @@ impl PackBuilder {
         };
         assert!(header.pack_bytes() as u64 <= PACK_BYTES_MAX, "a pack exceeds its limit");
 
-        let mut directory = vec![0; header.directory_frames_bytes()];
         let (purpose, size) = (Purpose::Directory, self.frame_size);
-        seal_frames_as(purpose, secret, directory_salt, size, &plain, &mut directory);
-        let parity = self.parity(&header, &directory);
-        let rest = [parity.as_slice(), &directory];
-        let rest = rest.iter().flat_map(|shards| shards.chunks_exact(size.stored()));
+        let header_bytes = header.encode();
+        let parts = header.parts(self.buffer.whole(header.pack_bytes()));
+        let PackParts { front, groups, middle, parity, directory, tail } = parts;
+        seal_frames_as(purpose, secret, directory_salt, size, &plain, directory);
+        protect(&header, self.sums, groups, parity, directory);
+        let rest = parity.chunks_exact(size.stored()).chain(directory.chunks_exact(size.stored()));
         self.checksums.extend(rest.map(XxHash3_64::oneshot));
         let checksums: Vec<u8> =
             self.checksums.iter().flat_map(|checksum| checksum.to_le_bytes()).collect();
-        let header_bytes = header.encode();
         let mut hasher = PackHasher::new(&header_bytes);
-        hasher.tags(&self.frames, size);
-        hasher.tags(&directory, size);
+        hasher.tags(groups, size);
+        hasher.tags(directory, size);
         let id = hasher.finish(&checksums);
         let footer = header.footer().encode();
-        let end = [&checksums, &header_bytes, &parity, &directory, &checksums, &header_bytes];
-        let end = [&end.map(Vec::as_slice).concat(), &footer[..]].concat();
-        FinishedPack {
-            id,
-            header: header_bytes,
-            frames: self.frames,
-            end,
-            directory: self.directory,
-            layout: header,
-        }
+        front.copy_from_slice(&header_bytes);
+        middle.copy_from_slice(&[&checksums[..], &header_bytes].concat());
+        tail.copy_from_slice(&[&checksums[..], &header_bytes, &footer].concat());
+        FinishedPack { id, bytes: self.buffer, directory: self.directory, layout: header }
     }
 
     /// The layout of parity, in the stripes that were summed up, if it can be.
@@ -204,28 +209,40 @@ impl PackBuilder {
             },
         )
     }
+}
 
-    /// The parity shards.
-    fn parity(&mut self, header: &PackHeader, directory: &[u8]) -> Vec<u8> {
-        let size = self.frame_size.stored();
-        let mut directory = directory.to_vec();
-        #[cfg(feature = "seeded-bugs")]
-        if crate::seeded::is_planted(crate::seeded::Mistake::StripeMissized)
-            && let Some(last) = directory.chunks_exact_mut(size).last()
-        {
-            last.fill(0);
-        }
-        if let Some(sums) = self.sums.take() {
-            return sums.parity(&directory);
-        }
-        let mut parity = vec![0; header.parity_count().saturating_mul(size)];
-        if !parity.is_empty() {
-            let shards = self.frames.frames_mut().chunks_exact_mut(size);
-            let shards = shards.chain(parity.chunks_exact_mut(size));
-            let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
-            header.stripes().protect(&mut shards);
-        }
-        parity
+/// The stripes of a pack that is closed at so many bytes of frames.
+fn expected_stripes(frame_size: FrameSize, bytes: usize, parity: ParityShare) -> Stripes {
+    let frames = bytes >> frame_size.log2();
+    parity.layout(frames, frame_size.stored()).stripes(frames, 0)
+}
+
+/// Computes the parity of a pack, from sums over `groups` where they were taken.
+fn protect(
+    header: &PackHeader,
+    sums: Option<RunningSums>,
+    groups: &mut [u8],
+    parity: &mut [u8],
+    directory: &mut [u8],
+) {
+    let size = header.frame_size.stored();
+    #[cfg(feature = "seeded-bugs")]
+    let mut missized = directory.to_vec();
+    #[cfg(feature = "seeded-bugs")]
+    let directory = if crate::seeded::is_planted(crate::seeded::Mistake::StripeMissized)
+        && let Some(last) = missized.chunks_exact_mut(size).last()
+    {
+        last.fill(0);
+        &mut missized[..]
+    } else {
+        directory
+    };
+    if let Some(sums) = sums {
+        sums.parity(directory, parity);
+    } else if !parity.is_empty() {
+        let shards = groups.chunks_exact_mut(size).chain(parity.chunks_exact_mut(size));
+        let mut shards: Vec<_> = shards.chain(directory.chunks_exact_mut(size)).collect();
+        header.stripes().protect(&mut shards);
     }
 }
 
@@ -262,17 +279,13 @@ impl GroupPayload<'_> {
     }
 }
 
-/// A pack ready to be stored: its bytes are `header`, `frames`, `end`, one after the other.
+/// A pack ready to be stored.
 #[derive(Debug)]
 pub struct FinishedPack {
     /// Its id.
     pub id: PackId,
-    /// First part of its bytes.
-    pub header: Vec<u8>,
-    /// Second part: sealed groups.
-    pub frames: PackBuffer,
-    /// Third part: checksums and header, parity, sealed directory, checksums and header, footer.
-    pub end: Vec<u8>,
+    /// All its bytes.
+    pub bytes: PackBuffer,
     /// What is in it.
     pub directory: Directory,
     /// Its header, parsed.

@@ -11,11 +11,9 @@ const RANDOM: [u8; 32] = [8; 32];
 /// A blob's kind, base and bytes.
 pub(super) type Blob = (BlobKind, Option<BlobId>, Vec<u8>);
 
-/// A buffer that holds something else.
-fn used_buffer() -> PackBuffer {
-    let mut buffer = PackBuffer::new(300, Box::new(vec![0; 1000]));
-    buffer.room(5000).fill(0xee);
-    buffer
+/// Memory that holds something else.
+fn used_memory() -> Box<dyn crate::memory::Memory> {
+    Box::new(vec![0xee; 20_000])
 }
 
 fn build(class: Class, size: FrameSize, groups: &[Vec<Blob>]) -> (FinishedPack, Vec<u8>) {
@@ -29,9 +27,9 @@ pub(super) fn build_with(
     groups: &[Vec<Blob>],
 ) -> (FinishedPack, Vec<u8>) {
     let counter = groups.len() as u64;
-    let builder = PackBuilder::new(size, used_buffer());
+    let builder = PackBuilder::new(&secret(class), size, used_memory());
     let pack = fill(builder, class, groups).finish(parity, &secret(class), counter, &RANDOM);
-    let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
+    let bytes = pack.bytes.to_vec();
     (pack, bytes)
 }
 
@@ -125,11 +123,11 @@ proptest! {
     #[test]
     fn joined_packs_read_back((class, size, groups) in packs(), at in any::<prop::sample::Index>()) {
         let (front, back) = groups.split_at(at.index(groups.len() + 1));
-        let builder = || PackBuilder::new(size, used_buffer());
+        let builder = || PackBuilder::new(&secret(class), size, used_memory());
         let mut joined = fill(builder(), class, front);
         joined.append(&fill(builder(), class, back));
         let pack = joined.finish(ParityShare::default(), &secret(class), 0, &RANDOM);
-        let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
+        let bytes = pack.bytes.to_vec();
         prop_assert_eq!(verify_bytes(&bytes), Ok(pack.id));
         prop_assert_eq!(read(&bytes), Ok(groups));
     }
@@ -184,8 +182,9 @@ fn damage_is_noticed_by_those_who_read() {
             assert!(open_end(&keys(), &mut damaged.clone()).is_err(), "bit {bit}");
         }
     }
-    for (bit, damaged) in flips(&pack.frames).enumerate() {
-        let bytes = [&pack.header[..], &damaged, &pack.end].concat();
+    let frames = pack.layout.header_bytes()..pack.layout.middle_offset();
+    for (bit, damaged) in flips(&bytes[frames.clone()]).enumerate() {
+        let bytes = [&bytes[..frames.start], &damaged, &bytes[frames.end..]].concat();
         assert_eq!(read(&bytes), Err(PackError::Key(KeyError::Forged)), "bit {bit}");
     }
 }
@@ -303,9 +302,9 @@ fn packs_with_more_blobs_than_any_reader_takes_are_never_made() {
         blobs: &blobs,
     };
     let overfull = |join: bool| {
-        let mut pack = PackBuilder::new(FrameSize::SMALLEST, PackBuffer::default());
+        let mut pack = PackBuilder::new(&secret, FrameSize::SMALLEST, used_memory());
         pack.add_group(&secret, &group, 0, &RANDOM);
-        let mut other = PackBuilder::new(FrameSize::SMALLEST, PackBuffer::default());
+        let mut other = PackBuilder::new(&secret, FrameSize::SMALLEST, used_memory());
         let second = if join { &mut other } else { &mut pack };
         second.add_group(&secret, &group, 1, &RANDOM);
         if join {
@@ -329,10 +328,12 @@ fn parity_that_was_summed_up_while_a_pack_filled_is_its_parity() {
         .collect();
     let (size, share) = (FrameSize::SMALLEST, ParityShare::default());
     let counts = [200_000, 330_000, 360_000, 390_000, 3_000_000].map(|expected| {
-        let builder = PackBuilder::new(size, used_buffer()).expecting(expected, share);
+        let secret = secret(Class::Data);
+        let builder = PackBuilder::new(&secret, size, used_memory());
+        let builder = builder.expecting(expected, share, used_memory());
         let builder = fill(builder, Class::Data, &groups);
-        let pack = builder.finish(share, &secret(Class::Data), 20, &RANDOM);
-        let bytes = [&pack.header[..], &pack.frames, &pack.end].concat();
+        let pack = builder.finish(share, &secret, 20, &RANDOM);
+        let bytes = pack.bytes.to_vec();
         assert_eq!(verify_bytes(&bytes), Ok(pack.id), "{expected} bytes were expected");
         assert!(read(&bytes).as_ref() == Ok(&groups));
         let mut damaged = bytes.clone();

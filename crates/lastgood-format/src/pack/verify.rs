@@ -45,7 +45,8 @@ impl PackVerifier {
         }
         let hasher = PackHasher::new(copy);
         let stripes = header.stripes();
-        let parity = RunningSums::new(stripes.count, stripes.parity, header.frame_size.stored());
+        let (size, memory) = (header.frame_size.stored(), Box::new(Vec::new()));
+        let parity = RunningSums::new(stripes.count, stripes.parity, size, memory);
         let this = Self { header, hasher, parity, end: rest.to_vec(), shards: 0 };
         this.check(this.shard_count(), this.directory())?;
         Ok(this)

@@ -55,18 +55,18 @@ mod tests {
 
     /// The same loops with each width of registers.
     macro_rules! same {
-        ($run:ident, $bytes:expr, $kernel:expr) => {{
-            let run = |$run: &dyn Fn(&mut [u8])| {
+        ($bytes:expr, |$out:ident| $kernel:expr) => {{
+            let run = |with: &dyn Fn(&mut [u8])| {
                 let mut bytes = $bytes;
-                $run(&mut bytes);
+                with(&mut bytes);
                 bytes
             };
-            let expected = run(&|bytes| portable($kernel(bytes)));
-            assert_eq!(run(&|bytes| super::run($kernel(bytes))), expected);
+            let expected = run(&|$out| portable($kernel));
+            assert_eq!(run(&|$out| super::run($kernel)), expected);
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
                 // SAFETY: the CPU has AVX2.
-                assert_eq!(run(&|bytes| unsafe { with_avx2($kernel(bytes)) }), expected);
+                assert_eq!(run(&|$out| unsafe { with_avx2($kernel) }), expected);
             }
         }};
     }
@@ -79,14 +79,14 @@ mod tests {
             shards.iter_mut().for_each(|shard| bytes.fill(shard));
             let batch: Vec<&[u8]> = shards.iter().map(Vec::as_slice).collect();
             for order in [Order::Descending, Order::Ascending] {
-                same!(add, vec![0x5a; length * count], |sums| AddBatch {
-                    sums,
+                same!(vec![0x5a; length * count], |sums| AddBatch {
+                    sums: &mut sums.chunks_exact_mut(length).collect::<Vec<_>>(),
                     batch: &batch,
                     order
                 });
             }
             let source = batch[0];
-            same!(add, vec![0x5a; length], |target| AddMultiple { target, source, factor: 0xb7 });
+            same!(vec![0x5a; length], |target| AddMultiple { target, source, factor: 0xb7 });
         }
     }
 }
