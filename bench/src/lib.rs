@@ -55,6 +55,12 @@ pub fn run(program: &Path, home: &Path, arguments: &[&Path]) -> anyhow::Result<R
     Ok(run)
 }
 
+/// The time, to take differences of.
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 /// Prints the median of `runs` with its range, the rate that `rate` makes of it, and the memory.
 pub fn report(what: &str, runs: &[Run], rate: impl Fn(f64) -> String, goal: &str, limit: &str) {
     let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();

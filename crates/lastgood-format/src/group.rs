@@ -147,14 +147,16 @@ pub struct GroupDecompressor {
 }
 
 impl GroupDecompressor {
-    /// Appends the `raw_bytes` bytes that `stored` stands for to `out`.
+    /// Fills `out` with the `raw_bytes` bytes that `stored` stands for, which may be exchanged for
+    /// something else.
     ///
     /// # Errors
-    /// When `stored` does not decompress to exactly that many; never more is allocated.
+    /// When `stored` does not decompress to exactly that many; `out` is then empty, and never more
+    /// is allocated.
     pub fn decompress(
         &mut self,
         compression: Compression,
-        stored: &[u8],
+        stored: &mut Vec<u8>,
         raw_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), DecodeError> {
@@ -166,16 +168,17 @@ impl GroupDecompressor {
         &mut self,
         bytes_max: usize,
         compression: Compression,
-        stored: &[u8],
+        stored: &mut Vec<u8>,
         raw_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), DecodeError> {
+        out.clear();
         if raw_bytes > bytes_max {
             return Err(DecodeError::invalid("group", "it is longer than its limit"));
         }
         match compression {
             Compression::Stored if stored.len() == raw_bytes => {
-                out.extend_from_slice(stored);
+                std::mem::swap(stored, out);
                 Ok(())
             }
             Compression::Stored => Err(DecodeError::invalid("group", "its length does not fit")),
@@ -183,13 +186,11 @@ impl GroupDecompressor {
                 let zstd = self.zstd.get_or_insert_with(|| {
                     Decompressor::new().expect("zstd has memory for its tables")
                 });
-                let start = out.len();
-                out.resize(start.saturating_add(raw_bytes), 0);
-                let room = out.get_mut(start..).unwrap_or_default();
-                match zstd.decompress_to_buffer(stored, room) {
+                out.reserve_exact(raw_bytes);
+                match zstd.decompress_to_buffer(stored, out) {
                     Ok(length) if length == raw_bytes => Ok(()),
                     _ => {
-                        out.truncate(start);
+                        out.clear();
                         Err(DecodeError::invalid("group", "it does not decompress to its length"))
                     }
                 }

@@ -346,7 +346,7 @@ pub fn open(
     GroupDecompressor::default().decompress_max(
         body_bytes_max,
         compression,
-        reader.rest(),
+        &mut reader.rest().to_vec(),
         raw_bytes,
         &mut body,
     )?;

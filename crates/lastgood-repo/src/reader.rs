@@ -160,7 +160,6 @@ impl PackReader {
             payload,
         )
         .map_err(|error| self.damaged(pack, error.source))?;
-        raw.clear();
         decompressor
             .decompress(entry.compression, payload, entry.raw_bytes as usize, raw)
             .map_err(|error| self.damaged(pack, error))

@@ -78,7 +78,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Vec<Blob>>, PackError> {
         open_frames(&opened.secret, group.salt, size, &mut frames, bytes, &mut payload)
             .map_err(|error| PackError::Key(error.source))?;
         GroupDecompressor::default()
-            .decompress(group.compression, &payload, group.raw_bytes as usize, &mut raw)
+            .decompress(group.compression, &mut payload, group.raw_bytes as usize, &mut raw)
             .map_err(PackError::Directory)?;
         let blobs = opened.directory.blobs.iter().filter(|blob| blob.group as usize == index);
         groups.push(

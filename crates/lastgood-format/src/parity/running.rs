@@ -94,7 +94,8 @@ impl RunningSums {
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let bytes = Self::bytes(self.stripes, self.parity, self.length);
-        (*self.sums).as_ref().iter().take(bytes).all(|&byte| byte == 0)
+        let sums = (*self.sums).as_ref().get(..bytes).unwrap_or_default();
+        sums.iter().fold(0, |all, byte| all | byte) == 0
     }
 
     /// Computes the parity shards that lie behind those taken so far, and before the shards in

@@ -380,7 +380,7 @@ fn pack(world: &World, bytes: &[u8]) -> bool {
         let frames = &mut frames.to_vec();
         if open_frames(&opened.secret, group.salt, size, frames, stored, &mut payload).is_ok() {
             GroupDecompressor::default()
-                .decompress(group.compression, &payload, group.raw_bytes as usize, &mut raw)
+                .decompress(group.compression, &mut payload, group.raw_bytes as usize, &mut raw)
                 .unwrap();
         }
     }
