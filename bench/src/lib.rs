@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 pub mod peers;
+pub mod stages;
 
 /// One run: how long, and the most anonymous memory seen.
 #[derive(Debug, Default, Clone, Copy)]

@@ -1,13 +1,15 @@
 //! Automation of the project: `cargo xtask tidy` keeps the house rules, `cargo xtask ci` runs
-//! exactly what continuous integration runs, `cargo xtask bench`
-//! measures it beside other tools, `cargo xtask model` searches the protocol, `cargo
-//! xtask torture` treats repositories badly, `cargo xtask replay` makes a traced run once more.
+//! exactly what continuous integration runs, `cargo xtask bench` measures it beside other tools,
+//! `cargo xtask instructions` counts what its stages take, `cargo xtask model` searches the
+//! protocol, `cargo xtask torture` treats repositories badly, `cargo xtask replay` makes a traced
+//! run once more.
 
 #![expect(clippy::print_stdout, reason = "a command that reports to people")]
 
 use std::path::{Path, PathBuf};
 
 mod ci;
+mod instructions;
 mod tidy;
 mod torture;
 
@@ -17,19 +19,26 @@ fn main() -> anyhow::Result<()> {
         Some("tidy") => tidy::run(&root),
         Some("ci") => ci::run(&root),
         Some("bench") => bench(&root),
+        Some("instructions") => instructions::run(&root, &arguments()),
         Some("model") => model(&root),
         Some("replay") => replay(&root),
-        Some("torture") => torture::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
+        Some("torture") => torture::run(&root, &arguments()),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy | ci | bench | model [WORD...] | replay FILE | torture [HARNESS]\n\n\
+            "usage: cargo xtask tidy | ci | bench | instructions | model [WORD...] | replay FILE | torture [HARNESS]\n\n\
              tidy  the crate graph, spec cites, fixtures, machine paths; prints what is longest\n\
              ci    formatting, lints, tests, tidy, and the independent decoder\n\
              bench lastgood and other tools on real data; --quick, --only, --rounds\n\
+             instructions what each stage of a backup takes, counted and compared; --bless\n\
              model all searches of the model of commit and gc, or those named by a word\n\
              replay a run from the trace that backup --record kept; --repository R and its key\n\
              torture the campaign that nothing is ever lost; --seeds N, --first SEED, --seeded-bugs"
         ),
     }
+}
+
+/// What follows the name of the task.
+fn arguments() -> Vec<String> {
+    std::env::args().skip(2).collect()
 }
 
 /// Measures the command and other tools, each built for release, and writes the report.
