@@ -38,6 +38,8 @@ const HARNESSES: &[Harness] = &[
     Harness { name: "damage", package: "lastgood", tests: "torture::damage", seeds: 1000 },
     Harness { name: "hostile", package: "lastgood", tests: "torture::hostile", seeds: 300 },
     Harness { name: "faults", package: "lastgood", tests: "faults::", seeds: 1 },
+    // Here a seed is a run that replaces 40 files while they are read.
+    Harness { name: "mirror-readers", package: "lastgood-mirror", tests: "case_02", seeds: 2500 },
     Harness { name: "kill", package: "lastgood-cli", tests: "killed::", seeds: 500 },
     // Here a seed is a second.
     Harness { name: "crowd", package: "lastgood-cli", tests: "crowd::", seeds: 600 },

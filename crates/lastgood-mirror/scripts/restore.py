@@ -43,14 +43,18 @@ def read(path):
 
 
 def names(path):
-    """What a path may be called while a commit is under way, its own name first."""
+    """What a path may be called while a commit is under way, its own name first: by itself, or
+    because a directory above it is renamed."""
     found = [path]
     journal = read(OURS + b"journal")
     for line in journal[1] if journal else []:
-        if line[0] in (b"keep", b"put"):
-            for one, other in ((line[1], line[2]), (line[2], line[1])):
-                if one in found and other not in found:
-                    found.append(other)
+        if line[0] not in (b"keep", b"put"):
+            continue
+        for one, other in ((line[1], line[2]), (line[2], line[1])):
+            for known in found:
+                name = other + known[len(one):]
+                if (known + b"/").startswith(one + b"/") and name not in found:
+                    found.append(name)
     return found
 
 

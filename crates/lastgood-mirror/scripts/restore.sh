@@ -50,17 +50,23 @@ is_sealed() {
     [ "$found" = unchecked ] || [ "$found" = "$seal" ]
 }
 
-# What a path (with its escapes) may be called while a commit is under way, its own name first.
+# What a path (with its escapes) may be called while a commit is under way, its own name first: by
+# itself, or because a directory above it is renamed.
 names() {
     printf '%s\n' "$1"
     journal=$mirror/.lastgood/journal
     if is_sealed "$journal"; then
         LASTGOOD_PATH=$1 awk -F '\t' '
-            BEGIN { found[ENVIRON["LASTGOOD_PATH"]] = 1 }
-            $1 == "keep" || $1 == "put" {
-                if (($2 in found) && !($3 in found)) { found[$3] = 1; print $3 }
-                else if (($3 in found) && !($2 in found)) { found[$2] = 1; print $2 }
-            }' "$journal"
+            function called(one, other,  number, name) {
+                for (number = 1; number <= count; number++) {
+                    if (index(list[number] "/", one "/") != 1) continue
+                    name = other substr(list[number], length(one) + 1)
+                    if (name in found) continue
+                    found[name] = 1; list[++count] = name; print name
+                }
+            }
+            BEGIN { list[++count] = ENVIRON["LASTGOOD_PATH"]; found[list[1]] = 1 }
+            $1 == "keep" || $1 == "put" { called($2, $3); called($3, $2) }' "$journal"
     fi
 }
 

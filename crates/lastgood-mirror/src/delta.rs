@@ -6,11 +6,14 @@
 //! first delta from `k` on says of it, or else what the newest version has: one lookup, whatever the
 //! age. Nothing here does I/O: bytes are only named. Spec: `docs/format/mirror.md`, section 5.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use lastgood_diff::{Change, compare_recorded};
 
+use crate::error::MirrorError;
 use crate::record::{At, Path, Present, State};
+use crate::sheet::{Lines, Sheet};
 
 pub mod insert;
 #[cfg(test)]
@@ -37,89 +40,72 @@ pub enum Place {
 #[derive(Debug, Clone, Copy)]
 pub struct History<'a> {
     /// Oldest first.
-    pub deltas: &'a [Delta],
+    pub deltas: &'a [Sheet],
     /// The newest version.
-    pub latest: &'a Manifest,
+    pub latest: &'a Sheet,
 }
 
-/// Names that share one file in either of two versions.
-struct Names<'a>(HashMap<(u64, u64), Vec<&'a Path>>);
-
-impl<'a> Names<'a> {
-    fn new(before: &'a Manifest, after: &'a Manifest) -> Self {
-        let mut names: HashMap<_, Vec<&Path>> = HashMap::new();
-        for (path, present) in before.iter().chain(after) {
-            if let Some(link) = present.link {
-                names.entry(link).or_default().push(path);
-            }
-        }
-        Self(names)
+/// What a version has at a path where the next one has something else, or nothing; `None` where both
+/// show the same. `other` finds a path where the next version has the bytes of a file.
+pub(crate) fn difference(
+    path: &Path,
+    was: &Present,
+    is: Option<&Present>,
+    other: impl FnOnce() -> Result<Option<Path>, MirrorError>,
+) -> Result<Option<Present>, MirrorError> {
+    if is.is_some_and(|is| is.is_same(was)) {
+        return Ok(None);
     }
-
-    /// A name that has the bytes in the next version that a file had.
-    fn with_bytes_of(&self, was: &Present, after: &Manifest) -> Option<&'a Path> {
-        let mut names = self.0.get(&was.link?)?.iter().copied();
-        names.find(|path| {
-            let is = after.get(*path);
-            is.is_some_and(|is| is.entry.node == was.entry.node && is.at != At::Lost)
-        })
-    }
-}
-
-/// What differs between two neighbours. `moved` says which files went where: path before, path
-/// after; it names each path at most once on either side.
-#[must_use]
-pub fn between(before: &Manifest, after: &Manifest, moved: &BTreeMap<Path, Path>) -> Delta {
-    let mut delta = Delta::new();
-    let names = Names::new(before, after);
-    for (path, was) in before {
-        let is = after.get(path);
-        if is.is_some_and(|is| is.is_same(was)) {
-            continue;
-        }
-        let at = match (is, moved.get(path)) {
-            (Some(is), _) if was.is_file() && is.entry.node == was.entry.node => {
-                At::Next(path.clone())
-            }
-            (_, Some(to)) => At::Next(to.clone()),
-            _ => match names.with_bytes_of(was, after) {
-                Some(other) => At::Next(other.clone()),
-                None => At::Here(path.clone()),
-            },
-        };
-        delta.insert(path.clone(), State::Present(Box::new(was.at(at))));
-    }
-    let born = after.keys().filter(|path| !before.contains_key(*path));
-    delta.extend(born.map(|path| (path.clone(), State::Absent)));
-    delta
+    let at = match is {
+        Some(is) if was.is_file() && is.entry.node == was.entry.node => At::Next(path.clone()),
+        _ => other()?.map_or_else(|| At::Here(path.clone()), At::Next),
+    };
+    Ok(Some(was.at(at)))
 }
 
 impl<'a> History<'a> {
     /// What version `k` has at a path.
-    #[must_use]
-    pub fn state(&self, k: usize, path: &[u8]) -> Option<&'a Present> {
-        match self.deltas[k..].iter().find_map(|delta| delta.get(path)) {
-            Some(state) => state.present(),
-            None => self.latest.get(path),
+    ///
+    /// # Errors
+    /// When a text cannot be read.
+    pub fn state(&self, k: usize, path: &[u8]) -> Result<Option<Present>, MirrorError> {
+        match self.first(k, path)? {
+            Some((_, State::Present(present))) => Ok(Some(*present)),
+            Some((_, State::Absent)) => Ok(None),
+            None => self.latest.present(path),
         }
     }
 
+    /// What the first delta from `k` on says of a path.
+    fn first(&self, k: usize, path: &[u8]) -> Result<Option<(usize, State)>, MirrorError> {
+        for (i, delta) in (k..).zip(&self.deltas[k..]) {
+            if let Some(state) = delta.get(path)? {
+                return Ok(Some((i, state)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Where the bytes are that the file at a path has in version `k`.
-    #[must_use]
-    pub fn place(&self, mut k: usize, path: &[u8]) -> Place {
+    ///
+    /// # Errors
+    /// When a text cannot be read.
+    pub fn place(&self, mut k: usize, path: &[u8]) -> Result<Place, MirrorError> {
         let mut path: Path = path.into();
         loop {
-            let found = (k..)
-                .zip(&self.deltas[k..])
-                .find_map(|(i, delta)| delta.get(&path).map(|state| (i, state)));
-            match found {
-                None if self.latest.contains_key(&path) => return Place::Latest(path),
-                None | Some((_, State::Absent)) => return Place::Lost,
-                Some((i, State::Present(present))) => match &present.at {
-                    At::Here(at) => return Place::Folder(i, at.clone()),
-                    At::Lost => return Place::Lost,
+            match self.first(k, &path)? {
+                None => {
+                    return Ok(match self.latest.present(&path)? {
+                        Some(present) if present.at != At::Lost => Place::Latest(path),
+                        _ => Place::Lost,
+                    });
+                }
+                Some((_, State::Absent)) => return Ok(Place::Lost),
+                Some((i, State::Present(present))) => match present.at {
+                    At::Here(at) => return Ok(Place::Folder(i, at)),
+                    At::Lost => return Ok(Place::Lost),
                     At::Next(next) => {
-                        path = next.clone();
+                        path = next;
                         k = i + 1;
                     }
                 },
@@ -127,51 +113,126 @@ impl<'a> History<'a> {
         }
     }
 
-    /// What differs from version `before` to version `after`, in path order. Only what deltas
+    /// Visits what differs from version `before` to version `after`, in path order. Only what deltas
     /// between them name is looked at; either may be the older one.
-    #[must_use]
-    pub fn changes(&self, before: usize, after: usize) -> Vec<(&'a Path, Change)> {
-        let between = &self.deltas[before.min(after)..before.max(after)];
-        let mut paths: Vec<&Path> = between.iter().flat_map(BTreeMap::keys).collect();
-        paths.sort_by(|one, other| in_path_order(one, other));
-        paths.dedup();
-        let entry = |k: usize, path: &[u8]| self.state(k, path).map(|it| it.entry.clone());
-        let change = |path: &'a Path| match (entry(before, path), entry(after, path)) {
-            (None, None) => None,
-            (None, Some(after)) => Some((path, Change::Added(after))),
-            (Some(before), None) => Some((path, Change::Removed(before))),
-            (Some(before), Some(after)) => {
-                let differences = compare_recorded(&before, &after);
-                let change = Change::Modified { before, after, differences };
-                differences.any().then_some((path, change))
-            }
-        };
-        paths.into_iter().filter_map(change).collect()
-    }
-
-    /// All that version `k` has.
-    #[must_use]
-    pub fn version(&self, k: usize) -> BTreeMap<&'a [u8], &'a Present> {
-        let mut all: BTreeMap<&[u8], &Present> =
-            self.latest.iter().map(|(path, present)| (&**path, present)).collect();
-        for delta in self.deltas[k..].iter().rev() {
-            for (path, state) in delta {
-                match state {
-                    State::Absent => all.remove(&**path),
-                    State::Present(present) => all.insert(path, present),
-                };
+    ///
+    /// # Errors
+    /// When a text cannot be read, and what `visit` returns.
+    pub fn changes<E: From<MirrorError>>(
+        &self,
+        before: usize,
+        after: usize,
+        mut visit: impl FnMut(&Path, Change) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut paths: Vec<Path> = Vec::new();
+        for delta in &self.deltas[before.min(after)..before.max(after)] {
+            for line in delta.lines() {
+                paths.push(line?.path);
             }
         }
-        all
+        paths.sort_by(|one, other| in_path_order(one, other));
+        paths.dedup();
+        for path in &paths {
+            let entry = |k| Ok::<_, MirrorError>(self.state(k, path)?.map(|it| it.entry));
+            match (entry(before)?, entry(after)?) {
+                (None, None) => {}
+                (None, Some(after)) => visit(path, Change::Added(after))?,
+                (Some(before), None) => visit(path, Change::Removed(before))?,
+                (Some(before), Some(after)) => {
+                    let differences = compare_recorded(&before, &after);
+                    if differences.any() {
+                        visit(path, Change::Modified { before, after, differences })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All that version `k` has, in the order of the bytes of the paths.
+    ///
+    /// # Errors
+    /// When a text cannot be read.
+    pub fn version(&self, k: usize) -> Result<Version<'a>, MirrorError> {
+        let sheets = self.deltas[k..].iter().chain([self.latest]);
+        let mut version = Version {
+            first: k,
+            sheets: sheets.map(|sheet| (sheet, sheet.lines())).collect(),
+            heads: BinaryHeap::new(),
+            last: None,
+        };
+        version.seek(b"")?;
+        Ok(version)
+    }
+}
+
+/// What one version has, path by path: the first delta that names a path is right.
+#[derive(Debug)]
+pub struct Version<'a> {
+    first: usize,
+    sheets: Vec<(&'a Sheet, Lines<'a>)>,
+    /// The next path of each sheet.
+    heads: BinaryHeap<Reverse<(Path, usize)>>,
+    last: Option<Path>,
+}
+
+/// What a version has at a path, and which delta says so; that behind the last one is the newest
+/// version.
+pub type Found = (usize, Path, Present);
+
+impl Version<'_> {
+    /// Passes over all paths before this one.
+    ///
+    /// # Errors
+    /// When a text cannot be read.
+    pub fn seek(&mut self, path: &[u8]) -> Result<(), MirrorError> {
+        self.heads.clear();
+        for (number, (_, lines)) in self.sheets.iter_mut().enumerate() {
+            lines.seek(path)?;
+            self.heads.extend(lines.peek()?.map(|line| Reverse((line.path.clone(), number))));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<Found>, MirrorError> {
+        while let Some(Reverse((path, number))) = self.heads.pop() {
+            let (sheet, lines) = &mut self.sheets[number];
+            let line = lines.next().transpose()?;
+            self.heads.extend(lines.peek()?.map(|line| Reverse((line.path.clone(), number))));
+            if self.last.as_ref() == Some(&path) {
+                continue;
+            }
+            self.last = Some(path.clone());
+            let Some(line) = line else { continue };
+            if let State::Present(present) = sheet.state(&line)? {
+                return Ok(Some((self.first + number, path, *present)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Version<'_> {
+    type Item = Result<Found, MirrorError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step().transpose();
+        if matches!(step, Some(Err(_))) {
+            self.heads.clear();
+        }
+        step
     }
 }
 
 /// Files that lie in the folder of a delta, with their bytes.
 pub(crate) fn stored(delta: &Delta) -> impl Iterator<Item = (&Path, u64)> {
-    delta.iter().filter_map(|(path, state)| {
-        let present = state.present().filter(|present| present.is_file())?;
-        (present.at == At::Here(path.clone())).then(|| (path, present.size()))
-    })
+    delta.iter().filter_map(|(path, state)| Some((path, own_bytes(path, state)?)))
+}
+
+/// Bytes of a file, if it lies in the folder of the version at its own path.
+pub(crate) fn own_bytes(path: &Path, state: &State) -> Option<u64> {
+    let present = state.present().filter(|present| present.is_file())?;
+    matches!(&present.at, At::Here(at) if at == path).then(|| present.size())
 }
 
 /// A directory before what it holds, and that before what comes after it.
@@ -192,12 +253,14 @@ pub struct Merged {
 /// Leaves out the version between two deltas: what the older delta says wins.
 ///
 /// `after` is what the version after both has at a path: what is the same there needs no record.
-#[must_use]
-pub fn merge<'a>(
+///
+/// # Errors
+/// Of `after`.
+pub fn merge(
     older: &Delta,
     newer: &Delta,
-    after: impl Fn(&[u8]) -> Option<&'a Present>,
-) -> Merged {
+    after: impl Fn(&[u8]) -> Result<Option<Present>, MirrorError>,
+) -> Result<Merged, MirrorError> {
     let mut bytes = Bytes::default();
     let mut delta = Delta::new();
     let paths: BTreeSet<&Path> = older.keys().chain(newer.keys()).collect();
@@ -225,15 +288,21 @@ pub fn merge<'a>(
             _ => None,
         })
         .collect();
-    let is_needless = |path: &Path, state: &State| match (state.present(), after(path)) {
-        (None, None) => true,
-        (Some(was), Some(is)) => was.is_same(is) && !used.contains(path),
-        _ => false,
-    };
-    delta.retain(|path, state| !is_needless(path, state));
+    let mut kept = Delta::new();
+    for (path, state) in delta {
+        let is_needless = match (state.present(), after(&path)?) {
+            (None, None) => true,
+            (Some(was), Some(is)) => was.is_same(&is) && !used.contains(&path),
+            _ => false,
+        };
+        if !is_needless {
+            kept.insert(path, state);
+        }
+    }
+    let delta = kept;
     let is_kept = |(_, to): &(Path, Path)| delta.contains_key(to);
     let moves = bytes.moves.into_iter().filter(is_kept).collect();
-    Merged { delta, moves }
+    Ok(Merged { delta, moves })
 }
 
 /// Bytes of the newer folder on their way to the older one.

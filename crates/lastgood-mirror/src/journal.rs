@@ -1,15 +1,19 @@
 //! A commit: operations that can be done again, under way until the last is done.
 //! Spec: `docs/format/mirror.md`, section 6.
 
+use std::sync::OnceLock;
+
 use lastgood_host::HostError;
-use lastgood_host::metadata::Unset;
 use lastgood_host::scan::Kind;
 
 use crate::content;
+use crate::error::MirrorError;
+use crate::index::Index;
 use crate::layout;
 use crate::place::{self, Place};
 use crate::record::{self, Path, Present, State};
-use crate::text::{Reader, TextError, Writer};
+use crate::sheet::{Sheet, SheetWriter};
+use crate::text;
 
 /// One step of a commit. Paths are relative to the mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub enum Operation {
     Clear(Path),
     /// Removes a directory; what others put into it goes aside with it.
     Leave(Path),
-    /// Renames, over what is there.
+    /// Renames, over what is there: a file, or a directory with all that is in it.
     Put {
         /// Where it is.
         from: Path,
@@ -42,13 +46,16 @@ pub enum Operation {
     Look(Path, Box<Present>),
 }
 
-/// All operations of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// All operations of a commit, on disk.
+#[derive(Debug)]
 pub struct Journal {
     /// Where things go that are in the way and are not ours.
     pub aside: Path,
-    /// In order.
-    pub operations: Vec<Operation>,
+    text: Sheet,
+    /// Where the operations begin.
+    start: u64,
+    /// Operations that give something another name, by both its names: for who asks for them.
+    names: OnceLock<Index>,
 }
 
 /// What a commit came across.
@@ -56,92 +63,177 @@ pub struct Journal {
 pub struct Done {
     /// Files that were to be kept and had vanished.
     pub vanished: Vec<Path>,
-    /// Metadata that could not be set.
-    pub unset: Vec<(Path, Unset)>,
+    /// Kinds of metadata that could not be set, with how often.
+    pub unset: Vec<(String, u64)>,
+}
+
+/// Writes a journal into the stage.
+pub(crate) struct JournalWriter<'a> {
+    out: SheetWriter<'a>,
+    aside: Path,
+    start: u64,
+}
+
+impl<'a> JournalWriter<'a> {
+    pub(crate) fn new(place: &'a dyn Place, aside: Path) -> Result<Self, MirrorError> {
+        let mut out = SheetWriter::new(place, layout::stage("journal"), "journal", 0);
+        out.line(&[b"aside", &aside])?;
+        let start = out.len();
+        Ok(Self { out, aside, start })
+    }
+
+    pub(crate) fn add(&mut self, operation: &Operation) -> Result<(), MirrorError> {
+        match operation {
+            Operation::Directory(path) => self.out.line(&[b"directory", path]),
+            Operation::Keep { from, to, hash } => {
+                let hash = hash.map(|hash| text::Seal(hash).to_string());
+                self.out.line(&[b"keep", from, to, hash.unwrap_or_default().as_bytes()])
+            }
+            Operation::Barrier => self.out.line(&[b"barrier"]),
+            Operation::Clear(path) => self.out.line(&[b"clear", path]),
+            Operation::Leave(path) => self.out.line(&[b"leave", path]),
+            Operation::Put { from, to } => self.out.line(&[b"put", from, to]),
+            Operation::Look(path, present) => {
+                self.out.line(&[b"look"])?;
+                self.out.unordered(path, &State::Present(present.clone()))
+            }
+        }
+    }
+
+    /// All were added.
+    pub(crate) fn finish(self) -> Result<Journal, MirrorError> {
+        let (text, _) = self.out.seal()?;
+        Ok(Journal { aside: self.aside, text, start: self.start, names: OnceLock::new() })
+    }
 }
 
 impl Journal {
-    /// As text.
-    #[must_use]
-    pub fn to_text(&self) -> Vec<u8> {
-        let mut out = Writer::new("journal");
-        out.line(&[b"aside", &self.aside]);
-        for operation in &self.operations {
-            match operation {
-                Operation::Directory(path) => out.line(&[b"directory", path]),
-                Operation::Keep { from, to, hash } => {
-                    let hash = hash.map(|hash| crate::text::Seal(hash).to_string());
-                    out.line(&[b"keep", from, to, hash.unwrap_or_default().as_bytes()]);
-                }
-                Operation::Barrier => out.line(&[b"barrier"]),
-                Operation::Clear(path) => out.line(&[b"clear", path]),
-                Operation::Leave(path) => out.line(&[b"leave", path]),
-                Operation::Put { from, to } => out.line(&[b"put", from, to]),
-                Operation::Look(path, present) => {
-                    out.line(&[b"look"]);
-                    record::write(path, &State::Present(present.clone()), &mut out);
-                }
-            }
-        }
-        out.finish().0
-    }
-
-    /// From text.
+    /// The one that is under way; `None` when none is.
     ///
     /// # Errors
     /// Nothing of a damaged journal is done.
-    pub fn parse(bytes: &[u8]) -> Result<Self, TextError> {
-        let reader = Reader::open("journal", bytes)?;
-        let mut journal = Self { aside: Path::default(), operations: Vec::new() };
-        let mut lines = reader.lines();
-        while let Some(line) = lines.next() {
-            let (number, fields) = line?;
-            let bad = || TextError::Line(number);
-            let path = |index: usize| {
-                let path = fields.get(index).filter(|path| record::is_valid(path));
-                path.map(|path| Path::from(path.as_slice())).ok_or_else(bad)
-            };
-            let word = fields.first().map(Vec::as_slice).unwrap_or_default();
-            let operation = match word {
-                b"aside" => {
-                    journal.aside = path(1)?;
-                    continue;
-                }
-                b"directory" => Operation::Directory(path(1)?),
-                b"keep" => {
-                    let hash = fields.get(3).filter(|hash| !hash.is_empty());
-                    let hash = hash.map(|hash| {
-                        let text = std::str::from_utf8(hash).map_err(|_| bad())?;
-                        text.parse().map(|crate::text::Seal(hash)| hash).map_err(|()| bad())
-                    });
-                    Operation::Keep { from: path(1)?, to: path(2)?, hash: hash.transpose()? }
-                }
-                b"barrier" => Operation::Barrier,
-                b"clear" => Operation::Clear(path(1)?),
-                b"leave" => Operation::Leave(path(1)?),
-                b"put" => Operation::Put { from: path(1)?, to: path(2)? },
-                b"look" => {
-                    let (number, fields) = lines.next().ok_or_else(bad)??;
-                    match record::parse(&fields) {
-                        Some((path, State::Present(present))) => Operation::Look(path, present),
-                        _ => return Err(TextError::Line(number)),
+    pub(crate) fn open(place: &dyn Place) -> Result<Option<Self>, MirrorError> {
+        let Some(text) = Sheet::open_lines(place, layout::JOURNAL, "journal")? else {
+            return Ok(None);
+        };
+        let mut journal = Self { aside: Path::default(), text, start: 0, names: OnceLock::new() };
+        // The first two lines say what kind of text it is.
+        let mut at = 0;
+        for _ in 0..2 {
+            at += journal.text.line_at(at)?.map_or(0, |line| line.len() as u64 + 1);
+        }
+        journal.start = at;
+        if let Some(line) = journal.text.line_at(at)? {
+            let fields = text::fields(&line).unwrap_or_default();
+            if let [word, aside, ..] = fields.as_slice()
+                && word == b"aside"
+                && record::is_valid(aside)
+            {
+                journal.aside = aside.as_slice().into();
+                journal.start += line.len() as u64 + 1;
+            }
+        }
+        // Whatever makes no sense is found before anything is done.
+        journal.operations().try_for_each(|operation| operation.map(drop))?;
+        Ok(Some(journal))
+    }
+
+    fn names(&self) -> Result<&Index, MirrorError> {
+        if let Some(names) = self.names.get() {
+            return Ok(names);
+        }
+        let mut names = Index::default();
+        for operation in self.operations() {
+            let (at, operation) = operation?;
+            if let Operation::Keep { from, to, .. } | Operation::Put { from, to } = operation {
+                names.add(&*from, at);
+                names.add(&*to, at);
+            }
+        }
+        Ok(self.names.get_or_init(|| names.sort()))
+    }
+
+    /// All operations in order, each with where it is.
+    fn operations(&self) -> impl Iterator<Item = Result<(u64, Operation), MirrorError>> {
+        let mut at = self.start;
+        std::iter::from_fn(move || {
+            let begin = at;
+            let operation = self.operation(&mut at).transpose()?;
+            if operation.is_err() {
+                at = u64::MAX;
+            }
+            Some(operation.map(|operation| (begin, operation)))
+        })
+    }
+
+    /// The operation that begins there, and where the next one does.
+    fn operation(&self, at: &mut u64) -> Result<Option<Operation>, MirrorError> {
+        let start = *at;
+        let mut fields = || {
+            let Some(line) = self.text.line_at(*at)? else { return Ok(None) };
+            *at += line.len() as u64 + 1;
+            text::fields(&line).map(Some).ok_or_else(|| self.text.bad_line(start))
+        };
+        let Some(found) = fields()? else { return Ok(None) };
+        let bad = || self.text.bad_line(start);
+        let path = |index: usize| {
+            let path = found.get(index).filter(|path| record::is_valid(path));
+            path.map(|path| Path::from(path.as_slice())).ok_or_else(bad)
+        };
+        let operation = match found.first().map(Vec::as_slice).unwrap_or_default() {
+            b"directory" => Operation::Directory(path(1)?),
+            b"keep" => {
+                let hash = found.get(3).filter(|hash| !hash.is_empty());
+                let hash = hash.map(|hash| {
+                    let text = std::str::from_utf8(hash).map_err(|_| bad())?;
+                    text.parse().map(|text::Seal(hash)| hash).map_err(|()| bad())
+                });
+                Operation::Keep { from: path(1)?, to: path(2)?, hash: hash.transpose()? }
+            }
+            b"barrier" => Operation::Barrier,
+            b"clear" => Operation::Clear(path(1)?),
+            b"leave" => Operation::Leave(path(1)?),
+            b"put" => Operation::Put { from: path(1)?, to: path(2)? },
+            b"look" => match record::parse(&fields()?.ok_or_else(bad)?) {
+                Some((path, State::Present(present))) => Operation::Look(path, present),
+                _ => return Err(bad()),
+            },
+            _ => return Err(bad()),
+        };
+        Ok(Some(operation))
+    }
+
+    /// What else a path may be called while the commit is under way, by itself or because a
+    /// directory above it is renamed.
+    pub(crate) fn others(&self, path: &[u8]) -> Result<Vec<Path>, MirrorError> {
+        let mut others = Vec::new();
+        let mut above = Some(path);
+        while let Some(named) = above.filter(|named| !named.is_empty()) {
+            for (_, at) in self.names()?.find(named) {
+                let mut at = at;
+                if let Some(Operation::Keep { from, to, .. } | Operation::Put { from, to }) =
+                    self.operation(&mut at)?
+                {
+                    for (one, other) in [(&from, &to), (&to, &from)] {
+                        if **one == *named {
+                            others.push([other, &path[named.len()..]].concat().into());
+                        }
                     }
                 }
-                _ => return Err(bad()),
-            };
-            journal.operations.push(operation);
+            }
+            above = record::parent(named);
         }
-        Ok(journal)
+        Ok(others)
     }
 
     /// Does everything. `again` when some of it may have been done before.
     ///
     /// # Errors
     /// It can be done again.
-    pub fn roll_forward(&self, place: &dyn Place, again: bool) -> Result<Done, HostError> {
+    pub fn roll_forward(&self, place: &dyn Place, again: bool) -> Result<Done, MirrorError> {
         let mut done = Done::default();
-        for operation in &self.operations {
-            self.perform(operation, place, again, &mut done)?;
+        for operation in self.operations() {
+            self.perform(&operation?.1, place, again, &mut done)?;
         }
         Ok(done)
     }
@@ -194,7 +286,7 @@ impl Journal {
                 let shown = layout::latest(path);
                 if place.stat(&shown)?.is_some() {
                     let unset = place.look(&shown, &present.entry)?;
-                    done.unset.extend(unset.into_iter().map(|unset| (path.clone(), unset)));
+                    place::count_unset(&mut done.unset, unset);
                 }
                 Ok(())
             }

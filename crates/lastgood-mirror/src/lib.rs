@@ -6,9 +6,11 @@
 //! Spec: `docs/format/mirror.md`.
 #![forbid(unsafe_code)]
 
+mod above;
 pub mod content;
 pub mod delta;
 mod error;
+mod index;
 pub mod journal;
 pub mod layout;
 mod mirror;
@@ -18,6 +20,7 @@ pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod scripts;
+pub mod sheet;
 pub mod text;
 mod texts;
 pub mod thin;

@@ -4,19 +4,19 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use lastgood_format::entry::Timestamp;
-use lastgood_host::HostError;
 use lastgood_host::source::SourceFile;
 use lastgood_host::target::TargetFile;
 
 use crate::content;
-use crate::delta::{self, Delta, History, Manifest};
+use crate::delta::{self, History};
 use crate::error::MirrorError;
-use crate::journal::{Done, Journal, Operation};
+use crate::journal::{Done, Journal, JournalWriter, Operation};
 use crate::layout;
 use crate::place::{self, HostPlace, Place};
-use crate::record::{Path, Present, State};
+use crate::record::{Path, Present};
+use crate::sheet::Sheet;
 use crate::text::{Seal, TextError};
-use crate::texts::{Head, parse_records, parse_versions};
+use crate::texts::{Head, parse_versions};
 
 /// One version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +60,11 @@ pub struct View {
     /// Oldest first; empty before the first run.
     pub versions: Vec<Version>,
     /// Delta of each version from `first` on, but the newest.
-    pub deltas: Vec<Delta>,
+    pub deltas: Vec<Sheet>,
     /// Index of the version of the first delta that was read.
     pub first: usize,
     /// The newest version.
-    pub latest: Manifest,
+    pub latest: Sheet,
     /// A commit that is under way.
     journal: Option<Journal>,
 }
@@ -165,12 +165,17 @@ impl Mirror {
 
     /// Puts texts in place where nothing depends on them yet, the first copy last.
     pub(crate) fn write_texts(&self, texts: Vec<(Path, Vec<u8>)>) -> Result<(), MirrorError> {
-        let operations = self.stage_texts(texts)?;
+        let puts = self.stage_texts(texts)?;
+        self.put_texts(&puts)
+    }
+
+    /// Puts staged texts in place where nothing depends on them yet.
+    pub(crate) fn put_texts(&self, puts: &[Operation]) -> Result<(), MirrorError> {
         self.place.sync()?;
-        for operation in operations {
-            if let Operation::Put { from, to } = operation {
-                place::make_way(&*self.place, &to)?;
-                self.place.rename(&from, &to)?;
+        for put in puts {
+            if let Operation::Put { from, to } = put {
+                place::make_way(&*self.place, to)?;
+                self.place.rename(from, to)?;
             }
         }
         Ok(self.place.sync()?)
@@ -231,13 +236,26 @@ impl Mirror {
         Ok(())
     }
 
+    /// Stages the second copy of a text that is in the stage; the operations put both in place.
+    pub(crate) fn stage_second(
+        &self,
+        text: &Path,
+        to: Path,
+    ) -> Result<[Operation; 2], MirrorError> {
+        let second: Path = [text, &b"-second"[..]].concat().into();
+        let file = self.place.open(text)?.ok_or_else(|| MirrorError::Missing(text.clone()))?;
+        content::copy(&file, Some(&self.place.create(&second)?), &mut |_| true)?;
+        let put = |from, to| Operation::Put { from, to };
+        Ok([put(second, layout::second(&to)), put(text.clone(), to)])
+    }
+
     /// Rolls a commit forward that was cut, and throws away what never became one. For who holds
     /// the lock.
     ///
     /// # Errors
     /// It can be done again.
     pub fn recover(&self) -> Result<Done, MirrorError> {
-        let done = match self.journal()? {
+        let done = match Journal::open(&*self.place)? {
             Some(journal) => {
                 let done = journal.roll_forward(&*self.place, true)?;
                 self.close()?;
@@ -249,12 +267,21 @@ impl Mirror {
         Ok(done)
     }
 
-    /// Makes a journal durable and does what it says. What it puts in place is in the stage.
+    /// Makes a journal of operations, whose files are in the stage, and does what it says.
+    pub(crate) fn commit_all(
+        &self,
+        aside: Path,
+        operations: &[Operation],
+    ) -> Result<Done, MirrorError> {
+        let mut journal = JournalWriter::new(&*self.place, aside)?;
+        operations.iter().try_for_each(|operation| journal.add(operation))?;
+        self.commit(&journal.finish()?)
+    }
+
+    /// Makes a journal durable that is in the stage, and does what it says.
     pub(crate) fn commit(&self, journal: &Journal) -> Result<Done, MirrorError> {
-        let stage = layout::stage("journal");
-        place::write(&*self.place, &stage, &journal.to_text())?;
         self.place.sync()?;
-        self.place.rename(&stage, layout::JOURNAL)?;
+        self.place.rename(&layout::stage("journal"), layout::JOURNAL)?;
         self.place.sync()?;
         let done = journal.roll_forward(&*self.place, false)?;
         self.close()?;
@@ -293,12 +320,6 @@ impl Mirror {
             path = [&path, &b"~"[..]].concat().into();
         }
         Ok(path)
-    }
-
-    fn journal(&self) -> Result<Option<Journal>, MirrorError> {
-        let Some(bytes) = place::read(&*self.place, layout::JOURNAL)? else { return Ok(None) };
-        let journal = Journal::parse(&bytes);
-        Ok(Some(journal.map_err(|source| failed(layout::JOURNAL, source))?))
     }
 
     /// What the texts say, with the deltas of the versions from `first` on.
@@ -349,9 +370,9 @@ impl Mirror {
     }
 
     fn view_once(&self, first: usize) -> Result<View, MirrorError> {
-        let journal = self.journal()?;
+        let journal = Journal::open(&*self.place)?;
         let mut failure = None;
-        for at in text_names(journal.as_ref(), layout::VERSIONS) {
+        for at in text_names(journal.as_ref(), layout::VERSIONS)? {
             let Some(bytes) = place::read(&*self.place, &at)? else { continue };
             let view = parse_versions(&bytes)
                 .map_err(|source| failed(layout::VERSIONS, source))
@@ -370,7 +391,7 @@ impl Mirror {
                 versions: Vec::new(),
                 deltas: Vec::new(),
                 first: 0,
-                latest: Manifest::new(),
+                latest: Sheet::default(),
                 journal,
             }),
         }
@@ -386,13 +407,6 @@ impl Mirror {
             return Err(MirrorError::Missing(layout::VERSIONS.into()));
         };
         let latest = self.sealed("latest", layout::MANIFEST, newest.seal, journal)?.0;
-        let latest = latest
-            .into_iter()
-            .filter_map(|(path, state)| match state {
-                State::Present(present) => Some((path, *present)),
-                State::Absent => None,
-            })
-            .collect();
         let deltas = older.iter().skip(first).map(|version| {
             let path = layout::delta(&version.name);
             Ok(self.sealed("delta", &path, version.seal, journal)?.0)
@@ -406,7 +420,7 @@ impl Mirror {
         &self,
         view: &View,
         version: &Version,
-    ) -> Result<(Delta, Head), MirrorError> {
+    ) -> Result<(Sheet, Head), MirrorError> {
         let path = layout::delta(&version.name);
         self.sealed("delta", &path, version.seal, view.journal.as_ref())
     }
@@ -418,14 +432,14 @@ impl Mirror {
         path: &[u8],
         seal: Seal,
         journal: Option<&Journal>,
-    ) -> Result<(Delta, Head), MirrorError> {
+    ) -> Result<(Sheet, Head), MirrorError> {
         let mut failure = MirrorError::Missing(path.into());
-        for at in text_names(journal, path) {
-            let Some(bytes) = place::read(&*self.place, &at)? else { continue };
-            match parse_records(kind, &bytes) {
-                Ok((found, _, _)) if found != seal => {}
-                Ok((_, records, head)) => return Ok((records, head)),
-                Err(source) => failure = failed(path, source),
+        for at in text_names(journal, path)? {
+            match Sheet::open(&*self.place, &at, kind) {
+                Ok(Some((sheet, head, found))) if found == seal => return Ok((sheet, head)),
+                Ok(_) => {}
+                Err(MirrorError::Text { source, .. }) => failure = failed(path, source),
+                Err(error) => return Err(error),
             }
         }
         Err(failure)
@@ -433,31 +447,29 @@ impl Mirror {
 }
 
 /// Wherever a text may be: its second copy last.
-fn text_names(journal: Option<&Journal>, path: &[u8]) -> Vec<Path> {
-    [names(journal, path), names(journal, &layout::second(path))].concat()
+fn text_names(journal: Option<&Journal>, path: &[u8]) -> Result<Vec<Path>, MirrorError> {
+    Ok([names(journal, path)?, names(journal, &layout::second(path))?].concat())
 }
 
 /// Whatever a path may be called while a commit is under way: its own name first.
-fn names(journal: Option<&Journal>, path: &[u8]) -> Vec<Path> {
+fn names(journal: Option<&Journal>, path: &[u8]) -> Result<Vec<Path>, MirrorError> {
     let mut names = vec![Path::from(path)];
-    for operation in journal.iter().flat_map(|journal| &journal.operations) {
-        match operation {
-            Operation::Keep { from, to, .. } | Operation::Put { from, to } => {
-                for (one, other) in [(from, to), (to, from)] {
-                    if names.contains(one) && !names.contains(other) {
-                        names.push(other.clone());
-                    }
-                }
+    let Some(journal) = journal else { return Ok(names) };
+    let mut asked = 0;
+    while let Some(name) = names.get(asked) {
+        for other in journal.others(name)? {
+            if !names.contains(&other) {
+                names.push(other);
             }
-            _ => {}
         }
+        asked += 1;
     }
-    names
+    Ok(names)
 }
 
 impl View {
     /// Whatever a path may be called while the commit is under way that was, when this was read.
-    pub(crate) fn names(&self, path: &[u8]) -> Vec<Path> {
+    pub(crate) fn names(&self, path: &[u8]) -> Result<Vec<Path>, MirrorError> {
         names(self.journal.as_ref(), path)
     }
 
@@ -497,14 +509,14 @@ impl View {
         k: usize,
         path: &[u8],
         present: &Present,
-    ) -> Result<Option<SourceFile>, HostError> {
+    ) -> Result<Option<SourceFile>, MirrorError> {
         let wanted = present.hash();
-        let place = match self.history().place(k - self.first, path) {
+        let place = match self.history().place(k - self.first, path)? {
             delta::Place::Folder(i, at) => layout::folder(&self.versions[i + self.first].name, &at),
             delta::Place::Latest(at) => layout::latest(&at),
             delta::Place::Lost => return Ok(None),
         };
-        for at in self.names(&place) {
+        for at in self.names(&place)? {
             let Some(file) = mirror.place.open(&at)? else { continue };
             let copied = content::copy(&file, None, &mut |_| true)?;
             if copied.map(|copied| lastgood_format::id::BlobId::new(copied.hash)) == wanted {

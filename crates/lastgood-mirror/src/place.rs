@@ -3,6 +3,8 @@
 //! Every change of a mirror is one call of [`Place`], so that a test can stop after any of them and
 //! lose what was not synced.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use lastgood_format::entry::Entry;
 use lastgood_host::HostError;
 use lastgood_host::metadata::{ApplyPolicy, Metadata, Unset, flags};
@@ -81,6 +83,8 @@ pub trait Place: Send + Sync {
 pub struct HostPlace {
     target: Target,
     policy: ApplyPolicy,
+    /// The directory that was looked into last: paths come one directory after the other.
+    last: Mutex<Option<(Path, Arc<TargetDirectory>)>>,
 }
 
 impl HostPlace {
@@ -103,13 +107,38 @@ impl HostPlace {
     fn new(target: Target) -> Self {
         // Others may own what is mirrored only where we may give it away.
         let owner = lastgood_host::identity::is_root();
-        Self { target, policy: ApplyPolicy { owner, special: false } }
+        let policy = ApplyPolicy { owner, special: false };
+        Self { target, policy, last: Mutex::new(None) }
     }
 
     /// The directory that a path lies in, and the name there.
     fn parent<'a>(&self, path: &'a [u8]) -> Result<(TargetDirectory, &'a [u8]), HostError> {
         let parent = record::parent(path).unwrap_or_default();
         Ok((self.target.directory(parent)?, record::name(path)))
+    }
+}
+
+impl HostPlace {
+    /// The directory that a path lies in, as it was when it was looked into last, and the name there.
+    fn known_parent<'a>(
+        &self,
+        path: &'a [u8],
+    ) -> Result<(Arc<TargetDirectory>, &'a [u8]), HostError> {
+        let parent = record::parent(path).unwrap_or_default();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, directory)) = &*last
+            && **known == *parent
+        {
+            return Ok((directory.clone(), record::name(path)));
+        }
+        let directory = Arc::new(self.target.directory(parent)?);
+        *last = Some((parent.into(), directory.clone()));
+        Ok((directory, record::name(path)))
+    }
+
+    /// A name of a directory may mean another one now.
+    fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -127,7 +156,7 @@ impl Place for HostPlace {
         if path.is_empty() {
             return self.target.root().source().own_stat().map(Some);
         }
-        there(self.parent(path).and_then(|(parent, name)| parent.source().stat(name)))
+        there(self.known_parent(path).and_then(|(parent, name)| parent.source().stat(name)))
     }
 
     fn list(&self, path: &[u8]) -> Result<Vec<Path>, HostError> {
@@ -139,7 +168,7 @@ impl Place for HostPlace {
     }
 
     fn open(&self, path: &[u8]) -> Result<Option<SourceFile>, HostError> {
-        let Some((parent, name)) = there(self.parent(path))? else { return Ok(None) };
+        let Some((parent, name)) = there(self.known_parent(path))? else { return Ok(None) };
         match SourceFile::open(parent.source(), name) {
             Ok(file) => Ok(Some(file)),
             Err(SourceError::ChangedKind { .. }) => Ok(None),
@@ -153,7 +182,7 @@ impl Place for HostPlace {
     }
 
     fn create(&self, path: &[u8]) -> Result<TargetFile, HostError> {
-        let (parent, name) = self.parent(path)?;
+        let (parent, name) = self.known_parent(path)?;
         parent.create_file(name)
     }
 
@@ -169,6 +198,7 @@ impl Place for HostPlace {
 
     fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), HostError> {
         let ((from, from_name), (to, to_name)) = (self.parent(from)?, self.parent(to)?);
+        self.forget();
         from.rename_into(from_name, &to, to_name)
     }
 
@@ -179,6 +209,7 @@ impl Place for HostPlace {
 
     fn remove_directory(&self, path: &[u8]) -> Result<(), HostError> {
         let (parent, name) = self.parent(path)?;
+        self.forget();
         parent.remove_directory(name)
     }
 
@@ -193,7 +224,7 @@ impl Place for HostPlace {
         if entry.is_directory() {
             return Ok(self.target.directory(path)?.apply(&metadata, self.policy));
         }
-        let (parent, name) = self.parent(path)?;
+        let (parent, name) = self.known_parent(path)?;
         Ok(parent.open_node(name)?.apply(&metadata, self.policy))
     }
 
@@ -271,6 +302,21 @@ pub(crate) fn empty(place: &dyn Place, directory: &[u8]) -> Result<(), HostError
         }
     }
     Ok(())
+}
+
+/// Counts kinds of metadata that could not be set.
+pub(crate) fn count_unset(counts: &mut Vec<(String, u64)>, unset: Vec<Unset>) {
+    for unset in unset {
+        add_unset(counts, format!("{:?}", unset.aspect).to_lowercase(), 1);
+    }
+}
+
+/// Adds to the count of a kind of metadata.
+pub(crate) fn add_unset(counts: &mut Vec<(String, u64)>, what: String, more: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == what) {
+        Some((_, count)) => *count += more,
+        None => counts.push((what, more)),
+    }
 }
 
 pub(crate) const READ_BYTES: usize = 256 << 10;

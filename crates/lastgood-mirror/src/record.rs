@@ -139,9 +139,10 @@ pub fn is_valid(path: &[u8]) -> bool {
     path.is_empty() || path.split(|&byte| byte == b'/').all(Entry::is_valid_name)
 }
 
-/// Adds the line of a record.
-pub fn write(path: &[u8], state: &State, out: &mut Writer) {
+/// Adds the line of a record, behind other fields.
+pub fn write(others: &[&[u8]], path: &[u8], state: &State, out: &mut Writer) {
     let State::Present(present) = state else {
+        out.fields(others);
         return out.line(&[b"", shown(path)]);
     };
     let entry = &present.entry;
@@ -160,6 +161,7 @@ pub fn write(path: &[u8], state: &State, out: &mut Writer) {
     let link = present.link.map(|(device, inode)| format!("{device}:{inode}")).unwrap_or_default();
     let marks = if entry.marks.0 == 0 { String::new() } else { entry.marks.0.to_string() };
     let flags = if entry.flags == 0 { String::new() } else { format!("{:x}", entry.flags) };
+    out.fields(others);
     out.line(&[
         kind.as_bytes(),
         shown(path),
@@ -181,10 +183,7 @@ pub fn write(path: &[u8], state: &State, out: &mut Writer) {
 /// The record of a line; `None` when it makes no sense.
 #[must_use]
 pub fn parse(fields: &[Vec<u8>]) -> Option<(Path, State)> {
-    let path: Path = unshown(fields.get(1)?).into();
-    if !is_valid(&path) {
-        return None;
-    }
+    let path = unshown_path(fields.get(1)?)?;
     if fields[0].is_empty() {
         return (fields.len() == 2).then_some((path, State::Absent));
     }
@@ -231,8 +230,14 @@ pub fn parse(fields: &[Vec<u8>]) -> Option<(Path, State)> {
 pub const DIRECTORY: Node = Node::Directory { tree: NO_TREE };
 
 /// A path as text: the root is a dot, which no name is.
-fn shown(path: &[u8]) -> &[u8] {
+pub(crate) fn shown(path: &[u8]) -> &[u8] {
     if path.is_empty() { b"." } else { path }
+}
+
+/// The path of a field, if it may stand in a record.
+pub(crate) fn unshown_path(text: &[u8]) -> Option<Path> {
+    let path = unshown(text);
+    is_valid(path).then(|| path.into())
 }
 
 fn unshown(text: &[u8]) -> &[u8] {

@@ -6,14 +6,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use lastgood_format::id::BlobId;
+
+use crate::content;
 use crate::delta;
 use crate::error::{MirrorError, Watch, check};
-use crate::journal::{Journal, Operation};
+use crate::journal::Operation;
 use crate::layout;
 use crate::mirror::{Mirror, View};
-use crate::record::{self, At, Path, Present, State};
-use crate::texts::{Head, manifest_text, records_text, versions_text};
-use crate::verify;
+use crate::place;
+use crate::record::{self, At, Path, State};
+use crate::sheet::SheetWriter;
+use crate::texts::{Head, versions_text};
+use crate::verify::{self, Copies, Look, Stored};
 
 mod donor;
 
@@ -46,6 +51,9 @@ pub struct RepairReport {
     pub lost: Vec<(String, Path)>,
     /// Files that were recorded as lost before, and whose bytes nobody has.
     pub still_lost: Vec<(String, Path)>,
+    /// Files that could not be read, by their path below the mirror. They stay as they are: that a
+    /// disk does not answer is no proof that it forgot.
+    pub unread: Vec<Path>,
 }
 
 impl RepairReport {
@@ -67,30 +75,13 @@ pub fn repair(
     watch: &dyn Watch,
 ) -> Result<RepairReport, MirrorError> {
     let view = mirror.view()?;
-    let files = files(&view);
-    watch.total(files.len() as u64, files.iter().map(|file| file.present.size()).sum());
     let texts = verify::damaged_texts(mirror, &view)?;
     let mut report = RepairReport {
-        texts: texts.iter().map(|(path, _)| path.clone()).collect(),
+        texts: texts.iter().map(|text| text.path.clone()).collect(),
         ..RepairReport::default()
     };
-    let mut inside = Inside { mirror, whole: HashMap::new() };
-    let mut broken = Vec::new();
-    for file in files {
-        check(watch)?;
-        let found = match file.is_lost() {
-            true => None,
-            false => verify::whole(mirror, &view, &file.place, file.present, watch),
-        };
-        watch.file(&file.path);
-        match found.zip(file.present.hash()) {
-            Some((place, hash)) => {
-                report.whole += 1;
-                inside.whole.insert(hash, place);
-            }
-            None => broken.push(file),
-        }
-    }
+    let broken = broken(mirror, &view, &mut report, watch)?;
+    let mut inside = Inside { mirror, whole: holders(&view, &broken, &report.unread)? };
     let mut mends = Vec::new();
     for (file, number) in broken.into_iter().zip(1_u64..) {
         check(watch)?;
@@ -116,56 +107,69 @@ pub fn repair(
     Ok(report)
 }
 
-/// Bytes that a version should hold.
-struct File<'a> {
-    /// Index of the version.
-    k: usize,
-    /// The file that a record is of, below the source.
-    path: Path,
-    /// Where they are to be, below the mirror.
-    place: Path,
-    present: &'a Present,
+/// Files that are not what they should be.
+fn broken(
+    mirror: &Mirror,
+    view: &View,
+    report: &mut RepairReport,
+    watch: &dyn Watch,
+) -> Result<Vec<Stored>, MirrorError> {
+    let mut total = (0, 0);
+    verify::each_stored(view, &mut |file| {
+        total = (total.0 + 1, total.1 + file.present.size());
+        Ok(())
+    })?;
+    watch.total(total.0, total.1);
+    let mut broken = Vec::new();
+    verify::each_stored(view, &mut |file| {
+        check(watch)?;
+        watch.file(&file.path);
+        if file.is_lost() {
+            broken.push(file);
+            return Ok(());
+        }
+        match verify::look(mirror, view, &file.place, &file.present, watch)? {
+            Look::Whole => report.whole += 1,
+            Look::Damaged => broken.push(file),
+            Look::Unread => report.unread.push(file.place),
+        }
+        Ok(())
+    })?;
+    Ok(broken)
+}
+
+/// Where files lie that are whole and have bytes that others should have.
+fn holders(
+    view: &View,
+    broken: &[Stored],
+    unread: &[Path],
+) -> Result<HashMap<BlobId, Path>, MirrorError> {
+    let mut whole = HashMap::new();
+    if broken.is_empty() {
+        return Ok(whole);
+    }
+    let wanted: BTreeSet<BlobId> = broken.iter().filter_map(|file| file.present.hash()).collect();
+    let others: BTreeSet<&Path> = broken.iter().map(|file| &file.place).chain(unread).collect();
+    verify::each_stored(view, &mut |file| {
+        let hash = file.present.hash().filter(|hash| wanted.contains(hash));
+        if let Some(hash) = hash
+            && !others.contains(&file.place)
+        {
+            whole.insert(hash, file.place);
+        }
+        Ok(())
+    })?;
+    Ok(whole)
 }
 
 /// What becomes of a file that is not what it should be.
-struct Mend<'a> {
-    file: File<'a>,
+struct Mend {
+    file: Stored,
     /// Where its bytes are in the stage; `None` when nobody has them.
     stage: Option<Path>,
 }
 
-/// Every file that a version has of its own, and all that are recorded as lost.
-fn files(view: &View) -> Vec<File<'_>> {
-    let older = view.deltas.iter().enumerate().flat_map(|(k, delta)| {
-        let present = delta.iter().filter_map(|(path, state)| Some((path, state.present()?)));
-        present.map(move |(path, present)| (k, path, present))
-    });
-    let newest = view.deltas.len();
-    let latest = view.latest.iter().map(|(path, present)| (newest, path, present));
-    let mut seen = BTreeSet::new();
-    let mut files = Vec::new();
-    for (k, path, present) in older.chain(latest).filter(|(_, _, present)| present.is_file()) {
-        let at = match &present.at {
-            At::Next(_) => continue,
-            At::Here(at) => at,
-            At::Lost => path,
-        };
-        let place = match k == newest {
-            true => layout::latest(at),
-            false => layout::folder(&view.versions[k].name, at),
-        };
-        if seen.insert(place.clone()) {
-            files.push(File { k, path: path.clone(), place, present });
-        }
-    }
-    files
-}
-
-impl File<'_> {
-    fn is_lost(&self) -> bool {
-        self.present.at == At::Lost
-    }
-
+impl Stored {
     /// Asks everybody for the bytes; who had them.
     fn ask(
         &self,
@@ -198,8 +202,8 @@ impl File<'_> {
 fn commit(
     mirror: &Mirror,
     view: &View,
-    mends: &[Mend<'_>],
-    damaged: Vec<(Path, Vec<u8>)>,
+    mends: &[Mend],
+    damaged: Vec<Copies>,
 ) -> Result<(), MirrorError> {
     let newest = view.deltas.len();
     let mut operations = Vec::new();
@@ -226,33 +230,38 @@ fn commit(
     let parents: BTreeSet<&[u8]> =
         shown.filter_map(|mend| record::parent(&mend.file.path)).collect();
     for parent in parents.into_iter().rev() {
-        if let Some((path, present)) = view.latest.get_key_value(parent) {
-            operations.push(Operation::Look(path.clone(), Box::new(present.clone())));
+        if let Some(present) = view.latest.present(parent)? {
+            operations.push(Operation::Look(parent.into(), Box::new(present)));
         }
     }
-    let mut texts = texts(mirror, view, mends)?;
+    let mut news = BTreeSet::new();
+    for (text, path) in texts(mirror, view, mends)? {
+        operations.extend(mirror.stage_second(&text, path.clone())?);
+        news.insert(path);
+    }
     // One of whose copies is damaged is written again, unless it is anyway.
-    let news: BTreeSet<Path> = texts.iter().map(|(path, _)| path.clone()).collect();
-    let others = damaged.into_iter().filter(|(path, _)| !news.contains(path));
-    texts.extend(others);
-    operations.extend(mirror.stage_texts(texts)?);
+    for (Copies { path, from }, number) in damaged.into_iter().zip(1_u64..) {
+        if news.contains(&path) {
+            continue;
+        }
+        let file = mirror.place.open(&from)?.ok_or_else(|| MirrorError::Missing(from.clone()))?;
+        let text = layout::stage(&format!("copy-{number}"));
+        content::copy(&file, Some(&mirror.place.create(&text)?), &mut |_| true)?;
+        operations.extend(mirror.stage_second(&text, path)?);
+    }
     operations.push(Operation::Barrier);
     let name = view.versions.last().map(|version| &*version.name).unwrap_or_default();
     let aside = mirror.free_place(layout::conflicts(name))?;
-    mirror.commit(&Journal { aside, operations }).map(drop)
+    mirror.commit_all(aside, &operations).map(drop)
 }
 
-/// The texts that say something else now.
-fn texts(
-    mirror: &Mirror,
-    view: &View,
-    mends: &[Mend<'_>],
-) -> Result<Vec<(Path, Vec<u8>)>, MirrorError> {
+/// The texts that say something else now: where each is in the stage, and whose place it takes.
+fn texts(mirror: &Mirror, view: &View, mends: &[Mend]) -> Result<Vec<(Path, Path)>, MirrorError> {
     let mut versions = view.versions.clone();
     let mut texts = Vec::new();
     for (k, old) in view.versions.iter().enumerate() {
-        let moves = |mend: &&Mend<'_>| mend.file.k == k && mend.is_news();
-        let news: BTreeMap<&Path, &Mend<'_>> =
+        let moves = |mend: &&Mend| mend.file.k == k && mend.is_news();
+        let news: BTreeMap<&Path, &Mend> =
             mends.iter().filter(moves).map(|mend| (&mend.file.path, mend)).collect();
         if news.is_empty() {
             continue;
@@ -266,40 +275,48 @@ fn texts(
                 _ => None,
             })
             .collect();
-        let change = |path: &Path, present: &mut Present| match (news.get(path), &present.at) {
-            (Some(Mend { stage: Some(_), .. }), _) => present.at = At::Here(path.clone()),
-            (_, At::Here(at)) if gone.contains(at) => present.at = At::Lost,
-            _ => {}
+        let (kind, sheet, path, head) = match view.deltas.get(k) {
+            Some(delta) => {
+                let (_, mut head): (_, Head) = mirror.delta(view, old)?;
+                head.replaces.push(old.seal);
+                ("delta", delta, layout::delta(&old.name), head)
+            }
+            None => ("latest", &view.latest, layout::MANIFEST.into(), Head::default()),
         };
-        if let Some(delta) = view.deltas.get(k) {
-            let mut delta = delta.clone();
-            for (path, state) in &mut delta {
-                if let State::Present(present) = state {
-                    change(path, present);
+        let text = layout::stage(&format!("text-{k}"));
+        let mut out = SheetWriter::new(&*mirror.place, text.clone(), kind, 0);
+        out.head(kind, &old.name, old.time, &head);
+        let mut bytes_kept = 0;
+        for line in sheet.lines() {
+            let line = line?;
+            let mut state = sheet.state(&line)?;
+            if let State::Present(present) = &mut state {
+                match (news.get(&line.path), &present.at) {
+                    (Some(Mend { stage: Some(_), .. }), _) => {
+                        present.at = At::Here(line.path.clone());
+                    }
+                    (_, At::Here(at)) if gone.contains(at) => present.at = At::Lost,
+                    _ => {}
                 }
             }
-            let (_, mut head): (_, Head) = mirror.delta(view, old)?;
-            head.replaces.push(old.seal);
-            let records = delta.iter().map(|(path, state)| (path, state.clone()));
-            let (text, seal) = records_text("delta", &old.name, old.time, &head, records);
-            versions[k].seal = seal;
-            versions[k].bytes_kept = delta::stored(&delta).map(|(_, bytes)| bytes).sum();
-            texts.push((layout::delta(&old.name), text));
-        } else {
-            let mut latest = view.latest.clone();
-            latest.iter_mut().for_each(|(path, present)| change(path, present));
-            let (text, seal) = manifest_text(old, &latest);
-            versions[k].seal = seal;
-            texts.push((layout::MANIFEST.into(), text));
+            bytes_kept += delta::own_bytes(&line.path, &state).unwrap_or_default();
+            out.record(&[], &line.path, &state)?;
         }
+        versions[k].seal = out.seal()?.1;
+        if k < view.deltas.len() {
+            versions[k].bytes_kept = bytes_kept;
+        }
+        texts.push((text, path));
     }
     if !texts.is_empty() {
-        texts.push((layout::VERSIONS.into(), versions_text(&versions)));
+        let text = layout::stage("text-versions");
+        place::write(&*mirror.place, &text, &versions_text(&versions))?;
+        texts.push((text, layout::VERSIONS.into()));
     }
     Ok(texts)
 }
 
-impl Mend<'_> {
+impl Mend {
     /// Whether its record says something else now.
     fn is_news(&self) -> bool {
         self.file.is_lost() || self.stage.is_none()

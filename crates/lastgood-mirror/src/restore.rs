@@ -6,11 +6,15 @@ use std::path::{Path as FilePath, PathBuf};
 use lastgood_format::entry::Node;
 use lastgood_host::HostError;
 use lastgood_host::metadata::{ApplyPolicy, Metadata, Unset};
+use lastgood_host::source::SourceFile;
 use lastgood_host::target::{Target, TargetDirectory, temporary_name};
 
+use crate::above::Above;
 use crate::content;
+use crate::delta::Version;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::mirror::{Mirror, View};
+use crate::place;
 use crate::record::{self, Path, Present};
 
 /// How to restore.
@@ -54,41 +58,66 @@ pub fn restore(
 ) -> Result<RestoreReport, MirrorError> {
     let view = mirror.view_back_to(&[&options.version])?;
     let k = view.index(&options.version)?;
-    let version = view.history().version(k - view.first);
-    let wanted: Vec<(Path, Present)> = version
-        .into_iter()
-        .filter(|(path, _)| record::is_below(path, &options.path))
-        .map(|(path, present)| (path.into(), present.clone()))
-        .collect();
-    if wanted.is_empty() {
+    let mut files = (0, 0);
+    let mut all = RestoreReport::default();
+    let mut wanted = Wanted::new(&view, k, &options.path)?;
+    while let Some((_, present)) = wanted.next()? {
+        files.0 += u64::from(present.is_file());
+        files.1 += present.size();
+        all.restored += 1;
+        all.bytes += present.size();
+    }
+    if all.restored == 0 {
         return Err(MirrorError::NoPath(options.path.clone()));
     }
-    let files = wanted.iter().filter(|(_, present)| present.is_file());
-    watch.total(files.clone().count() as u64, files.map(|(_, present)| present.size()).sum());
+    watch.total(files.0, files.1);
+    if options.is_dry {
+        return Ok(all);
+    }
     let mut restore = Restore {
         mirror,
-        view,
-        k,
+        newer: None,
         options,
         watch,
         links: HashMap::new(),
         report: RestoreReport::default(),
     };
-    if options.is_dry {
-        restore.report.restored = wanted.len() as u64;
-        restore.report.bytes = wanted.iter().map(|(_, present)| present.size()).sum();
-        return Ok(restore.report);
-    }
     let target = Target::open(&options.target)?;
-    restore.write(&target, &wanted)?;
+    restore.write(&target, &view, k)?;
     target.sync_filesystem()?;
     Ok(restore.report)
 }
 
+/// What is wanted of a version, in the order of the bytes of the paths.
+struct Wanted<'a> {
+    version: Version<'a>,
+    path: &'a [u8],
+}
+
+impl<'a> Wanted<'a> {
+    fn new(view: &'a View, k: usize, path: &'a [u8]) -> Result<Self, MirrorError> {
+        let mut version = view.history().version(k - view.first)?;
+        version.seek(path)?;
+        Ok(Self { version, path })
+    }
+
+    fn next(&mut self) -> Result<Option<(Path, Present)>, MirrorError> {
+        while let Some((_, path, present)) = self.version.next().transpose()? {
+            if record::is_below(&path, self.path) {
+                return Ok(Some((path, present)));
+            }
+            if !path.starts_with(self.path) {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
 struct Restore<'a> {
     mirror: &'a Mirror,
-    view: View,
-    k: usize,
+    /// What the texts say since a run ended meanwhile, and the index of the version there.
+    newer: Option<(View, usize)>,
     options: &'a RestoreOptions,
     watch: &'a dyn Watch,
     /// Where the first file of each group of hard links went.
@@ -97,11 +126,16 @@ struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    fn write(&mut self, target: &Target, wanted: &[(Path, Present)]) -> Result<(), MirrorError> {
-        for (path, present) in wanted {
+    fn write(&mut self, target: &Target, view: &View, k: usize) -> Result<(), MirrorError> {
+        let path = self.options.path.clone();
+        let mut wanted = Wanted::new(view, k, &path)?;
+        let mut above: Above<Present> = Above::default();
+        while let Some((path, present)) = wanted.next()? {
             check(self.watch)?;
-            let to = self.place(path, present);
-            match self.entry(target, path, &to, present) {
+            // The deepest first.
+            above.pass(Some(&path)).iter().rev().for_each(|it| self.dress(target, it));
+            let to = self.place(&path, &present);
+            match self.entry((view, k), target, &path, &to, &present) {
                 Ok(true) => {
                     self.report.restored += 1;
                     self.report.bytes += present.size();
@@ -111,35 +145,39 @@ impl Restore<'_> {
                     self.watch.trouble(Trouble { path: path.clone(), during: "restore", message });
                     self.report.damaged.push(path.clone());
                 }
-                Err(error) if error.is_no_space() => return Err(error.into()),
-                Err(error) => {
-                    let message = told(&error);
-                    self.watch.trouble(Trouble { path: path.clone(), during: "restore", message });
+                Err(MirrorError::Host(error)) if !error.is_no_space() => {
+                    self.tell(&path, &error);
                     self.report.failed += 1;
                 }
+                Err(error) => return Err(error),
             }
             if present.is_file() {
-                self.watch.file(path);
+                self.watch.file(&path);
+            }
+            if present.entry.is_directory() {
+                above.enter(path, present);
             }
         }
-        // The deepest first: what is put into a directory changes its times.
-        for (path, present) in wanted.iter().rev() {
-            if !present.entry.is_directory() {
-                continue;
-            }
-            let metadata = Metadata::from(&present.entry);
-            match target.directory(&self.place(path, present)) {
-                Ok(directory) => {
-                    let unset = directory.apply(&metadata, self.options.policy);
-                    self.count(unset);
-                }
-                Err(error) => {
-                    let message = told(&error);
-                    self.watch.trouble(Trouble { path: path.clone(), during: "restore", message });
-                }
-            }
-        }
+        above.pass(None).iter().rev().for_each(|it| self.dress(target, it));
         Ok(())
+    }
+
+    /// Sets the metadata of a directory that has all that belongs into it: what is put into a
+    /// directory changes its times.
+    fn dress(&mut self, target: &Target, (path, present): &(Path, Present)) {
+        match target.directory(&self.place(path, present)) {
+            Ok(directory) => {
+                let metadata = Metadata::from(&present.entry);
+                let unset = directory.apply(&metadata, self.options.policy);
+                self.count(unset);
+            }
+            Err(error) => self.tell(path, &error),
+        }
+    }
+
+    fn tell(&self, path: &Path, error: &HostError) {
+        let (path, message) = (path.clone(), told(error));
+        self.watch.trouble(Trouble { path, during: "restore", message });
     }
 
     /// Where a path goes: what was asked for is the target itself, or, if it is no directory, lies
@@ -154,13 +192,15 @@ impl Restore<'_> {
     /// Writes one entry; `false` when its bytes are not to be had.
     fn entry(
         &mut self,
+        version: (&View, usize),
         target: &Target,
         path: &Path,
         to: &[u8],
         present: &Present,
-    ) -> Result<bool, HostError> {
+    ) -> Result<bool, MirrorError> {
         if present.entry.is_directory() {
-            return self.directory(target, to).map(|()| true);
+            self.directory(target, to)?;
+            return Ok(true);
         }
         let parent = target.directory(record::parent(to).unwrap_or_default())?;
         let name = record::name(to);
@@ -168,7 +208,7 @@ impl Restore<'_> {
         parent.remove_tree(&temporary, &mut |_| {});
         match &present.entry.node {
             Node::File { .. } => {
-                if !self.file(target, &parent, &temporary, path, to, present)? {
+                if !self.file(version, (target, &parent, &temporary), path, to, present)? {
                     return Ok(false);
                 }
             }
@@ -209,13 +249,12 @@ impl Restore<'_> {
 
     fn file(
         &mut self,
-        target: &Target,
-        parent: &TargetDirectory,
-        temporary: &[u8],
+        version: (&View, usize),
+        (target, parent, temporary): (&Target, &TargetDirectory, &[u8]),
         path: &Path,
         to: &[u8],
         present: &Present,
-    ) -> Result<bool, HostError> {
+    ) -> Result<bool, MirrorError> {
         let hash = present.hash().map(|id| id.as_bytes().to_vec()).unwrap_or_default();
         let key = present.link.map(|link| (link, hash));
         if let Some(first) = key.as_ref().and_then(|key| self.links.get(key)) {
@@ -223,7 +262,7 @@ impl Restore<'_> {
             parent.hard_link(temporary, &directory, record::name(first))?;
             return Ok(true);
         }
-        let Some(from) = self.open(path, present)? else { return Ok(false) };
+        let Some(from) = self.open(version, path, present)? else { return Ok(false) };
         let file = parent.create_file(temporary)?;
         let watch = self.watch;
         let copied = content::copy(&from, Some(&file), &mut |count| {
@@ -247,26 +286,25 @@ impl Restore<'_> {
     /// since: then the texts say where they are now.
     fn open(
         &mut self,
+        (view, k): (&View, usize),
         path: &Path,
         present: &Present,
-    ) -> Result<Option<lastgood_host::source::SourceFile>, HostError> {
-        if let Some(file) = self.view.open(self.mirror, self.k, path, present)? {
+    ) -> Result<Option<SourceFile>, MirrorError> {
+        let (view, k) = match &self.newer {
+            Some((view, k)) => (view, *k),
+            None => (view, k),
+        };
+        if let Some(file) = view.open(self.mirror, k, path, present)? {
             return Ok(Some(file));
         }
-        let Ok(view) = self.mirror.view() else { return Ok(None) };
+        let Ok(view) = self.mirror.view_back_to(&[&self.options.version]) else { return Ok(None) };
         let Ok(k) = view.index(&self.options.version) else { return Ok(None) };
-        (self.view, self.k) = (view, k);
-        self.view.open(self.mirror, self.k, path, present)
+        let (view, k) = self.newer.insert((view, k));
+        view.open(self.mirror, *k, path, present)
     }
 
     fn count(&mut self, unset: Vec<Unset>) {
-        for unset in unset {
-            let what = format!("{:?}", unset.aspect).to_lowercase();
-            match self.report.unset.iter_mut().find(|(known, _)| *known == what) {
-                Some((_, count)) => *count += 1,
-                None => self.report.unset.push((what, 1)),
-            }
-        }
+        place::count_unset(&mut self.report.unset, unset);
     }
 }
 

@@ -4,7 +4,9 @@
 //! any moment. Then one [`Journal`](crate::journal::Journal) is made durable and done.
 
 mod adopt;
+mod ahead;
 mod fit;
+mod gone;
 mod guard;
 mod hold;
 mod insert;
@@ -13,6 +15,7 @@ mod plan;
 mod scan;
 mod scrub;
 mod stage;
+mod staged;
 
 use std::path::{Path as FilePath, PathBuf};
 
@@ -128,13 +131,11 @@ pub fn run(
     let slice = scrub::read(mirror, &view, options, watch)?;
     let mut found = scan::scan(mirror, &view.latest, &slice, &root, options, rules, watch)?;
     check(watch)?;
-    if !options.is_dry {
-        fit::fit(mirror, &view.latest, &mut found, watch)?;
-    }
     let subject = mirror.subject()?;
     let now = Subject { root: root.own_stat()?.hint.inode, ..subject.clone() };
     let hold = mirror.hold()?;
-    if let Some(held) = guard::check(&view.latest, &found, &subject, now.root)
+    found.held.is_other_root = !view.latest.is_empty() && subject.root != now.root;
+    if let Some(held) = guard::check(found.held)
         && !options.is_approved
         && !hold.is_some_and(|hold| hold.covers(&held))
     {
@@ -143,12 +144,12 @@ pub fn run(
         }
         return Err(MirrorError::Held(held));
     }
-    let needed = found.bytes_to_read(&view.latest) + SPACE_RESERVE_BYTES;
+    let needed = found.forecast.bytes_written + SPACE_RESERVE_BYTES;
     if !options.is_dry && needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
     }
     if options.is_dry {
-        return Ok(found.forecast(&view.latest));
+        return Ok(found.forecast);
     }
     let staged = stage::stage(mirror, &view.latest, found, &root, options, watch)?;
     check(watch)?;

@@ -33,19 +33,29 @@ pub enum TextError {
 }
 
 /// Builds a text.
-#[derive(Debug)]
 pub struct Writer {
+    /// What was not taken yet.
     bytes: Vec<u8>,
+    /// Of what was taken.
+    hash: Sha256,
 }
 
 impl Writer {
     /// A text of this kind that needs no feature.
     #[must_use]
     pub fn new(kind: &str) -> Self {
-        let mut writer = Self { bytes: Vec::new() };
+        let mut writer = Self { bytes: Vec::new(), hash: Sha256::new() };
         writer.line(&[MAGIC, VERSION, kind.as_bytes()]);
         writer.line(&[b"features", b"", b"", b""]);
         writer
+    }
+
+    /// Adds fields of a line whose others follow.
+    pub(crate) fn fields(&mut self, fields: &[&[u8]]) {
+        for field in fields {
+            escape(field, &mut self.bytes);
+            self.bytes.push(b'\t');
+        }
     }
 
     /// Adds a line; fields are escaped here.
@@ -59,10 +69,28 @@ impl Writer {
         self.bytes.push(b'\n');
     }
 
-    /// Ends the text with its seal.
+    /// Adds a line as it stands in another text, without its newline.
+    pub(crate) fn copy(&mut self, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+        self.bytes.push(b'\n');
+    }
+
+    /// How much was not taken yet.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What was added since the last time, to be written behind what was taken before.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.hash.update(&self.bytes);
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Ends the text with its seal; what was not taken before.
     #[must_use]
     pub fn finish(mut self) -> (Vec<u8>, Seal) {
-        let seal = Seal(sha256(&self.bytes));
+        self.hash.update(&self.bytes);
+        let seal = Seal(self.hash.clone().finish());
         self.line(&[b"seal", seal.to_string().as_bytes()]);
         (self.bytes, seal)
     }
@@ -83,16 +111,7 @@ impl<'a> Reader<'a> {
     pub fn open(kind: &'static str, bytes: &'a [u8]) -> Result<Self, TextError> {
         let body = bytes.strip_suffix(b"\n").ok_or(TextError::Seal)?;
         let mut lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').collect();
-        let first = lines.first().and_then(|line| fields(line)).unwrap_or_default();
-        match first.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
-            [MAGIC, VERSION, found] if *found == kind.as_bytes() => {}
-            [MAGIC, VERSION, _] | [] => return Err(TextError::Kind(kind)),
-            [MAGIC, version, ..] => {
-                let version = String::from_utf8_lossy(version);
-                return Err(TextError::Feature(format!("format {version}")));
-            }
-            _ => return Err(TextError::Kind(kind)),
-        }
+        check_first(kind, lines.first().copied().unwrap_or_default())?;
         let last = lines.pop().ok_or(TextError::Seal)?;
         // The line itself and the newline behind it.
         let sealed = &bytes[..bytes.len() - last.len() - 1];
@@ -100,14 +119,7 @@ impl<'a> Reader<'a> {
         if last != format!("seal\t{seal}").as_bytes() {
             return Err(TextError::Seal);
         }
-        let features = lines.get(1).and_then(|line| fields(line)).ok_or(TextError::Line(2))?;
-        match features.as_slice() {
-            [word, needed, ..] if word == b"features" && needed.is_empty() => {}
-            [word, needed, ..] if word == b"features" => {
-                return Err(TextError::Feature(String::from_utf8_lossy(needed).into_owned()));
-            }
-            _ => return Err(TextError::Line(2)),
-        }
+        check_features(lines.get(1).copied().unwrap_or_default())?;
         Ok(Self { lines: lines.split_off(2), seal })
     }
 
@@ -125,8 +137,33 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether a text with this first line is of a kind.
+pub(crate) fn check_first(kind: &'static str, line: &[u8]) -> Result<(), TextError> {
+    let first = fields(line).unwrap_or_default();
+    match first.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
+        [MAGIC, VERSION, found] if *found == kind.as_bytes() => Ok(()),
+        [MAGIC, VERSION, _] | [] => Err(TextError::Kind(kind)),
+        [MAGIC, version, ..] => {
+            let version = String::from_utf8_lossy(version);
+            Err(TextError::Feature(format!("format {version}")))
+        }
+        _ => Err(TextError::Kind(kind)),
+    }
+}
+
+/// Whether nothing is needed that this release does not know.
+pub(crate) fn check_features(line: &[u8]) -> Result<(), TextError> {
+    match fields(line).unwrap_or_default().as_slice() {
+        [word, needed, ..] if word == b"features" && needed.is_empty() => Ok(()),
+        [word, needed, ..] if word == b"features" => {
+            Err(TextError::Feature(String::from_utf8_lossy(needed).into_owned()))
+        }
+        _ => Err(TextError::Line(2)),
+    }
+}
+
 /// Fields of a line.
-fn fields(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn fields(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     line.split(|&byte| byte == b'\t').map(unescape).collect()
 }
 

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use lastgood_format::entry::Timestamp;
 
-use crate::delta::{Delta, Manifest};
 use crate::mirror::{Subject, Version};
 use crate::record::{self, Path, State};
 use crate::text::{Reader, Seal, TextError, Writer};
@@ -99,14 +98,42 @@ pub(crate) struct Head {
     pub(crate) replaces: Vec<Seal>,
 }
 
-/// The manifest of the newest version as text.
-pub(crate) fn manifest_text(version: &Version, latest: &Manifest) -> (Vec<u8>, Seal) {
-    let records =
-        latest.iter().map(|(path, present)| (path, State::Present(Box::new(present.clone()))));
-    records_text("latest", &version.name, version.time, &Head::default(), records)
+impl Head {
+    /// Takes a line before the records; whether it is one, and `None` when it makes no sense.
+    pub(crate) fn take(&mut self, line: &[u8]) -> Option<bool> {
+        let is_ours = [&b"version\t"[..], b"before\t", b"replaces\t"];
+        if !is_ours.iter().any(|word| line.starts_with(word)) {
+            return Some(false);
+        }
+        let seal = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<Seal>().ok();
+        match crate::text::fields(line)?.as_slice() {
+            [word, ..] if word == b"version" => {}
+            [word, none, ..] if word == b"before" && none.is_empty() => {}
+            [word, found, ..] if word == b"before" => self.before = Some(seal(found)?),
+            [_, found, ..] => self.replaces.push(seal(found)?),
+            _ => return None,
+        }
+        Some(true)
+    }
+
+    /// The lines before the records.
+    pub(crate) fn lines(&self, kind: &str, name: &str, time: Timestamp) -> Vec<Vec<Vec<u8>>> {
+        let of = |seal: &Seal| seal.to_string().into_bytes();
+        let mut lines = vec![vec![
+            b"version".to_vec(),
+            name.as_bytes().to_vec(),
+            record::time_text(time).into_bytes(),
+        ]];
+        if kind == "delta" {
+            let before = self.before.as_ref().map(of).unwrap_or_default();
+            lines.push(vec![b"before".to_vec(), before]);
+        }
+        lines.extend(self.replaces.iter().map(|seal| vec![b"replaces".to_vec(), of(seal)]));
+        lines
+    }
 }
 
-/// A manifest or a delta as text.
+/// A delta as text.
 pub(crate) fn records_text<'a>(
     kind: &str,
     name: &str,
@@ -115,49 +142,11 @@ pub(crate) fn records_text<'a>(
     records: impl Iterator<Item = (&'a Path, State)>,
 ) -> (Vec<u8>, Seal) {
     let mut out = Writer::new(kind);
-    out.line(&[b"version", name.as_bytes(), record::time_text(time).as_bytes()]);
-    if kind == "delta" {
-        let before = head.before.map(|seal| seal.to_string()).unwrap_or_default();
-        out.line(&[b"before", before.as_bytes()]);
-    }
-    for seal in &head.replaces {
-        out.line(&[b"replaces", seal.to_string().as_bytes()]);
+    for line in head.lines(kind, name, time) {
+        out.line(&line.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }
     for (path, state) in records {
-        record::write(path, &state, &mut out);
+        record::write(&[], path, &state, &mut out);
     }
     out.finish()
-}
-
-/// Seal, records and the rest of a manifest or a delta.
-pub(crate) fn parse_records(
-    kind: &'static str,
-    bytes: &[u8],
-) -> Result<(Seal, Delta, Head), TextError> {
-    let reader = Reader::open(kind, bytes)?;
-    let mut records = Delta::new();
-    let mut head = Head::default();
-    for line in reader.lines() {
-        let (number, fields) = line?;
-        let bad = || TextError::Line(number);
-        let seal = |field: &[u8]| {
-            let text = std::str::from_utf8(field).map_err(|_| bad())?;
-            text.parse::<Seal>().map_err(|()| bad())
-        };
-        match fields.as_slice() {
-            [word, ..] if word == b"version" => {}
-            [word, none, ..] if word == b"before" && none.is_empty() => {}
-            [word, found, ..] if word == b"before" => head.before = Some(seal(found)?),
-            [word, found, ..] if word == b"replaces" => head.replaces.push(seal(found)?),
-            fields => {
-                let (path, state) = record::parse(fields).ok_or_else(bad)?;
-                // Paths ascend, so that none is there twice.
-                if records.last_key_value().is_some_and(|(last, _)| *last >= path) {
-                    return Err(bad());
-                }
-                records.insert(path, state);
-            }
-        }
-    }
-    Ok((reader.seal(), records, head))
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::delta::{self, Delta};
+use crate::delta;
 use crate::error::MirrorError;
-use crate::journal::{Journal, Operation};
+use crate::journal::Operation;
 use crate::layout;
 use crate::mirror::{Mirror, View};
 use crate::record::Path;
+use crate::sheet::Sheet;
 use crate::texts::{Head, records_text, versions_text};
 
 /// What the removal of a version costs and frees.
@@ -59,12 +60,15 @@ impl Removal {
         let mut dropped = Dropped::default();
         let delta = match mirror.delta(view, &view.versions[0]) {
             Ok((delta, _)) => delta,
-            Err(MirrorError::Text { .. } | MirrorError::Missing(_)) => Delta::new(),
+            Err(MirrorError::Text { .. } | MirrorError::Missing(_)) => Sheet::default(),
             Err(error) => return Err(error),
         };
-        for (_, bytes) in delta::stored(&delta) {
-            dropped.files_freed += 1;
-            dropped.bytes_freed += bytes;
+        for record in delta.records() {
+            let (path, state) = record?;
+            if let Some(bytes) = delta::own_bytes(&path, &state) {
+                dropped.files_freed += 1;
+                dropped.bytes_freed += bytes;
+            }
         }
         let versions = versions_text(&view.versions[1..]);
         let texts = vec![(layout::VERSIONS.into(), versions)];
@@ -72,10 +76,10 @@ impl Removal {
     }
 
     fn of_middle(mirror: &Mirror, view: &View, k: usize) -> Result<Self, MirrorError> {
-        let (older, newer) = (&view.deltas[0], &view.deltas[1]);
+        let (older, newer) = (&view.deltas[0].load()?, &view.deltas[1].load()?);
         let (before, gone) = (&view.versions[k - 1], &view.versions[k]);
         let history = view.history();
-        let merged = delta::merge(older, newer, |path| history.state(2, path));
+        let merged = delta::merge(older, newer, |path| history.state(2, path))?;
         let (head, gone_head) = (mirror.delta(view, before)?.1, mirror.delta(view, gone)?.1);
         let replaced = [vec![before.seal], gone_head.replaces, vec![gone.seal]].concat();
         let head = Head { replaces: [head.replaces, replaced].concat(), ..head };
@@ -131,7 +135,6 @@ impl Removal {
             to: layout::stage(&format!("gone-{number}")),
         }));
         operations.push(Operation::Barrier);
-        let journal = Journal { aside: layout::conflicts(name), operations };
-        mirror.commit(&journal).map(drop)
+        mirror.commit_all(layout::conflicts(name), &operations).map(drop)
     }
 }

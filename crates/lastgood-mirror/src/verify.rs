@@ -1,17 +1,16 @@
 //! Comparing all that a mirror holds with what its texts say.
 
-use std::collections::BTreeSet;
-
 use lastgood_format::id::BlobId;
 use lastgood_host::HostError;
 
 use crate::content;
-use crate::delta::{self, Delta};
+use crate::delta;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::layout;
 use crate::mirror::{Mirror, View};
 use crate::place;
-use crate::record::{Path, Present};
+use crate::record::{At, Path, Present, State};
+use crate::sheet::Sheet;
 use crate::text::Reader;
 use crate::texts::Head;
 
@@ -26,6 +25,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Files that are not, by their path below the mirror.
     pub damaged: Vec<Path>,
+    /// Files that could not be read: they may be what they should be.
+    pub unread: Vec<Path>,
     /// Texts one of whose two copies is not as the other: nothing is lost.
     pub texts: Vec<Path>,
     /// Files that were known to be lost: version and path.
@@ -41,66 +42,126 @@ pub struct VerifyReport {
 pub fn verify(mirror: &Mirror, watch: &dyn Watch) -> Result<VerifyReport, MirrorError> {
     let view = mirror.view()?;
     let mut report = VerifyReport { versions: view.versions.len() as u64, ..Default::default() };
-    let files = stored(&view, &mut report);
-    watch.total(files.len() as u64, files.iter().map(|(_, present)| present.size()).sum());
-    for (place, present) in files {
+    let mut total = (0, 0);
+    each_stored(&view, &mut |file| {
+        total = (total.0 + 1, total.1 + file.present.size());
+        Ok(())
+    })?;
+    watch.total(total.0, total.1);
+    each_stored(&view, &mut |file| {
         check(watch)?;
-        if whole(mirror, &view, &place, present, watch).is_some() {
-            report.whole += 1;
-            report.bytes += present.size();
-        } else {
-            report.damaged.push(place.clone());
+        if file.is_lost() {
+            return Ok(());
         }
-        watch.file(&place);
-    }
-    report.texts = damaged_texts(mirror, &view)?.into_iter().map(|(path, _)| path).collect();
+        match look(mirror, &view, &file.place, &file.present, watch)? {
+            Look::Whole => {
+                report.whole += 1;
+                report.bytes += file.present.size();
+            }
+            Look::Damaged => report.damaged.push(file.place.clone()),
+            Look::Unread => report.unread.push(file.place.clone()),
+        }
+        watch.file(&file.place);
+        Ok(())
+    })?;
+    report.lost = lost(&view)?;
+    report.texts = damaged_texts(mirror, &view)?.into_iter().map(|text| text.path).collect();
     report.broken = broken(mirror, &view)?;
     Ok(report)
 }
 
-/// Every file that any version needs, once, with what it should be.
-fn stored<'a>(view: &'a View, report: &mut VerifyReport) -> Vec<(Path, &'a Present)> {
-    let history = view.history();
-    let mut seen = BTreeSet::new();
-    let mut files = Vec::new();
-    let of =
-        |delta: &'a Delta| delta.iter().filter_map(|(path, state)| Some((path, state.present()?)));
-    let deltas = view.deltas.iter().map(of).enumerate();
-    let records = deltas.flat_map(|(k, records)| records.map(move |record| (k, record)));
-    let latest = view.latest.iter().map(|record| (view.deltas.len(), record));
-    for (k, (path, present)) in records.chain(latest) {
-        if !present.is_file() {
-            continue;
-        }
-        let name = &view.versions[k].name;
-        let place = match history.place(k, path) {
-            _ if k == view.deltas.len() && present.at == crate::record::At::Lost => {
-                report.lost.push((name.clone(), path.clone()));
-                continue;
-            }
-            delta::Place::Folder(i, at) => layout::folder(&view.versions[i].name, &at),
-            delta::Place::Latest(at) => layout::latest(&at),
-            delta::Place::Lost => {
-                report.lost.push((name.clone(), path.clone()));
-                continue;
-            }
-        };
-        if seen.insert(place.clone()) {
-            files.push((place, present));
-        }
-    }
-    files
+/// A file that a version has of its own, or should have.
+pub(crate) struct Stored {
+    /// Index of the version.
+    pub(crate) k: usize,
+    /// The file that a record is of, below the source.
+    pub(crate) path: Path,
+    /// Where its bytes are to be, below the mirror.
+    pub(crate) place: Path,
+    pub(crate) present: Present,
 }
 
-/// Where the bytes are that should be at a place, if they are what was recorded: under another name
-/// while a commit is under way.
-pub(crate) fn whole(
+impl Stored {
+    /// Whether that is known to be nowhere.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.present.at == At::Lost
+    }
+}
+
+/// Visits every file that a version has of its own, once, and all that are recorded as lost.
+pub(crate) fn each_stored(
+    view: &View,
+    visit: &mut dyn FnMut(Stored) -> Result<(), MirrorError>,
+) -> Result<(), MirrorError> {
+    for (k, sheet) in view.deltas.iter().chain([&view.latest]).enumerate() {
+        for record in sheet.records() {
+            let (path, state) = record?;
+            let State::Present(present) = state else { continue };
+            let at = match &present.at {
+                _ if !present.is_file() => continue,
+                At::Next(_) => continue,
+                At::Lost => &path,
+                At::Here(at) => at,
+            };
+            // Another record may have its bytes in the same place.
+            if *at != path
+                && let Some(holder) = sheet.present(at)?
+                && holder.at == At::Here(at.clone())
+                && holder.hash() == present.hash()
+            {
+                continue;
+            }
+            let place = match view.versions.get(k).filter(|_| k < view.deltas.len()) {
+                Some(version) => layout::folder(&version.name, at),
+                None => layout::latest(at),
+            };
+            visit(Stored { k, path: path.clone(), place, present: *present })?;
+        }
+    }
+    Ok(())
+}
+
+/// Files of all versions whose bytes are nowhere, and that is known.
+fn lost(view: &View) -> Result<Vec<(String, Path)>, MirrorError> {
+    let history = view.history();
+    let mut lost = Vec::new();
+    for (k, sheet) in view.deltas.iter().chain([&view.latest]).enumerate() {
+        for record in sheet.records() {
+            let (path, state) = record?;
+            let Some(present) = state.present().filter(|present| present.is_file()) else {
+                continue;
+            };
+            let is_lost = match &present.at {
+                At::Here(_) => false,
+                At::Lost => true,
+                At::Next(_) => history.place(k, &path)? == delta::Place::Lost,
+            };
+            if is_lost {
+                lost.push((view.versions[k].name.clone(), path));
+            }
+        }
+    }
+    Ok(lost)
+}
+
+/// What a file is that should be at a place.
+pub(crate) enum Look {
+    /// What was recorded; under another name while a commit is under way.
+    Whole,
+    /// Something else, or nothing.
+    Damaged,
+    /// That is not known: it could not be read, which was told.
+    Unread,
+}
+
+/// Reads a file, and compares it with what was recorded of it.
+pub(crate) fn look(
     mirror: &Mirror,
     view: &View,
     place: &[u8],
     present: &Present,
     watch: &dyn Watch,
-) -> Option<Path> {
+) -> Result<Look, MirrorError> {
     let is_whole = |at: &Path| -> Result<bool, HostError> {
         let Some(file) = mirror.place.open(at)? else { return Ok(false) };
         let copied = content::copy(&file, None, &mut |count| {
@@ -109,21 +170,25 @@ pub(crate) fn whole(
         })?;
         Ok(copied.map(|copied| BlobId::new(copied.hash)) == present.hash())
     };
-    view.names(place).into_iter().find(|at| {
-        is_whole(at).unwrap_or_else(|error| {
-            let (path, message) = (place.into(), told(&error));
-            watch.trouble(Trouble { path, during: "read", message });
-            false
-        })
-    })
+    let mut found = Look::Damaged;
+    for at in view.names(place)? {
+        match is_whole(&at) {
+            Ok(true) => return Ok(Look::Whole),
+            // Who stops reading has read nothing wrong.
+            Ok(false) => check(watch)?,
+            Err(error) => {
+                let (path, message) = (place.into(), told(&error));
+                watch.trouble(Trouble { path, during: "read", message });
+                found = Look::Unread;
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// Texts one of whose copies is damaged or missing, with what they say. While a commit is under way
+/// Texts one of whose copies is damaged or missing. While a commit is under way
 /// nothing is known of them.
-pub(crate) fn damaged_texts(
-    mirror: &Mirror,
-    view: &View,
-) -> Result<Vec<(Path, Vec<u8>)>, MirrorError> {
+pub(crate) fn damaged_texts(mirror: &Mirror, view: &View) -> Result<Vec<Copies>, MirrorError> {
     if view.is_under_way() {
         return Ok(Vec::new());
     }
@@ -131,30 +196,43 @@ pub(crate) fn damaged_texts(
         view.versions.last().map(|newest| (layout::MANIFEST.into(), "latest", newest.seal));
     let older = view.versions.iter().take(view.deltas.len());
     let older = older.map(|version| (layout::delta(&version.name), "delta", version.seal));
-    let sealed = older.chain(newest).map(|(path, kind, seal)| {
-        let is_right =
-            move |bytes: &[u8]| Reader::open(kind, bytes).is_ok_and(|reader| reader.seal() == seal);
-        (path, Box::new(is_right) as Box<dyn Fn(&[u8]) -> bool>)
-    });
-    let others = [(layout::VERSIONS, "versions"), (layout::MIRROR, "mirror")];
-    let others = others.into_iter().map(|(path, kind)| {
-        let is_right = move |bytes: &[u8]| Reader::open(kind, bytes).is_ok();
-        (Path::from(path), Box::new(is_right) as Box<dyn Fn(&[u8]) -> bool>)
-    });
     let mut damaged = Vec::new();
-    for (path, is_right) in sealed.chain(others) {
-        let mut copies = Vec::new();
+    for (path, kind, seal) in older.chain(newest) {
+        let mut whole = Vec::new();
         for at in [path.clone(), layout::second(&path)] {
-            copies.push(place::read(&*mirror.place, &at)?.filter(|bytes| is_right(bytes)));
+            // The seal is of all that it says.
+            match Sheet::open(&*mirror.place, &at, kind) {
+                Ok(Some((_, _, found))) if found == seal => whole.push(at),
+                Ok(_) | Err(MirrorError::Text { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let [from] = whole.as_slice() {
+            damaged.push(Copies { path, from: from.clone() });
+        }
+    }
+    for (path, kind) in [(layout::VERSIONS, "versions"), (layout::MIRROR, "mirror")] {
+        let names = [Path::from(path), layout::second(path)];
+        let mut copies = Vec::new();
+        for at in &names {
+            let is_right = |bytes: &Vec<u8>| Reader::open(kind, bytes).is_ok();
+            copies.push(place::read(&*mirror.place, at)?.filter(is_right));
         }
         // Where both are right, the first is what everybody reads.
-        if copies.windows(2).any(|pair| pair[0] != pair[1])
-            && let Some(bytes) = copies.into_iter().flatten().next()
+        if copies[0] != copies[1]
+            && let Some(number) = copies.iter().position(Option::is_some)
         {
-            damaged.push((path, bytes));
+            damaged.push(Copies { path: path.into(), from: names[number].clone() });
         }
     }
     Ok(damaged)
+}
+
+/// A text of which one copy has to be written again.
+pub(crate) struct Copies {
+    pub(crate) path: Path,
+    /// The copy that is whole.
+    pub(crate) from: Path,
 }
 
 /// Versions whose delta does not name the one before it.

@@ -250,7 +250,7 @@ pub fn versions_of(target: &Path, path: &Path) -> Result<Vec<FileVersion>, Error
     let history = view.history();
     let mut found: Vec<FileVersion> = Vec::new();
     for (k, version) in view.versions.iter().enumerate() {
-        let entry = history.state(k, &path).map(|present| present.entry.clone());
+        let entry = history.state(k, &path)?.map(|present| present.entry);
         let is_known = match found.last() {
             Some(last) => last.entry == entry,
             None => entry.is_none(),

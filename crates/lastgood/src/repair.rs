@@ -2,6 +2,7 @@
 //! and from the files themselves where they are still what they were.
 
 mod foreign;
+mod mirrored;
 mod snapshots;
 
 use std::collections::HashSet;
@@ -34,6 +35,8 @@ pub struct RepairOptions {
     pub copies: Vec<RepositoryCopy>,
     /// Other repositories, in which files are looked for.
     pub others: Vec<Arc<Repository>>,
+    /// Mirrors of the same files, see [`mirror`](crate::mirror).
+    pub mirrors: Vec<PathBuf>,
     /// Id of this host, where its own files are to be looked at.
     pub host_id: Option<[u8; 16]>,
     /// Packs that the plan of this repair, a dry run just now, found whole: they are not read again.
@@ -50,6 +53,7 @@ impl RepairOptions {
             dry_run: false,
             copies: Vec::new(),
             others: Vec::new(),
+            mirrors: Vec::new(),
             host_id: None,
             whole: HashSet::new(),
         }
@@ -76,6 +80,8 @@ pub enum Origin {
     Here,
     /// In a copy, or a file of another repository.
     Repository(String),
+    /// In a mirror.
+    Mirror(String),
     /// In files of this host.
     Files,
 }
@@ -197,6 +203,11 @@ impl Blobs<'_> {
                 let before = found();
                 foreign::ask(self.repo, other, records, &lost, recovery, self.control)?;
                 note(Origin::Repository(other.location().to_owned()), found() - before);
+            }
+            for mirror in &self.options.mirrors {
+                let before = found();
+                mirrored::ask(self.repo, mirror, records, &lost, recovery, self.control)?;
+                note(Origin::Mirror(mirror.display().to_string()), found() - before);
             }
             if let Some(host_id) = self.options.host_id {
                 let before = found();

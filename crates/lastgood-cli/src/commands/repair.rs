@@ -6,7 +6,7 @@ use lastgood::log::{Ending, Entry};
 use lastgood::repair::{
     self, Affected, Origin, RepairOptions, RepairReport, ReplaceOptions, Replaced,
 };
-use lastgood::{Repository, opening, system, this_host};
+use lastgood::{Repository, mirror, opening, system, this_host};
 use serde_json::{Map, Value, json};
 
 use super::from::FromArgs;
@@ -113,8 +113,12 @@ impl Args {
         dry_run: bool,
     ) -> Result<RepairOptions, Failure> {
         let home = app.home()?;
-        let (mut copies, mut others) = (Vec::new(), Vec::new());
+        let (mut copies, mut others, mut mirrors) = (Vec::new(), Vec::new(), Vec::new());
         for path in &self.from.repositories {
+            if mirror::is_mirror(path) {
+                mirrors.push(path.clone());
+                continue;
+            }
             let copy = opening::open_copy(repo, path).map_err(|error| {
                 Failure::from(error).hint(format!("is {} right?", path.display()))
             });
@@ -134,6 +138,7 @@ impl Args {
             dry_run,
             copies,
             others,
+            mirrors,
             host_id,
             ..RepairOptions::new(home.state)
         })
@@ -182,6 +187,7 @@ fn origin_text(origin: &Origin) -> String {
     match origin {
         Origin::Here => "what is left of packs here".to_owned(),
         Origin::Repository(location) => location.clone(),
+        Origin::Mirror(location) => format!("the mirror in {location}"),
         Origin::Files => "files of this host".to_owned(),
     }
 }

@@ -16,6 +16,8 @@ struct Model {
     folders: Vec<BTreeMap<Path, Vec<u8>>>,
     latest: Manifest,
     bytes: BTreeMap<Path, Vec<u8>>,
+    /// Deltas and the newest version as they would lie on disk.
+    sheets: (Vec<Sheet>, Sheet),
 }
 
 fn present(path: &[u8], what: &(Option<Vec<u8>>, u16)) -> Present {
@@ -38,6 +40,27 @@ fn present(path: &[u8], what: &(Option<Vec<u8>>, u16)) -> Present {
     let link = what.0.as_deref().filter(|bytes| bytes.first() == Some(&2));
     let link = link.map(|bytes| (2, bytes.len() as u64));
     Present { entry, at: At::Here(path.into()), link, hint: Hint::default() }
+}
+
+/// What differs between two neighbours. `moved` says which files went where: path before, path
+/// after; it names each path at most once on either side.
+fn between(before: &Manifest, after: &Manifest, moved: &BTreeMap<Path, Path>) -> Delta {
+    let mut delta = Delta::new();
+    for (path, was) in before {
+        let other = || {
+            let names = before.iter().chain(after).filter(|(_, it)| it.link == was.link);
+            let mut names = names.filter(|_| was.link.is_some()).map(|(path, _)| path);
+            let has =
+                |path: &&Path| after.get(*path).is_some_and(|is| is.entry.node == was.entry.node);
+            Ok(moved.get(path).or_else(|| names.find(has)).cloned())
+        };
+        if let Some(past) = difference(path, was, after.get(path), other).unwrap() {
+            delta.insert(path.clone(), State::Present(Box::new(past)));
+        }
+    }
+    let born = after.keys().filter(|path| !before.contains_key(*path));
+    delta.extend(born.map(|path| (path.clone(), State::Absent)));
+    delta
 }
 
 /// Changes a tree: files and directories come, go, move, change content, mode and kind.
@@ -117,7 +140,15 @@ fn make_way(tree: &mut Naive, path: &Path) -> bool {
 
 impl Model {
     fn history(&self) -> History<'_> {
-        History { deltas: &self.deltas, latest: &self.latest }
+        History { deltas: &self.sheets.0, latest: &self.sheets.1 }
+    }
+
+    /// Deltas and the newest version are these now.
+    fn write(&mut self) {
+        let sheet = |delta: &Delta| Sheet::of(delta.iter().map(|(path, it)| (path, it.clone())));
+        let state = |present: &Present| State::Present(Box::new(present.clone()));
+        let latest = self.latest.iter().map(|(path, present)| (path, state(present)));
+        self.sheets = (self.deltas.iter().map(sheet).collect(), Sheet::of(latest));
     }
 
     /// A run: the tree becomes the newest version.
@@ -138,6 +169,7 @@ impl Model {
         self.bytes =
             tree.iter().filter_map(|(path, what)| Some((path.clone(), what.0.clone()?))).collect();
         self.versions.push(tree.clone());
+        self.write();
     }
 
     /// A version in the middle, or the oldest, goes.
@@ -146,10 +178,11 @@ impl Model {
         if k == 0 {
             self.deltas.remove(0);
             self.folders.remove(0);
-            return;
+            return self.write();
         }
         let history = self.history();
         let merged = merge(&self.deltas[k - 1], &self.deltas[k], |path| history.state(k + 1, path));
+        let merged = merged.unwrap();
         let mut newer = self.folders.remove(k);
         self.deltas.remove(k);
         for (from, to) in merged.moves {
@@ -167,6 +200,7 @@ impl Model {
             .collect();
         self.folders[k - 1].retain(|path, _| needed.contains(path));
         self.deltas[k - 1] = merged.delta;
+        self.write();
     }
 
     /// A version comes before that of index `at`, which is not the first behind the newest.
@@ -192,24 +226,26 @@ impl Model {
         self.deltas.insert(at, newer);
         self.folders.insert(at, folder);
         self.versions.insert(at, tree.clone());
+        self.write();
     }
 
     /// Every file of every version is what the naive copy has.
     fn check(&self, seed: u64) {
         let history = self.history();
         for (k, naive) in self.versions.iter().enumerate() {
-            let version = history.version(k);
-            assert!(
-                version.keys().copied().eq(naive.keys().map(|path| &**path)),
-                "seed {seed}, version {k}: other paths"
-            );
+            let version: BTreeMap<Path, Present> = history
+                .version(k)
+                .unwrap()
+                .map(|it| it.map(|(_, path, it)| (path, it)).unwrap())
+                .collect();
+            assert!(version.keys().eq(naive.keys()), "seed {seed}, version {k}: other paths");
             for (path, what) in naive {
                 let context = || format!("seed {seed}, version {k}, {}", path.escape_ascii());
-                let state = history.state(k, path).unwrap();
-                assert_eq!(state, version[&**path], "{}", context());
+                let state = history.state(k, path).unwrap().unwrap();
+                assert_eq!(state, version[path], "{}", context());
                 assert!(state.is_same(&present(path, what)), "{}", context());
                 let Some(bytes) = &what.0 else { continue };
-                let found = match history.place(k, path) {
+                let found = match history.place(k, path).unwrap() {
                     Place::Folder(i, at) => self.folders[i].get(&at),
                     Place::Latest(at) => self.bytes.get(&at),
                     Place::Lost => None,
@@ -228,22 +264,27 @@ impl Model {
     /// What changed between two versions is what a comparison of the naive copies finds.
     fn check_changes(&self, seed: u64, before: usize, after: usize) {
         let (was, is) = (&self.versions[before], &self.versions[after]);
-        let changes = self.history().changes(before, after);
-        let found: BTreeSet<&Path> = changes.iter().map(|(path, _)| *path).collect();
+        let mut changes = Vec::new();
+        let visit = |path: &Path, change| {
+            changes.push((path.clone(), change));
+            Ok::<_, MirrorError>(())
+        };
+        self.history().changes(before, after, visit).unwrap();
+        let found: BTreeSet<&Path> = changes.iter().map(|(path, _)| path).collect();
         let paths: BTreeSet<&Path> = was.keys().chain(is.keys()).collect();
         let differs = |path: &&Path| was.get(*path) != is.get(*path);
         let expected: BTreeSet<&Path> = paths.into_iter().filter(differs).collect();
         assert_eq!(found, expected, "seed {seed}, versions {before} and {after}");
         for (path, change) in &changes {
             let is_right = match change {
-                Change::Added(_) => !was.contains_key(*path),
-                Change::Removed(_) => !is.contains_key(*path),
-                Change::Modified { .. } => was.contains_key(*path) && is.contains_key(*path),
+                Change::Added(_) => !was.contains_key(path),
+                Change::Removed(_) => !is.contains_key(path),
+                Change::Modified { .. } => was.contains_key(path) && is.contains_key(path),
             };
             assert!(is_right, "seed {seed}: {change:?}");
         }
-        let is_in_order = |pair: &[(&Path, Change)]| {
-            in_path_order(pair[0].0, pair[1].0) == std::cmp::Ordering::Less
+        let is_in_order = |pair: &[(Path, Change)]| {
+            in_path_order(&pair[0].0, &pair[1].0) == std::cmp::Ordering::Less
         };
         assert!(changes.windows(2).all(is_in_order), "seed {seed}");
     }

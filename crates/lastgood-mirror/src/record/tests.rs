@@ -5,7 +5,7 @@ use crate::text::{Reader, sha256};
 
 fn round_trip(path: &[u8], state: &State) -> Vec<(Path, State)> {
     let mut writer = Writer::new("test");
-    write(path, state, &mut writer);
+    write(&[], path, state, &mut writer);
     let (bytes, _) = writer.finish();
     let reader = Reader::open("test", &bytes).unwrap();
     reader.lines().map(|line| parse(&line.unwrap().1).unwrap()).collect()

@@ -8,14 +8,14 @@ use super::scan::{self, Wanted};
 use super::scrub::Slice;
 use super::{Rules, RunOptions};
 use crate::content;
-use crate::delta::Manifest;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::layout;
 use crate::mirror::{Mirror, Subject, Version};
 use crate::place::{self, HostPlace, Place};
-use crate::record::{self, At, Path, Present};
+use crate::record::{self, At, Path, Present, State};
+use crate::sheet::{Sheet, SheetWriter};
 use crate::text::Seal;
-use crate::texts::{manifest_text, versions_text};
+use crate::texts::{Head, versions_text};
 
 /// Makes a mirror of the directory `path`, which holds a copy of the source: everything in it moves
 /// into `latest/`, but what `leave` names, and is read once. Can be cut and done again.
@@ -41,22 +41,18 @@ pub fn adopt(
     place::make_directories(&place, layout::STAGE)?;
     let mirror = Mirror::locked(place, path)?;
     place::empty(&*mirror.place, layout::STAGE)?;
-    let latest = manifest(&mirror, path, options, rules, watch)?;
-    let files = latest.values().filter(|present| present.is_file());
     let mut version = Version {
         name: mirror.free_name(&[], options.now)?,
         time: options.now,
         seal: Seal([0; 32]),
-        files: files.clone().count() as u64,
-        bytes: files.map(Present::size).sum(),
+        files: 0,
+        bytes: 0,
         kept: 0,
         bytes_kept: 0,
     };
-    let (text, seal) = manifest_text(&version, &latest);
-    version.seal = seal;
+    write_manifest(&mirror, path, &mut version, options, rules, watch)?;
     let versions = versions_text(std::slice::from_ref(&version));
-    let texts = [(layout::MANIFEST, text), (layout::VERSIONS, versions)];
-    mirror.write_texts(texts.map(|(path, text)| (path.into(), text)).into())?;
+    mirror.write_texts(vec![(layout::VERSIONS.into(), versions)])?;
     mirror.found(subject)?;
     Ok(version)
 }
@@ -85,39 +81,48 @@ fn gather(place: &dyn Place, leave: &[Path], path: &FilePath) -> Result<(), Mirr
     Ok(place.sync()?)
 }
 
-/// What lies in `latest/`, all of it read. The source was not looked at: the next run reads it.
-fn manifest(
+/// Writes down what lies in `latest/`, all of it read. The source was not looked at: the next run
+/// reads it.
+fn write_manifest(
     mirror: &Mirror,
     path: &FilePath,
+    version: &mut Version,
     options: &RunOptions,
     rules: &mut dyn Rules,
     watch: &dyn Watch,
-) -> Result<Manifest, MirrorError> {
-    let nothing = Manifest::new();
+) -> Result<(), MirrorError> {
+    let nothing = Sheet::default();
     let root = Directory::open_root(&path.join("latest"))?;
     let found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
-    let files = found.wanted.values().filter(|it| matches!(it, Wanted::Read(_))).count();
-    watch.total(files as u64, found.bytes_to_read(&nothing));
-    let mut latest = Manifest::new();
-    for (path, wanted) in found.wanted {
+    watch.total(found.reads.0, found.reads.1);
+    let text = layout::stage("text-latest");
+    let mut out = SheetWriter::new(&*mirror.place, text.clone(), "latest", 0);
+    out.head("latest", &version.name, version.time, &Head::default());
+    for line in found.wanted.lines() {
         check(watch)?;
-        let present = match wanted {
+        let line = line?;
+        let present = match Wanted::parse(&found.wanted, &line)? {
+            Wanted::Gone => continue,
             Wanted::Known(present) | Wanted::Check(present) => *present,
-            Wanted::Read(_) => match read(mirror, &path, watch) {
+            Wanted::Read(_) => match read(mirror, &line.path, watch) {
                 Ok(Some(present)) => present,
                 Ok(None) => continue,
                 Err(MirrorError::Host(error)) => {
-                    let message = told(&error);
+                    let (path, message) = (line.path, told(&error));
                     watch.trouble(Trouble { path, during: "read", message });
                     continue;
                 }
                 Err(error) => return Err(error),
             },
         };
-        let at = present.at.clone();
-        latest.insert(path, present.at(at));
+        version.files += u64::from(present.is_file());
+        version.bytes += present.size();
+        let present = present.at(At::Here(line.path.clone()));
+        out.record(&[], &line.path, &State::Present(Box::new(present)))?;
     }
-    Ok(latest)
+    version.seal = out.seal()?.1;
+    let puts = mirror.stage_second(&text, layout::MANIFEST.into())?;
+    mirror.put_texts(&puts)
 }
 
 fn read(mirror: &Mirror, path: &Path, watch: &dyn Watch) -> Result<Option<Present>, MirrorError> {

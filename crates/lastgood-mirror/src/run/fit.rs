@@ -1,12 +1,10 @@
 //! What the file system of a mirror can hold, and what of a source does not fit into it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use lastgood_format::entry::Node;
 
-use super::scan::Found;
-use crate::delta::Manifest;
-use crate::error::{MirrorError, Trouble, Watch};
+use crate::error::MirrorError;
 use crate::layout;
 use crate::mirror::Mirror;
 use crate::record::{self, At, Path, Present};
@@ -59,65 +57,23 @@ impl Abilities {
             _ => path.to_vec(),
         }
     }
-
-    /// The paths that are shown, where names may be one.
-    pub(super) fn keys(self, manifest: &Manifest) -> HashMap<Vec<u8>, &Path> {
-        if !self.is_blind {
-            return HashMap::new();
-        }
-        let shown = manifest.iter().filter(|(_, present)| self.shows(present));
-        shown.map(|(path, _)| (self.key(path), path)).collect()
-    }
-}
-
-/// Leaves out what cannot be held, and tells of it: a commit must not fail half-way. What was there
-/// first keeps its name.
-pub(super) fn fit(
-    mirror: &Mirror,
-    old: &Manifest,
-    found: &mut Found,
-    watch: &dyn Watch,
-) -> Result<(), MirrorError> {
-    let can = found.can;
-    let mut holders: HashMap<Vec<u8>, Path> = HashMap::new();
-    if can.is_blind {
-        let kept = found.wanted.keys().filter(|path| old.contains_key(*path));
-        holders.extend(kept.map(|path| (can.key(path), path.clone())));
-    }
-    let mut names = Names { mirror, known: BTreeMap::new() };
-    let mut out: HashSet<Path> = HashSet::new();
-    for path in found.wanted.keys() {
-        if record::parent(path).is_some_and(|parent| out.contains(parent)) {
-            out.insert(path.clone());
-            continue;
-        }
-        let is_first =
-            !can.is_blind || holders.entry(can.key(path)).or_insert_with(|| path.clone()) == path;
-        let message = if !is_first {
-            "another name differs from it only in case, and the mirror's file system takes them \
-             for one"
-        } else if !old.contains_key(path) && !names.fit(record::name(path))? {
-            "the mirror's file system does not allow its name"
-        } else {
-            continue;
-        };
-        out.insert(path.clone());
-        let (path, during) = (path.clone(), "mirror");
-        watch.trouble(Trouble { path, during, message: message.to_owned() });
-    }
-    found.wanted.retain(|path, _| !out.contains(path));
-    Ok(())
 }
 
 /// Names that were tried.
-struct Names<'a> {
+#[derive(Debug)]
+pub(super) struct Names<'a> {
     mirror: &'a Mirror,
     known: BTreeMap<Path, bool>,
 }
 
-impl Names<'_> {
-    /// Whether a file may bear a name. Only such are tried of which some file systems forbid any.
-    fn fit(&mut self, name: &[u8]) -> Result<bool, MirrorError> {
+impl<'a> Names<'a> {
+    pub(super) const fn new(mirror: &'a Mirror) -> Self {
+        Self { mirror, known: BTreeMap::new() }
+    }
+
+    /// Whether a file may bear a name. Only such are tried of which some file systems forbid any: a
+    /// commit must not fail half-way.
+    pub(super) fn fit(&mut self, name: &[u8]) -> Result<bool, MirrorError> {
         if !is_odd(name) {
             return Ok(true);
         }

@@ -2,10 +2,6 @@
 
 use std::fmt;
 
-use super::scan::{Found, Wanted};
-use crate::delta::Manifest;
-use crate::mirror::Subject;
-
 /// Why a run is held until somebody approves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
@@ -33,25 +29,7 @@ impl fmt::Display for Held {
 }
 
 /// Why the run has to be approved, if it has to.
-pub(super) fn check(old: &Manifest, found: &Found, subject: &Subject, root: u64) -> Option<Held> {
-    let files = old.iter().filter(|(_, present)| present.is_file());
-    let mut held = Held {
-        files: 0,
-        deleted: 0,
-        changed: 0,
-        is_other_root: !old.is_empty() && subject.root != root,
-    };
-    for (path, _) in files {
-        held.files += 1;
-        match found.wanted.get(path) {
-            None => held.deleted += 1,
-            Some(Wanted::Read(_)) if !found.spoiled.contains_key(path) => held.changed += 1,
-            Some(Wanted::Read(_)) => {}
-            Some(Wanted::Known(is)) if is.is_file() => {}
-            Some(Wanted::Check(_)) => {}
-            Some(Wanted::Known(_)) => held.deleted += 1,
-        }
-    }
+pub(super) fn check(held: Held) -> Option<Held> {
     let is_all = held.files > 0 && held.deleted == held.files;
     let is_many = held.deleted > COUNT_MIN.max(held.files / 5)
         || held.changed > COUNT_MIN.max(held.files / 2);

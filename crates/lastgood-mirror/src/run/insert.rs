@@ -1,23 +1,23 @@
 //! An older state comes between two versions, or before the oldest.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use lastgood_format::entry::Timestamp;
 use lastgood_format::id::BlobId;
 use lastgood_host::scan::Directory;
 
-use super::fit::fit;
 use super::scrub::Slice;
-use super::stage::Staged;
+use super::staged::How;
 use super::{Rules, RunOptions, SPACE_RESERVE_BYTES, scan, stage};
 use crate::content;
 use crate::delta::insert::{to_new, to_newer};
 use crate::delta::{self, Delta, Manifest};
 use crate::error::{MirrorError, Watch, check};
-use crate::journal::{Journal, Operation};
+use crate::journal::Operation;
 use crate::layout;
 use crate::mirror::{Mirror, Version, View};
 use crate::record::{At, Path, Present, State};
+use crate::sheet::Sheet;
 use crate::text::Seal;
 use crate::texts::{Head, records_text, versions_text};
 
@@ -41,18 +41,24 @@ pub fn insert(
         None => return Err(MirrorError::NoPlace("no version is newer; mirror run makes those")),
     }
     let root = Directory::open_root(&options.source)?;
-    let nothing = Manifest::new();
-    let mut found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
-    fit(mirror, &nothing, &mut found, watch)?;
-    let needed = found.bytes_to_read(&nothing) + SPACE_RESERVE_BYTES;
+    let nothing = Sheet::default();
+    let found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
+    let needed = found.forecast.bytes_written + SPACE_RESERVE_BYTES;
     if needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
     }
     let staged = stage::stage(mirror, &nothing, found, &root, options, watch)?;
     check(watch)?;
     let view = mirror.view_from(at.saturating_sub(1))?;
-    let insertion = Insertion { mirror, view: &view, at, staged: &staged };
-    insertion.commit(options.now)
+    let (mut new, mut staged_at) = (Manifest::new(), BTreeMap::new());
+    for item in staged.items() {
+        let (path, how, Some(present)) = item? else { continue };
+        if let How::Put(at) | How::Built(at) = how {
+            staged_at.insert(path.clone(), at);
+        }
+        new.insert(path, present);
+    }
+    Insertion { mirror, view: &view, at, new, staged_at }.commit(options.now)
 }
 
 struct Insertion<'a> {
@@ -60,15 +66,18 @@ struct Insertion<'a> {
     view: &'a View,
     /// Index that the version gets.
     at: usize,
-    staged: &'a Staged,
+    /// All that it has.
+    new: Manifest,
+    /// Where that is in the stage.
+    staged_at: BTreeMap<Path, Path>,
 }
 
 impl Insertion<'_> {
     fn commit(&self, time: Timestamp) -> Result<Version, MirrorError> {
-        let after = self.manifest(self.at);
-        let newer = to_newer(&self.staged.new, &after);
+        let after = self.manifest(self.at)?;
+        let newer = to_newer(&self.new, &after);
         let name = self.mirror.free_name(&self.view.versions, time)?;
-        let files = self.staged.new.values().filter(|present| present.is_file());
+        let files = self.new.values().filter(|present| present.is_file());
         let mut version = Version {
             name: name.clone(),
             time,
@@ -80,7 +89,7 @@ impl Insertion<'_> {
         };
         let mut operations: Vec<Operation> = delta::stored(&newer)
             .filter_map(|(path, _)| {
-                let from = self.staged.puts.get(path)?.clone();
+                let from = self.staged_at.get(path)?.clone();
                 Some(Operation::Put { from, to: layout::folder(&name, path) })
             })
             .collect();
@@ -89,7 +98,7 @@ impl Insertion<'_> {
         let mut freed = Vec::new();
         let head = if let Some(k) = self.at.checked_sub(1) {
             let older = self.older(k, &after, &mut operations)?;
-            freed = self.freed(k, &older);
+            freed = self.freed(k, &older)?;
             let known = &self.view.versions[k];
             let (_, mut head) = self.mirror.delta(self.view, known)?;
             head.replaces.push(known.seal);
@@ -108,7 +117,7 @@ impl Insertion<'_> {
             let (_, mut head) = self.mirror.delta(self.view, oldest)?;
             head.replaces.push(oldest.seal);
             head.before = Some(version.seal);
-            oldest.seal = delta_text(&mut texts, oldest, &head, delta);
+            oldest.seal = delta_text(&mut texts, oldest, &head, &delta.load()?);
         }
         versions.insert(self.at, version.clone());
         texts.push((layout::VERSIONS.into(), versions_text(&versions)));
@@ -121,19 +130,21 @@ impl Insertion<'_> {
         }));
         operations.push(Operation::Barrier);
         let aside = self.mirror.free_place(layout::conflicts(&name))?;
-        self.mirror.commit(&Journal { aside, operations })?;
+        self.mirror.commit_all(aside, &operations)?;
         Ok(version)
     }
 
     /// All that a version has, as far as it is not lost.
-    fn manifest(&self, k: usize) -> Manifest {
+    fn manifest(&self, k: usize) -> Result<Manifest, MirrorError> {
         let (history, k) = (self.view.history(), k - self.view.first);
-        let state = |path: &[u8], present: &Present| {
-            let is_lost = present.is_file() && history.place(k, path) == delta::Place::Lost;
-            present.at(if is_lost { At::Lost } else { At::Here(path.into()) })
-        };
-        let all = history.version(k).into_iter();
-        all.map(|(path, present)| (path.into(), state(path, present))).collect()
+        let mut manifest = Manifest::new();
+        for found in history.version(k)? {
+            let (_, path, present) = found?;
+            let is_lost = present.is_file() && history.place(k, &path)? == delta::Place::Lost;
+            let at = if is_lost { At::Lost } else { At::Here(path.clone()) };
+            manifest.insert(path, present.at(at));
+        }
+        Ok(manifest)
     }
 
     /// The delta of the older neighbour, and the bytes that it needs of its own now.
@@ -145,8 +156,8 @@ impl Insertion<'_> {
     ) -> Result<Delta, MirrorError> {
         let place = &*self.mirror.place;
         let name = &self.view.versions[k].name;
-        let known = &self.view.deltas[k - self.view.first];
-        let inserted = to_new(known, &self.manifest(k), &self.staged.new, after);
+        let known = self.view.deltas[k - self.view.first].load()?;
+        let inserted = to_new(&known, &self.manifest(k)?, &self.new, after);
         let mut older = inserted.older;
         for (number, (from, to)) in inserted.copies.into_iter().enumerate() {
             let Some(State::Present(record)) = older.get_mut(&to) else { continue };
@@ -169,13 +180,17 @@ impl Insertion<'_> {
     }
 
     /// Files that the older neighbour needs no more: the version has their bytes.
-    fn freed(&self, k: usize, older: &Delta) -> Vec<Path> {
-        let needed: BTreeSet<&Path> = delta::stored(older).map(|(path, _)| path).collect();
-        let known = delta::stored(&self.view.deltas[k - self.view.first]);
-        known
-            .filter(|(path, _)| !needed.contains(*path))
-            .map(|(path, _)| layout::folder(&self.view.versions[k].name, path))
-            .collect()
+    fn freed(&self, k: usize, older: &Delta) -> Result<Vec<Path>, MirrorError> {
+        let mut freed = Vec::new();
+        for record in self.view.deltas[k - self.view.first].records() {
+            let (path, state) = record?;
+            let is_needed =
+                older.get(&path).is_some_and(|state| delta::own_bytes(&path, state).is_some());
+            if delta::own_bytes(&path, &state).is_some() && !is_needed {
+                freed.push(layout::folder(&self.view.versions[k].name, &path));
+            }
+        }
+        Ok(freed)
     }
 }
 

@@ -1,31 +1,66 @@
 //! What the source has, and what somebody did to `latest/`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lastgood_format::entry::{Hint, Marks, Node, Timestamp};
 use lastgood_host::HostError;
 use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Seen, Stat};
 
-use super::fit::Abilities;
+use super::fit::{Abilities, Names};
+use super::guard::Held;
+use super::links::Links;
 use super::scrub::Slice;
 use super::{Choice, Rules, RunOptions, RunReport};
-use crate::delta::Manifest;
+use crate::above::Above;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::layout;
 use crate::mirror::Mirror;
-use crate::record::{self, At, Path, Present};
+use crate::record::{self, At, Path, Present, State};
+use crate::sheet::{Line, Lines, Sheet, SheetWriter, WORDS};
 
 /// What the next version is to have at a path.
 #[derive(Debug)]
 pub(super) enum Wanted {
+    /// Nothing.
+    Gone,
     /// This; a file's bytes are in `latest/` already.
     Known(Box<Present>),
-    /// A file that has to be read.
-    Read(Box<Stat>),
+    /// A file that has to be read, as it was seen, without its hash.
+    Read(Box<Present>),
     /// A file that looks as it did, to be read all the same: does it hold what it did?
     Check(Box<Present>),
+}
+
+impl Wanted {
+    /// From a line of [`Found::wanted`].
+    pub(super) fn parse(sheet: &Sheet, line: &Line) -> Result<Self, MirrorError> {
+        let word = line.word();
+        let present = match sheet.record(line, WORDS)? {
+            State::Absent => return Ok(Self::Gone),
+            State::Present(present) => present,
+        };
+        match word {
+            KNOWN => Ok(Self::Known(present)),
+            READ => Ok(Self::Read(present)),
+            CHECK => Ok(Self::Check(present)),
+            _ => Err(sheet.bad_line(line.start)),
+        }
+    }
+
+    /// Whether a line is of a file that has to be read.
+    pub(super) fn is_read(line: &Line) -> bool {
+        [READ, CHECK].contains(&line.word())
+    }
+
+    fn split(self) -> (&'static [u8], State) {
+        match self {
+            Self::Gone => (GONE, State::Absent),
+            Self::Known(present) => (KNOWN, State::Present(present)),
+            Self::Read(present) => (READ, State::Present(present)),
+            Self::Check(present) => (CHECK, State::Present(present)),
+        }
+    }
 }
 
 /// Why what lies in `latest/` is not what should.
@@ -38,84 +73,64 @@ pub(super) enum Spoiled {
 }
 
 /// What the scan found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Found {
-    /// The next version.
-    pub(super) wanted: BTreeMap<Path, Wanted>,
+    /// Where the next version differs from the newest, or what lies there has to be set right.
+    pub(super) wanted: Sheet,
     /// Paths in `latest/` that are not as the manifest says, or not there.
     pub(super) spoiled: BTreeMap<Path, Spoiled>,
     /// Paths in `latest/` that the manifest does not have.
     pub(super) extras: BTreeSet<Path>,
-    /// Paths that could not be read.
-    pub(super) kept: u64,
+    /// Files of more than one name.
+    pub(super) links: Links,
+    /// What a run would do, as far as that is known without reading a file.
+    pub(super) forecast: RunReport,
+    /// What of the next version the newest one has just so.
+    pub(super) same: Same,
+    /// What the guard looks at.
+    pub(super) held: Held,
+    /// Files that have to be read, and their bytes.
+    pub(super) reads: (u64, u64),
     /// What the file system of the mirror can do.
     pub(super) can: Abilities,
     /// Moments from this one on may still be written to without a trace.
     pub(super) racy: Timestamp,
 }
 
+/// What did not change.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Same {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// Paths of which an older state had been kept, and is still.
+    pub(super) kept: u64,
+    pub(super) symlinks: u64,
+}
+
 impl Found {
-    /// Bytes of the files that have to be written, as far as that is known without reading them.
-    pub(super) fn bytes_to_read(&self, old: &Manifest) -> u64 {
-        let reads = self.wanted.iter().map(|(path, wanted)| match wanted {
-            Wanted::Read(stat) if !self.seems_same(old, path, stat) => {
-                stat.size.min(stat.allocated_bytes())
-            }
-            _ => 0,
-        });
-        reads.sum()
-    }
-
-    /// Whether a file probably holds what the mirror has of it, though it has to be read to know.
-    pub(super) fn seems_same(&self, old: &Manifest, path: &[u8], stat: &Stat) -> bool {
-        old.get(path).is_some_and(|old| {
-            let is_there = old.is_file() && old.at != At::Lost;
-            is_there && old.size() == stat.size && old.entry.mtime == stat.mtime
-        }) && !self.spoiled.contains_key(path)
-    }
-
-    /// What a run would do, as far as that is known without reading a file.
-    pub(super) fn forecast(&self, old: &Manifest) -> RunReport {
-        let mut report = RunReport { kept: self.kept, ..RunReport::default() };
-        for (path, wanted) in &self.wanted {
-            let size = match wanted {
-                Wanted::Read(stat) => stat.size,
-                Wanted::Check(present) => present.size(),
-                Wanted::Known(present) if present.is_file() => present.size(),
-                Wanted::Known(_) => continue,
-            };
-            report.files += 1;
-            report.bytes += size;
-            match (wanted, old.get(path).is_some_and(Present::is_file)) {
-                (Wanted::Known(_) | Wanted::Check(_), _) => report.unchanged += 1,
-                (Wanted::Read(_), true) => report.changed += 1,
-                (Wanted::Read(_), false) => report.new += 1,
-            }
-        }
-        let files = old.iter().filter(|(_, present)| present.is_file());
-        let is_gone = |path: &Path| match self.wanted.get(path) {
-            None => true,
-            Some(Wanted::Known(present)) => !present.is_file(),
-            Some(Wanted::Read(_) | Wanted::Check(_)) => false,
-        };
-        report.deleted = files.filter(|(path, _)| is_gone(path)).count() as u64;
-        report.bytes_written = self.bytes_to_read(old);
-        report.conflicts = self.spoiled.keys().chain(&self.extras).cloned().collect();
-        report
-    }
-
     /// What the source looked like, to be believed next time: not what may have changed again in
     /// the same tick of its clock.
     pub(super) fn hint(&self, stat: &Stat) -> Hint {
-        let is_racy = stat.mtime.max(stat.hint.ctime) >= self.racy;
-        if is_racy { Hint::default() } else { stat.hint }
+        hint(stat, self.racy)
     }
+}
+
+fn hint(stat: &Stat, racy: Timestamp) -> Hint {
+    if stat.mtime.max(stat.hint.ctime) >= racy { Hint::default() } else { stat.hint }
+}
+
+/// Whether a file probably holds what the mirror has of it, though it has to be read to know.
+pub(super) fn seems_same(old: Option<&Present>, is_spoiled: bool, seen: &Present) -> bool {
+    old.is_some_and(|old| {
+        let is_there = old.is_file() && old.at != At::Lost;
+        is_there && old.size() == seen.size() && old.entry.mtime == seen.entry.mtime
+    }) && !is_spoiled
 }
 
 /// Scans.
 pub(super) fn scan(
     mirror: &Mirror,
-    old: &Manifest,
+    old: &Sheet,
     slice: &Slice,
     root: &Directory,
     options: &RunOptions,
@@ -125,57 +140,250 @@ pub(super) fn scan(
     let can = Abilities::of(mirror, options.is_dry)?;
     let racy = Timestamp { seconds: options.now.seconds - RACY_SECONDS, nanos: 0 };
     let mut scan = Scan {
-        old,
+        mirror,
+        manifest: old,
+        old: old.lines(),
         slice,
         options,
         rules,
         watch,
+        can,
+        racy,
         buffer: ListBuffer::new(),
-        found: Found { racy, can, ..Found::default() },
+        names: Names::new(mirror),
+        shown: Above::default(),
+        out: SheetWriter::new(&*mirror.place, layout::stage("wanted"), "wanted", WORDS),
+        spoiled: BTreeMap::new(),
+        extras: BTreeSet::new(),
+        links: Links::default(),
+        forecast: RunReport::default(),
+        same: Same::default(),
+        held: Held { files: 0, deleted: 0, changed: 0, is_other_root: false },
+        reads: (0, 0),
     };
-    scan.inspect(mirror)?;
     let stat = root.own_stat()?;
-    let record = scan.directory_record(b"", &stat, || root.own_details());
-    scan.found.wanted.insert(Path::default(), Wanted::Known(record));
+    let was = scan.reach(b"")?;
+    let record = scan.directory_record(b"", was.as_ref(), &stat, || root.own_details());
+    scan.put(b"", was.as_ref(), Wanted::Known(record))?;
     scan.below(b"", root)?;
-    Ok(scan.found)
+    scan.finish()
 }
 
 struct Scan<'a> {
-    old: &'a Manifest,
+    mirror: &'a Mirror,
+    manifest: &'a Sheet,
+    /// What of the newest version was not looked at yet.
+    old: Lines<'a>,
     slice: &'a Slice,
     options: &'a RunOptions,
     rules: &'a mut dyn Rules,
     watch: &'a dyn Watch,
+    can: Abilities,
+    racy: Timestamp,
     buffer: ListBuffer,
-    found: Found,
+    names: Names<'a>,
+    /// Directories of the newest version, with how many of their entries lie in `latest/`.
+    shown: Above<usize>,
+    out: SheetWriter<'a>,
+    spoiled: BTreeMap<Path, Spoiled>,
+    extras: BTreeSet<Path>,
+    links: Links,
+    forecast: RunReport,
+    same: Same,
+    held: Held,
+    reads: (u64, u64),
+}
+
+/// What is done with all that lies below a path, when its turn in the order comes.
+enum Later {
+    /// It is looked at.
+    Enter(Directory),
+    /// The last good state of it stays: it could not be looked at.
+    Keep,
+    /// It stays as it was: rules leave it out.
+    Leave,
 }
 
 impl Scan<'_> {
-    /// Compares `latest/` with the manifest, without reading files.
-    fn inspect(&mut self, mirror: &Mirror) -> Result<(), MirrorError> {
-        let can = self.found.can;
-        let known = can.keys(self.old);
-        for (path, present) in self.old {
-            check(self.watch)?;
-            let stat = mirror.place.stat(&layout::latest(path))?;
-            if !looks_as(present, stat.as_ref(), can) {
-                self.found.spoiled.insert(path.clone(), Spoiled::Edited);
-            } else if self.slice.rotted.contains(path) {
-                self.found.spoiled.insert(path.clone(), Spoiled::Rotted);
+    fn finish(mut self) -> Result<Found, MirrorError> {
+        while let Some(line) = self.old.next().transpose()? {
+            self.gone(&line)?;
+        }
+        self.settle(None)?;
+        let forecast = &mut self.forecast;
+        forecast.conflicts = self.spoiled.keys().chain(&self.extras).cloned().collect();
+        Ok(Found {
+            wanted: self.out.finish()?,
+            spoiled: self.spoiled,
+            extras: self.extras,
+            links: self.links,
+            forecast: self.forecast,
+            same: self.same,
+            held: self.held,
+            reads: self.reads,
+            can: self.can,
+            racy: self.racy,
+        })
+    }
+
+    /// What the newest version has at a path. All that it has before that was not in the source.
+    fn reach(&mut self, path: &[u8]) -> Result<Option<Present>, MirrorError> {
+        while let Some(line) = self.old.peek()? {
+            if *line.path >= *path {
+                break;
             }
-            if !present.entry.is_directory() {
+            let line = line.clone();
+            self.old.next().transpose()?;
+            self.gone(&line)?;
+        }
+        match self.old.reach(path)? {
+            Some(line) => self.was(&line).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What the newest version has below a path; all before that was not in the source.
+    fn next_below(&mut self, path: &[u8]) -> Result<Option<(Path, Present)>, MirrorError> {
+        let prefix = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
+        while let Some(line) = self.old.peek()? {
+            let is_below = line.path.starts_with(&prefix);
+            if !is_below && *line.path > *prefix {
+                break;
+            }
+            let line = line.clone();
+            self.old.next().transpose()?;
+            if is_below {
+                let was = self.was(&line)?;
+                return Ok(Some((line.path, was)));
+            }
+            self.gone(&line)?;
+        }
+        Ok(None)
+    }
+
+    fn gone(&mut self, line: &Line) -> Result<(), MirrorError> {
+        let was = self.was(line)?;
+        self.put(&line.path, Some(&was), Wanted::Gone)
+    }
+
+    fn was(&mut self, line: &Line) -> Result<Present, MirrorError> {
+        check(self.watch)?;
+        match self.manifest.state(line)? {
+            State::Present(present) => {
+                self.inspect(&line.path, &present)?;
+                Ok(*present)
+            }
+            State::Absent => Err(self.manifest.bad_line(line.start)),
+        }
+    }
+
+    /// Compares what lies in `latest/` with what should, without reading it.
+    fn inspect(&mut self, path: &Path, present: &Present) -> Result<(), MirrorError> {
+        self.settle(Some(path))?;
+        let stat = self.mirror.place.stat(&layout::latest(path))?;
+        if !looks_as(present, stat.as_ref(), self.can) {
+            self.spoiled.insert(path.clone(), Spoiled::Edited);
+        } else if self.slice.rotted.contains(path) {
+            self.spoiled.insert(path.clone(), Spoiled::Rotted);
+        }
+        if stat.is_some()
+            && self.can.shows(present)
+            && let Some(count) = self.shown.parent(path)
+        {
+            *count += 1;
+        }
+        if present.entry.is_directory() {
+            self.shown.enter(path.clone(), 0);
+        }
+        Ok(())
+    }
+
+    /// Looks for what does not belong into the directories that lie behind.
+    fn settle(&mut self, path: Option<&[u8]>) -> Result<(), MirrorError> {
+        for (directory, count) in self.shown.pass(path) {
+            let names = self.mirror.place.list(&layout::latest(&directory))?;
+            if names.len() == count {
                 continue;
             }
-            for name in mirror.place.list(&layout::latest(path))? {
-                let child = record::join(path, &name);
-                let is_known = self.old.get(&child).is_some_and(|present| can.shows(present));
-                if !is_known && !known.contains_key(&can.key(&child)) {
-                    self.found.extras.insert(child);
+            let mut keys = HashSet::new();
+            if self.can.is_blind {
+                for child in children(self.manifest, &directory)? {
+                    keys.insert(self.can.key(&child));
+                }
+            }
+            for name in names {
+                let child = record::join(&directory, &name);
+                let known = self.manifest.present(&child)?;
+                let is_known = known.is_some_and(|known| self.can.shows(&known));
+                if !is_known && !keys.contains(&self.can.key(&child)) {
+                    self.extras.insert(child);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Notes what the next version is to have at a path.
+    fn put(
+        &mut self,
+        path: &[u8],
+        was: Option<&Present>,
+        wanted: Wanted,
+    ) -> Result<(), MirrorError> {
+        let is_spoiled = was.is_some() && self.spoiled.contains_key(path);
+        self.tally(was, &wanted, is_spoiled);
+        let is = match &wanted {
+            Wanted::Gone => None,
+            Wanted::Known(is) | Wanted::Read(is) | Wanted::Check(is) => Some(&**is),
+        };
+        let is_there = matches!(wanted, Wanted::Known(_) | Wanted::Check(_));
+        self.links.meet(path, was, is, is_there);
+        if let (Wanted::Known(is), Some(was)) = (&wanted, was)
+            && **is == *was
+            && !is_spoiled
+        {
+            self.same.kept += u64::from(was.entry.marks.contains(Marks::KEPT));
+            self.same.symlinks += u64::from(matches!(was.entry.node, Node::Symlink { .. }));
+            if was.is_file() {
+                self.same.files += 1;
+                self.same.bytes += was.size();
+            }
+            return Ok(());
+        }
+        // A dry run has the numbers, and writes nothing.
+        if self.options.is_dry {
+            return Ok(());
+        }
+        let (word, state) = wanted.split();
+        self.out.record(&[word, b""], path, &state)
+    }
+
+    fn tally(&mut self, was: Option<&Present>, wanted: &Wanted, is_spoiled: bool) {
+        let (held, forecast) = (&mut self.held, &mut self.forecast);
+        let was_file = was.is_some_and(Present::is_file);
+        held.files += u64::from(was_file);
+        let is = match wanted {
+            Wanted::Known(is) | Wanted::Read(is) | Wanted::Check(is) if is.is_file() => is,
+            _ => {
+                held.deleted += u64::from(was_file);
+                forecast.deleted += u64::from(was_file);
+                return;
+            }
+        };
+        forecast.files += 1;
+        forecast.bytes += is.size();
+        match wanted {
+            Wanted::Read(_) if was_file => {
+                forecast.changed += 1;
+                held.changed += u64::from(!is_spoiled);
+            }
+            Wanted::Read(_) => forecast.new += 1,
+            _ => forecast.unchanged += 1,
+        }
+        if matches!(wanted, Wanted::Read(_)) {
+            self.reads.0 += 1;
+            self.reads.1 += is.size();
+        }
     }
 
     /// Everything in a directory.
@@ -185,150 +393,260 @@ impl Scan<'_> {
             Ok(listing) => listing,
             Err(error) => {
                 self.unreadable(path, "list", &error);
-                self.keep_below(path);
-                return Ok(());
+                return self.keep_below(path);
             }
         };
         self.rules.enter(path, directory);
+        let mut rivals = self.rivals(path, listing.names());
+        // What lies below `a` comes after `a-x`.
+        let mut later: BTreeMap<Path, Later> = BTreeMap::new();
         for scanned in directory.scan(&listing) {
+            while let Some((name, then)) = first_before(&mut later, scanned.name) {
+                self.later(&record::join(path, &name), then)?;
+            }
             let child = record::join(path, scanned.name);
-            match scanned.seen {
-                Seen::Vanished => {}
+            let then = match scanned.seen {
+                Seen::Vanished => None,
                 Seen::Unreadable(error) => {
                     self.unreadable(&child, "examine", &error);
-                    self.keep(&child);
+                    self.keep(&child)?
                 }
                 Seen::Stat(stat) => match self.rules.choose(scanned.name, &stat) {
-                    Choice::Out => self.excluded(&child),
-                    choice => self.entry(&child, directory, scanned.name, &stat, choice)?,
+                    Choice::Out => self.excluded(&child)?,
+                    choice => self.entry(&child, directory, &stat, choice, &mut rivals)?,
                 },
-            }
+            };
+            later.extend(then.map(|then| ([scanned.name, b"/"].concat().into(), then)));
+        }
+        while let Some((name, then)) = later.pop_first() {
+            self.later(&record::join(path, &name[..name.len() - 1]), then)?;
         }
         self.rules.leave();
         Ok(())
+    }
+
+    fn later(&mut self, path: &[u8], then: Later) -> Result<(), MirrorError> {
+        match then {
+            Later::Enter(directory) => self.below(path, &directory),
+            Later::Keep => self.keep_below(path),
+            Later::Leave => {
+                while let Some((path, was)) = self.next_below(path)? {
+                    self.put(&path, Some(&was), Wanted::Known(Box::new(was.clone())))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Names in a directory that are one name where case means nothing, each with who has it.
+    fn rivals<'n>(
+        &self,
+        path: &[u8],
+        names: impl Iterator<Item = &'n [u8]>,
+    ) -> HashMap<Vec<u8>, Option<Path>> {
+        let mut rivals = HashMap::new();
+        if !self.can.is_blind {
+            return rivals;
+        }
+        let mut met = HashSet::new();
+        for name in names {
+            let key = self.can.key(&record::join(path, name));
+            if !met.insert(key.clone()) {
+                rivals.insert(key, None);
+            }
+        }
+        rivals
+    }
+
+    /// Whether the mirror can hold a name; what was there first keeps it.
+    fn fits(
+        &mut self,
+        path: &[u8],
+        was: Option<&Present>,
+        rivals: &mut HashMap<Vec<u8>, Option<Path>>,
+    ) -> Result<bool, MirrorError> {
+        if self.options.is_dry {
+            return Ok(true);
+        }
+        let mut is_first = true;
+        if let Some(holder) = rivals.get_mut(&self.can.key(path)) {
+            if holder.is_none() {
+                let parent = record::parent(path).unwrap_or_default();
+                let key = self.can.key(path);
+                let known = children(self.manifest, parent)?;
+                *holder = known.into_iter().find(|child| self.can.key(child) == key);
+            }
+            is_first = **holder.get_or_insert_with(|| path.into()) == *path;
+        }
+        let message = if !is_first {
+            "another name differs from it only in case, and the mirror's file system takes them \
+             for one"
+        } else if was.is_none() && !self.names.fit(record::name(path))? {
+            "the mirror's file system does not allow its name"
+        } else {
+            return Ok(true);
+        };
+        let (path, during) = (path.into(), "mirror");
+        self.watch.trouble(Trouble { path, during, message: message.to_owned() });
+        Ok(false)
     }
 
     fn entry(
         &mut self,
         path: &[u8],
         parent: &Directory,
-        name: &[u8],
         stat: &Stat,
         choice: Choice,
-    ) -> Result<(), MirrorError> {
-        match stat.kind {
-            Kind::File => self.file(path, stat),
-            Kind::Directory => {
-                let record = self.directory_record(path, stat, || parent.details(name, stat));
-                self.found.wanted.insert(path.into(), Wanted::Known(record));
-                if choice == Choice::In {
-                    match parent.open_child(name) {
-                        Ok(directory) => self.below(path, &directory)?,
-                        Err(error) if error.is_not_found() => {
-                            self.found.wanted.remove(path);
-                        }
-                        Err(error) => {
-                            self.unreadable(path, "open", &error);
-                            self.keep_below(path);
-                        }
-                    }
-                }
+        rivals: &mut HashMap<Vec<u8>, Option<Path>>,
+    ) -> Result<Option<Later>, MirrorError> {
+        let was = self.reach(path)?;
+        let (was, name) = (was.as_ref(), record::name(path));
+        if !self.fits(path, was, rivals)? {
+            if let Some(was) = was {
+                self.put(path, Some(was), Wanted::Gone)?;
             }
+            return Ok(None);
+        }
+        let wanted = match stat.kind {
+            Kind::File => self.file(path, was, stat),
+            Kind::Directory => return self.directory(path, was, parent, stat, choice),
             Kind::Symlink => match parent.read_link(name) {
                 Ok(target) => {
-                    self.known(path, stat, Node::Symlink { target }, parent.details(name, stat));
+                    self.known(path, stat, Node::Symlink { target }, parent.details(name, stat))
                 }
-                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_not_found() => Wanted::Gone,
                 Err(error) => {
                     self.unreadable(path, "read", &error);
-                    self.keep(path);
+                    return self.keep_was(path, was);
                 }
             },
             Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
-                if let Some(node) = stat.special_node() {
-                    self.known(path, stat, node, parent.details(name, stat));
+                match stat.special_node() {
+                    Some(node) => self.known(path, stat, node, parent.details(name, stat)),
+                    None => Wanted::Gone,
                 }
             }
+        };
+        if was.is_some() || !matches!(wanted, Wanted::Gone) {
+            self.put(path, was, wanted)?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    fn directory(
+        &mut self,
+        path: &[u8],
+        was: Option<&Present>,
+        parent: &Directory,
+        stat: &Stat,
+        choice: Choice,
+    ) -> Result<Option<Later>, MirrorError> {
+        let name = record::name(path);
+        let then = match choice {
+            Choice::In => match parent.open_child(name) {
+                Ok(directory) => Some(Later::Enter(directory)),
+                Err(error) if error.is_not_found() => {
+                    return match was {
+                        Some(was) => self.put(path, Some(was), Wanted::Gone).map(|()| None),
+                        None => Ok(None),
+                    };
+                }
+                Err(error) => {
+                    self.unreadable(path, "open", &error);
+                    Some(Later::Keep)
+                }
+            },
+            Choice::Shallow | Choice::Out => None,
+        };
+        let record = self.directory_record(path, was, stat, || parent.details(name, stat));
+        self.put(path, was, Wanted::Known(record))?;
+        Ok(then)
     }
 
     /// A file is believed to be unchanged when all that a writer leaves behind is as it was.
-    fn file(&mut self, path: &[u8], stat: &Stat) {
-        let same = self.old.get(path).filter(|old| {
-            looks_unchanged(old, stat)
-                && old.at != At::Lost
-                && !self.found.spoiled.contains_key(path)
+    fn file(&mut self, path: &[u8], was: Option<&Present>, stat: &Stat) -> Wanted {
+        let same = was.filter(|was| {
+            looks_unchanged(was, stat) && was.at != At::Lost && !self.spoiled.contains_key(path)
         });
-        let wanted = match same {
-            Some(old) => {
-                let present = Box::new(Present { link: link(stat), ..old.clone() });
-                match self.slice.whole.contains(path) {
+        match same {
+            Some(was) => {
+                let present = Box::new(Present { link: link(stat), ..was.clone() });
+                match self.slice.is_whole(path) {
                     true => Wanted::Check(present),
                     false => Wanted::Known(present),
                 }
             }
-            None => Wanted::Read(Box::new(*stat)),
-        };
-        self.found.wanted.insert(path.into(), wanted);
+            None => {
+                let seen = seen(path, stat);
+                let is_spoiled = self.spoiled.contains_key(path);
+                if !seems_same(was, is_spoiled, &seen) {
+                    self.forecast.bytes_written += stat.size.min(stat.allocated_bytes());
+                }
+                Wanted::Read(Box::new(seen))
+            }
+        }
     }
 
-    fn known(&mut self, path: &[u8], stat: &Stat, node: Node, details: Details) {
+    fn known(&self, path: &[u8], stat: &Stat, node: Node, details: Details) -> Wanted {
         self.tell_unread(path, &details);
         let entry = stat.entry(record::name(path), node, details);
-        let hint = self.found.hint(stat);
-        let present = Present { entry, at: At::Here(path.into()), link: None, hint };
-        self.found.wanted.insert(path.into(), Wanted::Known(Box::new(present)));
+        let hint = hint(stat, self.racy);
+        Wanted::Known(Box::new(Present { entry, at: At::Here(path.into()), link: None, hint }))
     }
 
     fn directory_record(
-        &mut self,
+        &self,
         path: &[u8],
+        was: Option<&Present>,
         stat: &Stat,
         details: impl FnOnce() -> Details,
     ) -> Box<Present> {
-        let old = self.old.get(path).filter(|old| {
-            old.entry.is_directory() && old.hint == stat.hint && old.entry.marks == Marks::NONE
+        let same = was.filter(|was| {
+            was.entry.is_directory() && was.hint == stat.hint && was.entry.marks == Marks::NONE
         });
-        if let Some(old) = old {
-            return Box::new(old.clone());
+        if let Some(was) = same {
+            return Box::new(was.clone());
         }
         let details = details();
         self.tell_unread(path, &details);
         let entry = stat.entry(record::name(path), record::DIRECTORY, details);
-        Box::new(Present {
-            entry,
-            at: At::Here(path.into()),
-            link: None,
-            hint: self.found.hint(stat),
-        })
+        let at = At::Here(path.into());
+        Box::new(Present { entry, at, link: None, hint: hint(stat, self.racy) })
     }
 
     /// What cannot be looked at is not deleted: the last good state of it stays, with all below.
-    fn keep(&mut self, path: &[u8]) {
-        if let Some(old) = self.old.get(path) {
-            self.found.kept += 1;
-            self.found.wanted.insert(path.into(), Wanted::Known(Box::new(kept(old))));
-        }
-        self.keep_below(path);
+    fn keep(&mut self, path: &[u8]) -> Result<Option<Later>, MirrorError> {
+        let was = self.reach(path)?;
+        self.keep_was(path, was.as_ref())
     }
 
-    fn keep_below(&mut self, path: &[u8]) {
-        for (path, old) in below(self.old, path) {
-            self.found.kept += 1;
-            self.found.wanted.insert(path.clone(), Wanted::Known(Box::new(kept(old))));
+    fn keep_was(
+        &mut self,
+        path: &[u8],
+        was: Option<&Present>,
+    ) -> Result<Option<Later>, MirrorError> {
+        let Some(was) = was else { return Ok(None) };
+        self.forecast.kept += 1;
+        self.put(path, Some(was), Wanted::Known(Box::new(kept(was))))?;
+        Ok(Some(Later::Keep))
+    }
+
+    fn keep_below(&mut self, path: &[u8]) -> Result<(), MirrorError> {
+        while let Some((path, was)) = self.next_below(path)? {
+            self.forecast.kept += 1;
+            self.put(&path, Some(&was), Wanted::Known(Box::new(kept(&was))))?;
         }
+        Ok(())
     }
 
     /// What rules leave out is not deleted either, unless that was asked for.
-    fn excluded(&mut self, path: &[u8]) {
+    fn excluded(&mut self, path: &[u8]) -> Result<Option<Later>, MirrorError> {
+        let Some(was) = self.reach(path)? else { return Ok(None) };
         if self.options.forgets_excluded {
-            return;
+            return self.put(path, Some(&was), Wanted::Gone).map(|()| None);
         }
-        let own = self.old.get_key_value(path);
-        for (path, old) in own.into_iter().chain(below(self.old, path)) {
-            self.found.wanted.insert(path.clone(), Wanted::Known(Box::new(old.clone())));
-        }
+        self.put(path, Some(&was), Wanted::Known(Box::new(was.clone())))?;
+        Ok(Some(Later::Leave))
     }
 
     fn unreadable(&self, path: &[u8], during: &'static str, error: &HostError) {
@@ -342,6 +660,37 @@ impl Scan<'_> {
     }
 }
 
+/// What comes before a name, without the slash that put it in its place.
+fn first_before(later: &mut BTreeMap<Path, Later>, name: &[u8]) -> Option<(Path, Later)> {
+    let first = later.first_entry().filter(|first| **first.key() < *name)?;
+    let (name, then) = first.remove_entry();
+    Some((name[..name.len() - 1].into(), then))
+}
+
+/// What a manifest has in a directory.
+fn children(manifest: &Sheet, directory: &[u8]) -> Result<Vec<Path>, MirrorError> {
+    let prefix = if directory.is_empty() { Vec::new() } else { [directory, b"/"].concat() };
+    let mut lines = manifest.lines();
+    lines.seek(&prefix)?;
+    let mut children = Vec::new();
+    for line in lines {
+        let path = line?.path;
+        match path.strip_prefix(&*prefix) {
+            Some(name) if !name.is_empty() && !name.contains(&b'/') => children.push(path),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(children)
+}
+
+/// A file as it was seen, before it is read.
+fn seen(path: &[u8], stat: &Stat) -> Present {
+    let node = record::content(stat.size, [0; 32]);
+    let entry = stat.entry(record::name(path), node, Details::default());
+    Present { entry, at: At::Here(path.into()), link: link(stat), hint: stat.hint }
+}
+
 /// Whether nothing that a writer leaves behind differs from what was recorded of a file.
 pub(super) fn looks_unchanged(old: &Present, stat: &Stat) -> bool {
     old.is_file()
@@ -349,16 +698,6 @@ pub(super) fn looks_unchanged(old: &Present, stat: &Stat) -> bool {
         && old.entry.mtime == stat.mtime
         && old.hint == stat.hint
         && old.entry.marks == Marks::NONE
-}
-
-/// All that a manifest has below a path.
-pub(super) fn below<'a>(
-    manifest: &'a Manifest,
-    path: &[u8],
-) -> impl Iterator<Item = (&'a Path, &'a Present)> + use<'a> {
-    let prefix = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
-    let rest = manifest.range::<[u8], _>((Bound::Excluded(&prefix[..]), Bound::Unbounded));
-    rest.take_while(move |(path, _)| path.starts_with(&prefix))
 }
 
 /// The state of a path as it was, because the source could not be read.
@@ -394,6 +733,10 @@ fn is_same_time(wanted: Timestamp, shown: Timestamp) -> bool {
     wanted == shown || (shown.nanos == 0 && wanted.seconds.abs_diff(shown.seconds) <= 2)
 }
 
+pub(super) const GONE: &[u8] = b"gone";
+pub(super) const KNOWN: &[u8] = b"known";
+pub(super) const READ: &[u8] = b"read";
+const CHECK: &[u8] = b"check";
 /// A file may be written to again in this time without its stamps showing it: the coarsest clock
 /// of a file system (FAT).
 const RACY_SECONDS: i64 = 2;

@@ -11,21 +11,23 @@ use lastgood_format::entry::Timestamp;
 use super::RunOptions;
 use super::fit::Abilities;
 use crate::content;
-use crate::delta::Manifest;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::layout;
 use crate::mirror::{Mirror, View};
 use crate::place;
 use crate::record::{self, At, Path, Present};
+use crate::sheet::Sheet;
 use crate::text::{Reader, TextError, Writer};
 
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Slice {
-    /// Files in `latest/` that are what they should be.
-    pub(super) whole: BTreeSet<Path>,
-    /// Files in `latest/` that are not.
+    /// What was read of `latest/`: behind the first path, up to the second.
+    read: Vec<(Option<Path>, Path)>,
+    /// Files in `latest/` that are not what they should be.
     pub(super) rotted: BTreeSet<Path>,
+    /// Files in `latest/` that could not be read: nothing is known of them.
+    unread: BTreeSet<Path>,
     /// Files of older versions that are not, by their path below the mirror.
     pub(super) damaged: Vec<Path>,
     /// Bytes that were read.
@@ -83,6 +85,14 @@ fn share(all: u64, part: u64, whole: u64) -> u64 {
 }
 
 impl Slice {
+    /// Whether a file in `latest/`, which looks as it should, was read and is what it should be.
+    pub(super) fn is_whole(&self, path: &[u8]) -> bool {
+        let is_in = |(from, to): &(Option<Path>, Path)| {
+            *path <= **to && from.as_ref().is_none_or(|from| *path > **from)
+        };
+        self.read.iter().any(is_in) && !self.rotted.contains(path) && !self.unread.contains(path)
+    }
+
     /// Writes down how far it got.
     pub(super) fn note(&self, mirror: &Mirror) -> Result<(), MirrorError> {
         let Some(reached) = &self.reached else { return Ok(()) };
@@ -159,22 +169,38 @@ impl Round<'_> {
 
     fn newest(
         &mut self,
-        latest: &Manifest,
+        latest: &Sheet,
         in_turn: &dyn Fn(&[u8]) -> bool,
     ) -> Result<bool, MirrorError> {
-        for (path, present) in latest.iter().filter(|(path, _)| in_turn(path)) {
-            let shown = layout::latest(path);
+        let mut before = None;
+        let mut begun = None;
+        for record in latest.records() {
+            let (path, state) = record?;
+            if !in_turn(&path) {
+                before = Some(path);
+                continue;
+            }
+            let Some(present) = state.present() else { continue };
+            let shown = layout::latest(&path);
             let stat = self.mirror.place.stat(&shown)?;
             // What somebody changed is no rot: the scan finds it.
             let is_there = present.is_file() && present.at != At::Lost;
             if !is_there || !super::scan::looks_as(present, stat.as_ref(), Abilities::default()) {
                 continue;
             }
-            let Some(is_whole) = self.file(NEWEST, path, &shown, present)? else {
-                return Ok(false);
-            };
-            let found = if is_whole { &mut self.slice.whole } else { &mut self.slice.rotted };
-            found.insert(path.clone());
+            match self.file(NEWEST, &path, &shown, present)? {
+                Check::Whole => {}
+                Check::Rotted => drop(self.slice.rotted.insert(path.clone())),
+                Check::Unread => drop(self.slice.unread.insert(path.clone())),
+                Check::NotDue => return Ok(false),
+            }
+            match begun {
+                None => {
+                    self.slice.read.push((before.take(), path));
+                    begun = Some(self.slice.read.len() - 1);
+                }
+                Some(number) => self.slice.read[number].1 = path,
+            }
         }
         Ok(true)
     }
@@ -196,42 +222,54 @@ impl Round<'_> {
             }
             Err(error) => return Err(error),
         };
-        for (path, state) in delta.iter().filter(|(path, _)| in_turn(path)) {
+        for record in delta.records() {
+            let (path, state) = record?;
             let Some(present) = state.present().filter(|it| it.is_file()) else { continue };
-            if present.at != At::Here(path.clone()) {
+            if present.at != At::Here(path.clone()) || !in_turn(&path) {
                 continue;
             }
-            let kept = layout::folder(&version.name, path);
-            match self.file(&version.name, path, &kept, present)? {
-                Some(true) => {}
-                Some(false) => self.slice.damaged.push(kept),
-                None => return Ok(false),
+            let kept = layout::folder(&version.name, &path);
+            match self.file(&version.name, &path, &kept, present)? {
+                Check::Whole | Check::Unread => {}
+                Check::Rotted => self.slice.damaged.push(kept),
+                Check::NotDue => return Ok(false),
             }
         }
         Ok(true)
     }
 
-    /// Whether a file is what it should be; `None` when it is not due yet.
+    /// Whether a file is what it should be. What cannot be read is told; it may be right.
     fn file(
         &mut self,
         folder: &str,
         path: &Path,
         at: &[u8],
         present: &Present,
-    ) -> Result<Option<bool>, MirrorError> {
+    ) -> Result<Check, MirrorError> {
         check(self.watch)?;
-        let Some(due) = self.due.checked_sub(present.size()) else { return Ok(None) };
+        let Some(due) = self.due.checked_sub(present.size()) else { return Ok(Check::NotDue) };
         self.due = due;
         self.slice.bytes += present.size();
         self.reached.folder = folder.to_owned();
         self.reached.path.clone_from(path);
-        let hash = content::hash(&*self.mirror.place, at).unwrap_or_else(|error| {
-            let (path, message) = (at.into(), told(&error));
-            self.watch.trouble(Trouble { path, during: "read", message });
-            None
-        });
-        Ok(Some(hash == present.hash().map(|id| *id.as_bytes())))
+        Ok(match content::hash(&*self.mirror.place, at) {
+            Ok(hash) if hash == present.hash().map(|id| *id.as_bytes()) => Check::Whole,
+            Ok(_) => Check::Rotted,
+            Err(error) => {
+                let (path, message) = (at.into(), told(&error));
+                self.watch.trouble(Trouble { path, during: "read", message });
+                Check::Unread
+            }
+        })
     }
+}
+
+/// What became of a file that was to be read.
+enum Check {
+    Whole,
+    Rotted,
+    Unread,
+    NotDue,
 }
 
 /// What the folder of the newest version is called here: its name changes with each run.

@@ -1,42 +1,25 @@
 //! Reading what is new into the stage, where nobody looks yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
 use lastgood_format::entry::{Content, Entry, Hint, Marks, Node};
 use lastgood_host::HostError;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_host::source::{SourceError, SourceFile, Stability};
 use lastgood_host::target::TargetFile;
 
-use super::fit::Abilities;
-use super::links::Links;
-use super::scan::{self, Found, Spoiled, Wanted};
+use super::ahead::{self, Ahead, Parents, Whole};
+use super::gone::Gone;
+use super::scan::{self, Found, Wanted};
+use super::staged::{BUILT, How, MOVED, PUT, Staged};
 use super::{RunOptions, RunReport};
+use crate::above::Above;
 use crate::content::{self, Copied};
-use crate::delta::Manifest;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
+use crate::index::Index;
 use crate::layout;
 use crate::mirror::Mirror;
-use crate::record::{self, At, Path, Present};
-
-/// The next version, complete: what of it is not in `latest/` yet is in the stage.
-#[derive(Debug)]
-pub(super) struct Staged {
-    /// The next version.
-    pub(super) new: Manifest,
-    /// What is to be put in place: path in the stage by path in the version.
-    pub(super) puts: BTreeMap<Path, Path>,
-    /// Files that go elsewhere in `latest/`: path before, path after.
-    pub(super) moved: BTreeMap<Path, Path>,
-    /// Paths in `latest/` that are not as the manifest says.
-    pub(super) spoiled: BTreeMap<Path, Spoiled>,
-    /// Paths in `latest/` that are in no manifest.
-    pub(super) extras: BTreeSet<Path>,
-    /// What the file system of the mirror can do.
-    pub(super) can: Abilities,
-    /// What is known so far.
-    pub(super) report: RunReport,
-}
+use crate::place;
+use crate::record::{self, At, Path, Present, State};
+use crate::sheet::{Sheet, SheetWriter, WORDS};
 
 /// How a file was read.
 struct Read {
@@ -62,120 +45,247 @@ impl Read {
 /// Reads all that has to be read.
 pub(super) fn stage(
     mirror: &Mirror,
-    old: &Manifest,
+    old: &Sheet,
     mut found: Found,
     root: &Directory,
     options: &RunOptions,
     watch: &dyn Watch,
 ) -> Result<Staged, MirrorError> {
+    watch.total(found.reads.0, found.reads.1);
     let wanted = std::mem::take(&mut found.wanted);
-    let mut staged = Staged {
-        new: Manifest::new(),
-        puts: BTreeMap::new(),
-        moved: BTreeMap::new(),
-        spoiled: found.spoiled.clone(),
-        extras: std::mem::take(&mut found.extras),
-        can: found.can,
-        report: RunReport { kept: found.kept, ..RunReport::default() },
+    let report = RunReport { kept: found.forecast.kept, ..RunReport::default() };
+    let writer = |name| SheetWriter::new(&*mirror.place, layout::stage(name), "staged", WORDS);
+    let mut stage = Stage {
+        mirror,
+        root,
+        options,
+        watch,
+        found,
+        report,
+        unshown: 0,
+        out: writer("known"),
+        trees: Above::default(),
+        count: 0,
+        moved: Index::default(),
+        ahead: None,
+        parents: Parents::default(),
     };
-    let links = Links::new(old, &wanted);
-    let (mut reads, mut checks) = (Vec::new(), Vec::new());
-    for (path, wanted) in wanted {
-        match wanted {
-            Wanted::Read(stat) => reads.push((path, stat)),
-            Wanted::Check(present) => checks.push((path, *present)),
-            Wanted::Known(present) => {
-                staged.new.insert(path, *present);
-            }
-        }
-    }
-    watch.total(reads.len() as u64, reads.iter().map(|(_, stat)| stat.size).sum());
     // What had this name before comes first: only then it is known which files have gone.
-    let (known, fresh): (Vec<_>, Vec<_>) =
-        reads.into_iter().partition(|(path, _)| old.get(path).is_some_and(Present::is_file));
-    let mut stage =
-        Stage { mirror, old, found: &found, root, options, watch, staged, links, count: 0 };
-    for (path, present) in checks {
-        stage.check(&path, present)?;
-    }
-    for (path, stat) in known {
-        let seems_same = found.seems_same(old, &path, &stat);
-        stage.known(&path, scan::link(&stat), seems_same)?;
-    }
-    let mut gone = Gone::new(old, &stage.staged);
-    for (path, stat) in fresh {
-        stage.fresh(&path, &stat, &mut gone)?;
-    }
-    stage.symlinks()?;
-    Ok(stage.staged)
-}
-
-/// Files of the newest version whose bytes leave their path: they may have gone elsewhere.
-struct Gone {
-    by_file: HashMap<(u64, u64), Path>,
-    by_hash: HashMap<(u64, [u8; 32]), Vec<Path>>,
-}
-
-impl Gone {
-    fn new(old: &Manifest, staged: &Staged) -> Self {
-        let mut gone = Self { by_file: HashMap::new(), by_hash: HashMap::new() };
-        for (path, was) in old {
-            let stays = staged.new.get(path).is_some_and(|is| is.entry.node == was.entry.node);
-            if !was.is_file()
-                || was.size() == 0
-                || was.at == At::Lost
-                || stays
-                || staged.spoiled.contains_key(path)
-            {
-                continue;
-            }
-            if was.hint.inode != 0 {
-                gone.by_file.insert((was.hint.device, was.hint.inode), path.clone());
-            }
-            let hash = was.hash().map(|id| *id.as_bytes()).unwrap_or_default();
-            gone.by_hash.entry((was.size(), hash)).or_default().push(path.clone());
-        }
-        gone
-    }
-
-    /// Takes a file that had these bytes.
-    fn take(&mut self, copied: &Copied) -> Option<Path> {
-        self.by_hash.get_mut(&(copied.size, copied.hash))?.pop()
-    }
+    stage.beside_a_reader(&wanted, |stage| stage.known_all(old, &wanted))?;
+    let known = std::mem::replace(&mut stage.out, writer("staged")).finish()?;
+    let mut gone = Gone::new(old, &known, &stage.found.spoiled)?;
+    stage.trees = Above::default();
+    stage.beside_a_reader(&known, |stage| stage.fresh_all(old, &known, &mut gone))?;
+    let staged = stage.finish()?;
+    drop(known);
+    Ok(staged)
 }
 
 struct Stage<'a> {
     mirror: &'a Mirror,
-    old: &'a Manifest,
-    found: &'a Found,
     root: &'a Directory,
     options: &'a RunOptions,
     watch: &'a dyn Watch,
-    staged: Staged,
-    links: Links,
+    found: Found,
+    report: RunReport,
+    /// Symbolic links that are in the records only.
+    unshown: u64,
+    out: SheetWriter<'a>,
+    /// Directories that are new, with where they are built: they are put in place whole.
+    trees: Above<Path>,
     count: u64,
+    /// Files that go elsewhere in `latest/`: where a line says so, by the path before.
+    moved: Index,
+    /// Files that were read already.
+    ahead: Option<Ahead>,
+    parents: Parents,
 }
 
 impl Stage<'_> {
+    /// Works while another thread reads ahead what a sheet wants read.
+    fn beside_a_reader(
+        &mut self,
+        wanted: &Sheet,
+        work: impl FnOnce(&mut Self) -> Result<(), MirrorError>,
+    ) -> Result<(), MirrorError> {
+        let (ahead, to) = Ahead::new();
+        let root = self.root;
+        std::thread::scope(|scope| {
+            self.ahead = Some(ahead);
+            // Without the thread everything is read when its turn comes.
+            let reader = std::thread::Builder::new();
+            drop(reader.spawn_scoped(scope, move || ahead::read(root, wanted, &to)));
+            let worked = work(self);
+            self.ahead = None;
+            worked
+        })
+    }
+
+    /// All but the files that have a new name.
+    fn known_all(&mut self, old: &Sheet, wanted: &Sheet) -> Result<(), MirrorError> {
+        let mut before = old.lines();
+        for line in wanted.lines() {
+            let line = line?;
+            let path = &line.path;
+            let was = match before.reach(path)? {
+                Some(line) => old.state(&line)?.present().cloned(),
+                None => None,
+            };
+            self.trees.pass(Some(path));
+            match Wanted::parse(wanted, &line)? {
+                Wanted::Gone => self.out.copy(&line)?,
+                Wanted::Known(present) => self.entry(path, was.as_ref(), *present)?,
+                Wanted::Check(present) => self.check(path, *present)?,
+                Wanted::Read(seen) => match &was {
+                    Some(was) if was.is_file() => {
+                        let is_spoiled = self.is_spoiled(path);
+                        let seems_same = scan::seems_same(Some(was), is_spoiled, &seen);
+                        self.known(path, was, seen.link, seems_same)?;
+                    }
+                    _ => self.out.copy(&line)?,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that have a new name.
+    fn fresh_all(
+        &mut self,
+        old: &Sheet,
+        known: &Sheet,
+        gone: &mut Gone<'_>,
+    ) -> Result<(), MirrorError> {
+        let mut before = old.lines();
+        for line in known.lines() {
+            let line = line?;
+            self.trees.pass(Some(&line.path));
+            match How::parse(known, &line)? {
+                How::Read => {
+                    let State::Present(seen) = known.record(&line, WORDS)? else { continue };
+                    let was = match before.reach(&line.path)? {
+                        Some(line) => old.state(&line)?.present().cloned(),
+                        None => None,
+                    };
+                    self.fresh(&line.path, was.as_ref(), &seen, gone)?;
+                    continue;
+                }
+                How::Put(at) if line.is_directory() => self.trees.enter(line.path.clone(), at),
+                _ => {}
+            }
+            self.out.copy(&line)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Staged, MirrorError> {
+        self.unshown += self.found.same.symlinks;
+        if !self.found.can.has_symlinks && self.unshown > 0 {
+            self.report.unset.push(("symlink".to_owned(), self.unshown));
+        }
+        let Self { mirror, found, mut report, out, moved, .. } = self;
+        let sheet = out.finish()?;
+        // What was built looks as it should when everything is in it.
+        for line in sheet.reversed() {
+            let line = line?;
+            if !line.is_directory() {
+                continue;
+            }
+            if let How::Put(at) | How::Built(at) = How::parse(&sheet, &line)?
+                && let State::Present(present) = sheet.record(&line, WORDS)?
+            {
+                let unset = mirror.place.look(&at, &present.entry)?;
+                place::count_unset(&mut report.unset, unset);
+            }
+        }
+        Ok(Staged {
+            sheet,
+            moved: moved.sort(),
+            spoiled: found.spoiled,
+            extras: found.extras,
+            links: found.links,
+            same: found.same,
+            can: found.can,
+            report,
+        })
+    }
+
+    fn is_spoiled(&self, path: &[u8]) -> bool {
+        self.found.spoiled.contains_key(path)
+    }
+
+    fn note(&mut self, how: &[u8], at: &[u8], present: Present) -> Result<(), MirrorError> {
+        let path = match &present.at {
+            At::Here(path) | At::Next(path) => path.clone(),
+            At::Lost => return Err(MirrorError::Missing(at.into())),
+        };
+        self.out.record(&[how, at], &path, &State::Present(Box::new(present)))
+    }
+
+    /// What is no file that has to be read.
+    fn entry(
+        &mut self,
+        path: &Path,
+        was: Option<&Present>,
+        mut present: Present,
+    ) -> Result<(), MirrorError> {
+        let is_spoiled = self.is_spoiled(path);
+        let (mut how, mut at) = (scan::KNOWN, Path::default());
+        match &present.entry.node {
+            // Somebody changed it in `latest/`, and rules leave it out, or nobody could read it.
+            Node::File { .. } if is_spoiled => present.at = At::Lost,
+            Node::Directory { .. } => {
+                let is_below = self.trees.any(path).is_some();
+                let is_new = !was.is_some_and(|was| was.entry.is_directory());
+                // Where names are blind, a directory of another name may be the same.
+                if is_below || (is_new && !path.is_empty() && !self.found.can.is_blind) {
+                    how = if is_below { BUILT } else { PUT };
+                    at = self.next(path);
+                    self.mirror.place.make_directory(&at)?;
+                }
+                if how == PUT {
+                    self.trees.enter(path.clone(), at.clone());
+                }
+            }
+            Node::Symlink { .. } if !self.found.can.has_symlinks => self.unshown += 1,
+            Node::Symlink { target } => {
+                let is_same = was.is_some_and(|was| was.entry.node == present.entry.node);
+                if !is_same || is_spoiled {
+                    how = self.put_word(path);
+                    at = self.next(path);
+                    self.mirror.place.make_symlink(&at, target)?;
+                    let unset = self.mirror.place.look(&at, &present.entry)?;
+                    place::count_unset(&mut self.report.unset, unset);
+                }
+            }
+            _ => {}
+        }
+        self.out.record(&[how, &at], path, &State::Present(Box::new(present)))
+    }
+
+    /// Whether what is staged for a path is put in place, or is in a directory that is.
+    fn put_word(&self, path: &[u8]) -> &'static [u8] {
+        if self.trees.any(path).is_some() { BUILT } else { PUT }
+    }
+
     /// A file that looks as it did, and whose bytes in the mirror are as they were.
     fn check(&mut self, path: &Path, present: Present) -> Result<(), MirrorError> {
-        let Some(read) = self.read(path, false)? else { return Ok(()) };
+        let Some(read) = self.read(path, Some(&present), false)? else { return Ok(()) };
         if read.is_rotted(&present) {
             self.alarm(path);
         } else if read.present.entry.node != present.entry.node {
             // It was written to since it was looked at.
-            return self.known(path, None, false);
+            return self.known(path, &present, None, false);
         }
-        self.staged.new.insert(path.clone(), present);
         self.watch.file(path);
-        Ok(())
+        self.note(scan::KNOWN, b"", present)
     }
 
     /// The source holds other bytes than it did, and nobody wrote them.
     fn alarm(&mut self, path: &Path) {
         let message = "its bytes are others than recorded, and no time of it changed: it rotted";
         let (path, during) = (path.clone(), "compare the source of");
-        self.staged.report.source_rotted.push(path.clone());
+        self.report.source_rotted.push(path.clone());
         self.watch.trouble(Trouble { path, during, message: message.to_owned() });
     }
 
@@ -183,32 +293,32 @@ impl Stage<'_> {
     fn known(
         &mut self,
         path: &Path,
+        was: &Present,
         link: Option<(u64, u64)>,
         seems_same: bool,
     ) -> Result<(), MirrorError> {
-        let old = &self.old[path];
         let read = match self.linked(path, link)? {
-            None => self.read(path, !seems_same)?,
+            None => self.read(path, Some(was), !seems_same)?,
             linked => linked,
         };
         let Some(read) = read else { return Ok(()) };
-        if read.is_rotted(old) && !read.is_link {
+        if read.is_rotted(was) && !read.is_link {
             // The mirror has nothing better, or it had not been read.
             self.alarm(path);
         }
-        let is_same = old.entry.node == read.present.entry.node
-            && old.at != At::Lost
-            && !self.staged.spoiled.contains_key(path)
-            && !self.links.part(path, old.link, read.present.link);
+        let is_same = was.entry.node == read.present.entry.node
+            && was.at != At::Lost
+            && !self.is_spoiled(path)
+            && !self.found.links.part(path, was.link, read.present.link);
         if is_same {
             if let Some(stage) = read.stage {
                 self.mirror.place.remove(&stage)?;
             }
-            self.links.add(layout::latest(path), &read.present);
-            self.staged.new.insert(path.clone(), read.present);
+            self.found.links.add(layout::latest(path), &read.present);
+            self.note(scan::KNOWN, b"", read.present)?;
         } else if read.stage.is_none() {
             // It only seemed to be the same, or has to be a file of its own from now on.
-            return self.known(path, None, false);
+            return self.known(path, was, None, false);
         } else {
             self.put(path, read)?;
         }
@@ -217,33 +327,36 @@ impl Stage<'_> {
     }
 
     /// A file under a new name: perhaps one that had another name before.
-    fn fresh(&mut self, path: &Path, stat: &Stat, gone: &mut Gone) -> Result<(), MirrorError> {
-        if let Some(read) = self.linked(path, scan::link(stat))? {
+    fn fresh(
+        &mut self,
+        path: &Path,
+        was: Option<&Present>,
+        seen: &Present,
+        gone: &mut Gone<'_>,
+    ) -> Result<(), MirrorError> {
+        if let Some(read) = self.linked(path, seen.link)? {
             self.put(path, read)?;
             self.watch.file(path);
             return Ok(());
         }
-        let is_likely = gone.by_file.get(&stat.file_id()).is_some_and(|from| {
-            let was = &self.old[from];
-            was.size() == stat.size && was.entry.mtime == stat.mtime
-        });
-        let Some(mut read) = self.read(path, !is_likely)? else { return Ok(()) };
+        let Some(mut read) = self.read(path, was, !gone.is_likely(seen))? else { return Ok(()) };
         let copied = copied(&read.present);
-        let from = gone.take(&copied).filter(|_| copied.size > 0);
-        if let Some(from) = from
-            && !self.links.part(&from, self.old[&from].link, read.present.link)
-            && self.is_whole(&from, &copied)?
+        let from = gone
+            .take(&copied)?
+            .filter(|(from, was)| !self.found.links.part(from, was.link, read.present.link));
+        if let Some((from, _)) = from
+            && self.is_whole(&from, &copied)
         {
             if let Some(stage) = read.stage.take() {
                 self.mirror.place.remove(&stage)?;
             }
-            self.links.add(layout::latest(&from), &read.present);
-            self.staged.moved.insert(from, path.clone());
-            self.staged.new.insert(path.clone(), read.present);
+            self.found.links.add(layout::latest(&from), &read.present);
+            self.moved.add(&*from, self.out.len());
+            self.note(MOVED, &from, read.present)?;
         } else {
             if read.stage.is_none() {
                 // It only looked like one that moved.
-                let Some(again) = self.read(path, true)? else { return Ok(()) };
+                let Some(again) = self.read(path, was, true)? else { return Ok(()) };
                 read = again;
             }
             self.put(path, read)?;
@@ -252,12 +365,13 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Whether the mirror still has the bytes that it should have.
-    fn is_whole(&self, path: &Path, copied: &Copied) -> Result<bool, MirrorError> {
+    /// Whether the mirror still has the bytes that it should have, and can read them.
+    fn is_whole(&self, path: &Path, copied: &Copied) -> bool {
         if !self.options.verifies_outgoing {
-            return Ok(true);
+            return true;
         }
-        Ok(content::hash(&*self.mirror.place, &layout::latest(path))? == Some(copied.hash))
+        let hash = content::hash(&*self.mirror.place, &layout::latest(path));
+        hash.is_ok_and(|hash| hash == Some(copied.hash))
     }
 
     /// Another name of a file whose bytes are there already; `None` when they are not, or the file
@@ -267,8 +381,8 @@ impl Stage<'_> {
         path: &Path,
         link: Option<(u64, u64)>,
     ) -> Result<Option<Read>, MirrorError> {
-        let Some((from, first)) = self.links.get(link) else { return Ok(None) };
-        let stage = self.next();
+        let Some((from, first)) = self.found.links.get(link) else { return Ok(None) };
+        let stage = self.next(path);
         match self.mirror.place.link(&from, &stage) {
             Err(error) if error.is_no_link() || error.is_not_found() => return Ok(None),
             linked => linked?,
@@ -279,42 +393,50 @@ impl Stage<'_> {
         Ok(Some(Read { present, stage: Some(stage), is_link: true }))
     }
 
-    /// A path in the stage.
-    fn next(&mut self) -> Path {
+    /// Where something is staged: at its own place in a directory that is new.
+    fn next(&mut self, path: &[u8]) -> Path {
+        if let Some((root, stage)) = self.trees.any(path) {
+            return [stage, &path[root.len()..]].concat().into();
+        }
         self.count += 1;
         layout::stage(&self.count.to_string())
     }
 
     fn put(&mut self, path: &Path, read: Read) -> Result<(), MirrorError> {
-        if let Some(stage) = read.stage {
-            // A link looks as the file does, which may lie in `latest/` and be changed later only.
-            if !read.is_link {
-                let unset = self.mirror.place.look(&stage, &read.present.entry)?;
-                super::plan::count_unset(&mut self.staged.report, unset);
-                self.staged.report.bytes_written += read.present.size();
-                self.links.add(stage.clone(), &read.present);
-            }
-            self.staged.puts.insert(path.clone(), stage);
+        let Some(stage) = read.stage else { return self.note(scan::KNOWN, b"", read.present) };
+        // A link looks as the file does, which may lie in `latest/` and be changed later only.
+        if !read.is_link {
+            let unset = self.mirror.place.look(&stage, &read.present.entry)?;
+            place::count_unset(&mut self.report.unset, unset);
+            self.report.bytes_written += read.present.size();
+            self.found.links.add(stage.clone(), &read.present);
         }
-        self.staged.new.insert(path.clone(), read.present);
-        Ok(())
+        self.note(self.put_word(path), &stage, read.present)
     }
 
-    /// Reads one file. `None` when there is nothing to be had: then the state before stays, or the
-    /// file has gone.
-    fn read(&mut self, path: &Path, is_kept: bool) -> Result<Option<Read>, MirrorError> {
+    /// Reads one file. When there is nothing to be had, the state before stays, or the file has
+    /// gone: then that is noted, and nothing is returned.
+    fn read(
+        &mut self,
+        path: &Path,
+        was: Option<&Present>,
+        is_kept: bool,
+    ) -> Result<Option<Read>, MirrorError> {
         for attempt in 1..=ATTEMPTS_MAX {
             check(self.watch)?;
-            match self.attempt(path, is_kept, attempt == ATTEMPTS_MAX) {
+            match self.attempt(path, was, is_kept, attempt == ATTEMPTS_MAX) {
                 Ok(Some(read)) => return Ok(Some(read)),
                 Ok(None) => {}
-                Err(Failure::Gone) => return Ok(None),
+                Err(Failure::Gone) => break,
                 Err(Failure::Mirror(error)) => return Err(error),
                 Err(Failure::Source(error)) => {
-                    self.lose(path, &error);
+                    self.lose(path, was, &error)?;
                     return Ok(None);
                 }
             }
+        }
+        if was.is_some() {
+            self.out.record(&[scan::GONE, b""], path, &State::Absent)?;
         }
         Ok(None)
     }
@@ -323,27 +445,24 @@ impl Stage<'_> {
     fn attempt(
         &mut self,
         path: &Path,
+        was: Option<&Present>,
         is_kept: bool,
         is_last: bool,
     ) -> Result<Option<Read>, Failure> {
-        let parent = record::parent(path).unwrap_or_default();
-        let descended;
-        let directory = if parent.is_empty() {
-            self.root
-        } else {
-            descended = self.root.open_descendant(parent).map_err(Failure::source)?;
-            &descended
-        };
-        let file = match SourceFile::open(directory, record::name(path)) {
+        if let Some(whole) = self.ahead.as_mut().and_then(|ahead| ahead.take(path)) {
+            return self.write(path, whole, is_kept).map(Some);
+        }
+        let parent = self.parents.of(self.root, path).map_err(Failure::source)?;
+        let file = match SourceFile::open(parent.unwrap_or(self.root), record::name(path)) {
             Ok(file) => file,
             Err(SourceError::Host(error)) => return Err(Failure::source(error)),
             // What it has become is for the next run.
             Err(SourceError::ChangedKind { .. }) => return Err(Failure::Gone),
         };
-        let stage = is_kept.then(|| self.next());
+        let stage = is_kept.then(|| self.next(path));
         let target = stage.as_ref().map(|stage| self.mirror.place.create(stage)).transpose()?;
         let base = match &target {
-            Some(target) => self.shared(path, file.stat(), target)?,
+            Some(target) => self.shared(path, was, file.stat(), target)?,
             None => None,
         };
         let watch = self.watch;
@@ -395,16 +514,35 @@ impl Stage<'_> {
         Ok(Some(Read { present, stage, is_link: false }))
     }
 
+    /// Stages a file that was read ahead.
+    fn write(&mut self, path: &Path, whole: Whole, is_kept: bool) -> Result<Read, Failure> {
+        let stage = is_kept.then(|| self.next(path));
+        if let Some(stage) = &stage {
+            place::write(&*self.mirror.place, stage, &whole.bytes)?;
+        }
+        let Whole { stat, details, bytes, hash } = whole;
+        self.watch.bytes(path, bytes.len() as u64);
+        let node = record::content(stat.size, hash);
+        let entry = stat.entry(record::name(path), node, details);
+        let (at, hint) = (At::Here(path.clone()), self.found.hint(&stat));
+        Ok(Read {
+            present: Present { entry, at, link: scan::link(&stat), hint },
+            stage,
+            is_link: false,
+        })
+    }
+
     /// What the mirror has of a large file, if a new one can share its bytes.
     fn shared(
         &self,
         path: &Path,
+        was: Option<&Present>,
         stat: &Stat,
         target: &TargetFile,
     ) -> Result<Option<SourceFile>, HostError> {
-        let is_there = |old: &&Present| old.is_file() && old.size() >= SHARED_BYTES_MIN;
+        let was_large = was.is_some_and(|was| was.is_file() && was.size() >= SHARED_BYTES_MIN);
         let is_large = stat.size >= SHARED_BYTES_MIN && !stat.is_sparse();
-        if !is_large || self.old.get(path).filter(is_there).is_none() {
+        if !is_large || !was_large {
             return Ok(None);
         }
         let Some(base) = self.mirror.place.open(&layout::latest(path))? else { return Ok(None) };
@@ -412,48 +550,21 @@ impl Stage<'_> {
     }
 
     /// What could not be read is not deleted.
-    fn lose(&mut self, path: &Path, error: &HostError) {
+    fn lose(
+        &mut self,
+        path: &Path,
+        was: Option<&Present>,
+        error: &HostError,
+    ) -> Result<(), MirrorError> {
         let message = told(error);
         self.watch.trouble(Trouble { path: path.clone(), during: "read", message });
-        let Some(old) = self.old.get(path) else { return };
-        let mut kept = scan::kept(old);
-        if self.staged.spoiled.contains_key(path) {
+        let Some(was) = was else { return Ok(()) };
+        let mut kept = scan::kept(was);
+        if self.is_spoiled(path) {
             kept.at = At::Lost;
         }
-        self.staged.report.kept += 1;
-        self.staged.new.insert(path.clone(), kept);
-    }
-
-    /// Makes the symbolic links that are new, and says what is lost: files that somebody changed in
-    /// `latest/` and that were not read again, because rules leave them out or nobody could.
-    fn symlinks(&mut self) -> Result<(), MirrorError> {
-        let mut unshown = 0;
-        for (path, present) in &mut self.staged.new {
-            let is_spoiled = self.staged.spoiled.contains_key(path);
-            match &present.entry.node {
-                Node::File { .. } if is_spoiled && !self.staged.puts.contains_key(path) => {
-                    present.at = At::Lost;
-                }
-                Node::Symlink { .. } if !self.staged.can.has_symlinks => unshown += 1,
-                Node::Symlink { target } => {
-                    let old = self.old.get(path).map(|old| &old.entry.node);
-                    if old == Some(&present.entry.node) && !is_spoiled {
-                        continue;
-                    }
-                    self.count += 1;
-                    let stage = layout::stage(&self.count.to_string());
-                    self.mirror.place.make_symlink(&stage, target)?;
-                    let unset = self.mirror.place.look(&stage, &present.entry)?;
-                    super::plan::count_unset(&mut self.staged.report, unset);
-                    self.staged.puts.insert(path.clone(), stage);
-                }
-                _ => {}
-            }
-        }
-        if unshown > 0 {
-            self.staged.report.unset.push(("symlink".to_owned(), unshown));
-        }
-        Ok(())
+        self.report.kept += 1;
+        self.out.record(&[scan::KNOWN, b""], path, &State::Present(Box::new(kept)))
     }
 }
 

@@ -12,4 +12,5 @@ mod heal;
 mod insert;
 mod kinds;
 mod recorder;
+mod sick;
 mod world;

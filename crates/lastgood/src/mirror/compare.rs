@@ -1,7 +1,5 @@
 //! What differs from a version of a mirror.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +8,8 @@ use lastgood_diff::{State, compare_live};
 use lastgood_format::entry::Entry;
 use lastgood_format::id::BlobId;
 use lastgood_host::scan::Directory;
-use lastgood_mirror::record::{self, Present};
+use lastgood_mirror::delta::History;
+use lastgood_mirror::record;
 use lastgood_mirror::{Mirror, MirrorError};
 
 use super::below_source;
@@ -32,12 +31,9 @@ pub fn diff(
     let below = path.map(|path| below_source(&mirror, path)).transpose()?.unwrap_or_default();
     let view = mirror.view_back_to(&[before, after])?;
     let (before, after) = (view.index(before)?, view.index(after)?);
-    for (path, change) in view.history().changes(before - view.first, after - view.first) {
-        if record::is_below(path, &below) {
-            visit.change(path, change)?;
-        }
-    }
-    Ok(())
+    view.history().changes(before - view.first, after - view.first, |path, change| {
+        if record::is_below(path, &below) { visit.change(path, change) } else { Ok(()) }
+    })
 }
 
 /// Visits what changed in the source since a version, or in one directory of it. Files are told
@@ -54,8 +50,8 @@ pub fn diff_live(
     let mirror = Mirror::open(target)?;
     let below = path.map(|path| below_source(&mirror, path)).transpose()?.unwrap_or_default();
     let view = mirror.view_back_to(&[version])?;
-    let entries = view.history().version(view.index(version)? - view.first);
-    match entries.get(&*below) {
+    let k = view.index(version)? - view.first;
+    match view.history().state(k, &below)? {
         None => return Err(MirrorError::NoPath(below).into()),
         Some(present) if !present.entry.is_directory() => {
             let path = String::from_utf8_lossy(&below);
@@ -67,7 +63,7 @@ pub fn diff_live(
     let live = LiveDirectory::Open(Arc::new(Directory::open_root(&live)?));
     let mut below = Below { base: &below.clone(), visit };
     lastgood_diff::diff(
-        (&mut Recorded { entries: &entries }, &Box::from(below.base)),
+        (&mut Recorded { history: view.history(), k }, &Box::from(below.base)),
         (&mut LiveState::default(), &live),
         compare_live,
         &mut below,
@@ -76,7 +72,8 @@ pub fn diff_live(
 
 /// A version as a state: a directory of it is its path.
 struct Recorded<'a> {
-    entries: &'a BTreeMap<&'a [u8], &'a Present>,
+    history: History<'a>,
+    k: usize,
 }
 
 impl State for Recorded<'_> {
@@ -85,16 +82,21 @@ impl State for Recorded<'_> {
 
     fn list(&mut self, path: &Box<[u8]>) -> Result<Vec<(Entry, Option<Box<[u8]>>)>, Error> {
         let prefix = if path.is_empty() { Vec::new() } else { [path, &b"/"[..]].concat() };
-        let start = Bound::Excluded(&prefix[..]);
-        let below = self.entries.range::<[u8], _>((start, Bound::Unbounded));
-        let below = below.take_while(|(path, _)| path.starts_with(&prefix));
-        let children = below.filter(|(path, _)| !path[prefix.len()..].contains(&b'/'));
-        let mut children: Vec<_> = children
-            .map(|(path, present)| {
-                let is_directory = present.entry.is_directory();
-                (present.entry.clone(), is_directory.then(|| Box::from(*path)))
-            })
-            .collect();
+        let mut version = self.history.version(self.k)?;
+        version.seek(&prefix)?;
+        let mut children = Vec::new();
+        while let Some((_, found, present)) = version.next().transpose()? {
+            let Some(rest) = found.strip_prefix(&*prefix) else { break };
+            match rest.iter().position(|&byte| byte == b'/') {
+                // All that lies below a child is passed over.
+                Some(end) => version.seek(&[&prefix, &rest[..end], b"0"].concat())?,
+                None if rest.is_empty() => {}
+                None => {
+                    let is_directory = present.entry.is_directory();
+                    children.push((present.entry, is_directory.then_some(found)));
+                }
+            }
+        }
         children.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         Ok(children)
     }

@@ -34,10 +34,7 @@ pub(super) fn ask(
         let snapshot = &record.snapshot;
         let Ok(params) = snapshot.chunker.params() else { continue };
         let chunker = repo.chunker(params);
-        let is_file = |kind| matches!(kind, BlobKind::Chunk | BlobKind::Recipe);
-        let affected = lost.affected.iter();
-        let affected = affected.filter(|it| it.snapshot == record.id && is_file(it.kind));
-        let paths: BTreeSet<&[u8]> = affected.map(|affected| &affected.path[..]).collect();
+        let paths = files_of(record, lost);
         if paths.is_empty() {
             continue;
         }
@@ -58,6 +55,14 @@ pub(super) fn ask(
         }
     }
     Ok(())
+}
+
+/// The files of a snapshot that have lost something.
+pub(super) fn files_of<'a>(record: &SnapshotRecord, lost: &'a LostBlobs) -> BTreeSet<&'a [u8]> {
+    let is_file = |kind| matches!(kind, BlobKind::Chunk | BlobKind::Recipe);
+    let affected = lost.affected.iter();
+    let affected = affected.filter(|it| it.snapshot == record.id && is_file(it.kind));
+    affected.map(|affected| &affected.path[..]).collect()
 }
 
 /// The file that a snapshot has at a path.
@@ -82,14 +87,7 @@ fn offer_file(
     chunker: &Chunker,
     recovery: &Mutex<Recovery>,
 ) -> Result<(), Error> {
-    let mut cutting = Cutting {
-        repo,
-        chunker,
-        recovery,
-        data: Vec::new(),
-        joiner: PartJoiner::default(),
-        pages: PageWriter::default(),
-    };
+    let mut cutting = Cutting::new(repo, chunker, recovery);
     match cutting.file(view, size, content) {
         Err(error) if error.is_damage() => Ok(()),
         other => Ok(other?),
@@ -97,7 +95,7 @@ fn offer_file(
 }
 
 /// A file that is being cut.
-struct Cutting<'a> {
+pub(super) struct Cutting<'a> {
     repo: &'a Repository,
     chunker: &'a Chunker,
     recovery: &'a Mutex<Recovery>,
@@ -107,7 +105,16 @@ struct Cutting<'a> {
     pages: PageWriter<RecipeCodec>,
 }
 
-impl Cutting<'_> {
+impl<'a> Cutting<'a> {
+    pub(super) fn new(
+        repo: &'a Repository,
+        chunker: &'a Chunker,
+        recovery: &'a Mutex<Recovery>,
+    ) -> Self {
+        let (joiner, pages) = (PartJoiner::default(), PageWriter::default());
+        Self { repo, chunker, recovery, data: Vec::new(), joiner, pages }
+    }
+
     fn file(&mut self, view: &SnapshotView, size: u64, content: Content) -> Result<(), RepoError> {
         let reader = view.reader();
         match content {
@@ -130,14 +137,16 @@ impl Cutting<'_> {
                             let bytes = reader.blob(BlobKind::Chunk, id)?;
                             (0..count).try_for_each(|_| self.data(&bytes))?;
                         }
-                        Part::Hole { bytes } => {
-                            self.cut(true)?;
-                            self.part(Part::Hole { bytes })?;
-                        }
+                        Part::Hole { bytes } => self.hole(bytes)?,
                     }
                 }
             }
         }
+        self.finish()
+    }
+
+    /// All of a file was given: offers what is left of it.
+    pub(super) fn finish(&mut self) -> Result<(), RepoError> {
         self.cut(true)?;
         if let Some(last) = std::mem::take(&mut self.joiner).finish() {
             self.page(last)?;
@@ -148,7 +157,14 @@ impl Cutting<'_> {
         Ok(())
     }
 
-    fn data(&mut self, bytes: &[u8]) -> Result<(), RepoError> {
+    /// A stretch of the file that holds nothing.
+    pub(super) fn hole(&mut self, bytes: u64) -> Result<(), RepoError> {
+        self.cut(true)?;
+        self.part(Part::Hole { bytes })
+    }
+
+    /// The next bytes of the file.
+    pub(super) fn data(&mut self, bytes: &[u8]) -> Result<(), RepoError> {
         self.data.extend_from_slice(bytes);
         if self.data.len() >= CUT_BYTES { self.cut(false) } else { Ok(()) }
     }

@@ -301,6 +301,39 @@ fn what_another_repository_holds_of_the_same_files_is_taken() {
 }
 
 #[test]
+fn what_a_mirror_holds_of_the_same_files_is_taken() {
+    let mut kept = Kept::new(5);
+    let mirror = kept.place.path("mirror");
+    let options = lastgood::mirror::RunOptions {
+        source: kept.place.source(),
+        target: mirror.clone(),
+        select: lastgood::select::SelectOptions::default(),
+        is_approved: false,
+        forgets_excluded: false,
+        verifies_outgoing: true,
+        scrub_days: 0,
+        dry_run: false,
+        clock: world().clock,
+    };
+    lastgood::mirror::start_run(options).wait(|_| {}).unwrap();
+    fs::remove_dir_all(kept.place.source()).unwrap();
+    let newest = kept.states.pop().unwrap();
+    for (record, _) in kept.states.drain(..) {
+        kept.place.repo.retire(&record, "a test", None).unwrap();
+    }
+    kept.states.push(newest);
+    for pack in kept.packs(Class::Data) {
+        destroy(&kept.file_of(&pack), 0);
+    }
+    let report =
+        kept.repair(|kept| RepairOptions { mirrors: vec![mirror.clone()], ..kept.options() });
+    assert_eq!(report.lost.affected, [], "{report:?}");
+    let from = Origin::Mirror(mirror.display().to_string());
+    assert!(report.recovered.iter().any(|(known, _)| *known == from), "{report:?}");
+    kept.assert_whole();
+}
+
+#[test]
 fn a_snapshot_without_what_is_lost_restores_but_for_exactly_that() {
     let mut kept = Kept::new(11);
     fs::remove_dir_all(kept.place.source()).unwrap();

@@ -7,6 +7,7 @@ use lastgood::{opening, system};
 use serde_json::{Map, json};
 
 use super::super::from::FromArgs;
+use super::unless_incomplete;
 use crate::app::App;
 use crate::failure::{Code, Failure};
 use crate::text;
@@ -55,7 +56,10 @@ impl RepairArgs {
             }
             (true, false) => "dry run: nothing was written".to_owned(),
         });
-        Ok(())
+        unless_incomplete(
+            report.unread.len() as u64,
+            "of the mirror could not be read, and were left alone",
+        )
     }
 
     fn options(&self, app: &App<'_>, dry_run: bool) -> Result<RepairOptions, Failure> {
@@ -108,6 +112,7 @@ fn summary(report: &RepairReport, dry_run: bool) -> serde_json::Value {
         "bytes_healed": report.healed.iter().map(|healed| healed.bytes).sum::<u64>(),
         "texts_healed": report.texts.len(),
         "files_lost": report.lost.len(),
+        "files_unread": report.unread.len(),
         "files_known_lost": report.still_lost.len(),
     })
 }

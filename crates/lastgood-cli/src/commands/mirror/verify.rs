@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use lastgood::mirror::{self, VerifyReport};
 use serde_json::{Map, json};
 
+use super::unless_incomplete;
 use crate::app::App;
 use crate::failure::{Code, Failure};
 use crate::text;
@@ -33,7 +34,7 @@ impl VerifyArgs {
             let hint = "lastgood mirror repair takes them from whoever has them";
             return Err(Failure::new(Code::Damaged, message).hint(hint));
         }
-        Ok(())
+        unless_incomplete(report.unread.len() as u64, "of the mirror could not be read")
     }
 }
 
@@ -63,6 +64,7 @@ fn show_verified(app: &App<'_>, report: &VerifyReport, errors: u64) {
             "files_whole": report.whole,
             "bytes_read": report.bytes,
             "files_damaged": report.damaged.len(),
+            "files_unread": report.unread.len(),
             "files_lost": report.lost.len(),
             "broken": report.broken,
             "texts_damaged": report.texts.len(),

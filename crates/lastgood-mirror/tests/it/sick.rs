@@ -1,0 +1,121 @@
+//! A disk that does not answer for some files: that is no proof that their bytes are gone.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use lastgood_format::entry::Entry;
+use lastgood_host::HostError;
+use lastgood_host::metadata::Unset;
+use lastgood_host::scan::{Directory, Stat};
+use lastgood_host::source::SourceFile;
+use lastgood_host::target::TargetFile;
+use lastgood_mirror::Mirror;
+use lastgood_mirror::place::{HostPlace, Place};
+use lastgood_mirror::repair::{Donor, Source, repair};
+use lastgood_mirror::run::run;
+use lastgood_mirror::verify::verify;
+
+use crate::world::{Names, World, tree};
+
+/// A directory in which one file cannot be read.
+struct Sick {
+    inner: HostPlace,
+    unread: Vec<u8>,
+}
+
+impl Sick {
+    fn mirror(root: &Path, unread: &str) -> Mirror {
+        let inner = HostPlace::open(root).unwrap();
+        Mirror::on(Arc::new(Self { inner, unread: unread.as_bytes().to_vec() }), root)
+    }
+}
+
+impl Place for Sick {
+    fn stat(&self, path: &[u8]) -> Result<Option<Stat>, HostError> {
+        self.inner.stat(path)
+    }
+    fn list(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, HostError> {
+        self.inner.list(path)
+    }
+    fn open(&self, path: &[u8]) -> Result<Option<SourceFile>, HostError> {
+        if path == self.unread {
+            let source = std::io::Error::from_raw_os_error(EIO);
+            return Err(HostError { action: "read", path: "a bad sector".into(), source });
+        }
+        self.inner.open(path)
+    }
+    fn make_directory(&self, path: &[u8]) -> Result<(), HostError> {
+        self.inner.make_directory(path)
+    }
+    fn create(&self, path: &[u8]) -> Result<TargetFile, HostError> {
+        self.inner.create(path)
+    }
+    fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<(), HostError> {
+        self.inner.make_symlink(path, target)
+    }
+    fn link(&self, from: &[u8], to: &[u8]) -> Result<(), HostError> {
+        self.inner.link(from, to)
+    }
+    fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), HostError> {
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, path: &[u8]) -> Result<(), HostError> {
+        self.inner.remove(path)
+    }
+    fn remove_directory(&self, path: &[u8]) -> Result<(), HostError> {
+        self.inner.remove_directory(path)
+    }
+    fn look(&self, path: &[u8], entry: &Entry) -> Result<Vec<Unset>, HostError> {
+        self.inner.look(path, entry)
+    }
+    fn sync(&self) -> Result<(), HostError> {
+        self.inner.sync()
+    }
+}
+
+#[test]
+fn case_30_a_file_that_cannot_be_read_is_told_and_left_alone() {
+    let mut world = World::new();
+    world.write("read", b"answers");
+    world.write("unread", b"does not answer");
+    world.run();
+    let before = tree(&world.mirror(""));
+    let mirror = Sick::mirror(&world.mirror(""), "latest/unread");
+    let verified = verify(&mirror, &world.troubles).unwrap();
+    assert_eq!((verified.whole, verified.damaged.len()), (1, 0));
+    assert_eq!(verified.unread, [b"latest/unread"[..].into()]);
+    // The source has the bytes, and still nothing is touched.
+    let source = Source::new(Directory::open_root(&world.source("")).unwrap());
+    let mut donors: Vec<Box<dyn Donor>> = vec![Box::new(source)];
+    let report = repair(&mirror, &mut donors, false, &world.troubles).unwrap();
+    assert_eq!((report.has_work(), report.unread), (false, verified.unread));
+    assert_eq!(tree(&world.mirror("")), before);
+    let told = std::mem::take(&mut *world.troubles.0.lock().unwrap());
+    assert_eq!(told.len(), 2, "{told:?}");
+}
+
+#[test]
+fn case_29_what_cannot_be_read_is_not_taken_for_rot_by_a_run() {
+    let mut world = World::new();
+    world.scrub_days = 1;
+    world.write("stays", b"does not answer when its turn comes");
+    world.write("goes", b"is here");
+    world.run();
+    let options = world.next_options();
+    let mirror = Sick::mirror(&world.mirror(""), "latest/stays");
+    let report = run(&mirror, &options, &mut Names(&[]), &world.troubles).unwrap();
+    assert_eq!((report.rotted.len(), report.version), (0, None));
+    // On its way out neither: it goes into history as it is.
+    fs::remove_file(world.source("goes")).unwrap();
+    let options = world.next_options();
+    let mirror = Sick::mirror(&world.mirror(""), "latest/goes");
+    let report = run(&mirror, &options, &mut Names(&[]), &world.troubles).unwrap();
+    assert_eq!((report.rotted.len(), report.deleted), (0, 1));
+    let kept = world.mirror(&world.folder_of(0)).join("goes");
+    assert_eq!(fs::read(kept).unwrap(), b"is here");
+    world.versions.push((report.version.unwrap().name, tree(&world.source(""))));
+    world.check();
+}
+
+const EIO: i32 = 5;
