@@ -45,8 +45,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            level: Some(1),
-            group_bytes: 1 << 20,
+            level: Some(GroupCompressor::ORDINARY_LEVEL),
+            group_bytes: 2 << 20,
             pack_bytes: 16 << 20,
             uploads: 2,
             parity: ParityShare::default(),
@@ -164,8 +164,9 @@ impl Shared {
         usable: HashSet<(PackId, u64)>,
         tally: Arc<Tally>,
     ) -> Self {
-        // However they are set, nothing is stored that no reader accepts.
-        settings.group_bytes = settings.group_bytes.min(GROUP_BYTES_MAX - BLOB_BYTES_MAX);
+        // However they are set, nothing is stored that no reader accepts: what two workers left
+        // open makes one group.
+        settings.group_bytes = settings.group_bytes.min(GROUP_BYTES_MAX / 2);
         let longest =
             PACK_BYTES_MAX / 2 * PACK_BYTES_MAX / settings.parity.with_parity(PACK_BYTES_MAX);
         settings.pack_bytes = settings.pack_bytes.min(longest as usize);
@@ -430,6 +431,9 @@ impl BlobWriter {
     fn append(&mut self, blob: PackedBlob, bytes: &[u8]) -> Result<(), RepoError> {
         let class = blob.kind.class();
         let group = &mut self.groups[slot(class)];
+        if group.raw.len() + bytes.len() > GROUP_BYTES_MAX {
+            group.seal(&self.shared, &self.finished, &mut self.compressor, class)?;
+        }
         group.raw.extend_from_slice(bytes);
         group.blobs.push(blob);
         if !is_full_group(&self.shared.settings, group) {

@@ -398,7 +398,8 @@ struct Level(Option<i32>);
 
 fn level(text: &str) -> Result<Level, String> {
     match text {
-        "auto" | "fastest" => Ok(Level(Some(1))),
+        "auto" => Ok(Level(Settings::default().level)),
+        "fastest" => Ok(Level(Some(1))),
         "better" => Ok(Level(Some(6))),
         "max" => Ok(Level(Some(19))),
         "off" => Ok(Level(None)),

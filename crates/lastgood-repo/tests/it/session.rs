@@ -6,6 +6,7 @@ use lastgood_repo::format::guard::{Redundancy, guard};
 use lastgood_repo::format::id::{PackId, SnapshotId};
 use lastgood_repo::format::index::{IndexEntry, IndexSegment};
 use lastgood_repo::format::key::Class;
+use lastgood_repo::format::limits::{BLOB_BYTES_MAX, GROUP_BYTES_MAX};
 use lastgood_repo::format::object::object_id;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::packset::{PackRef, PackSetCodec};
@@ -184,4 +185,27 @@ fn a_lost_page_of_a_pack_set_concerns_every_snapshot_that_shares_it() {
     let report = crate::small::checked(&place.reopened());
     let affected: BTreeSet<SnapshotId> = report.affected.iter().map(|(id, _)| *id).collect();
     assert!(sharing.iter().all(|record| affected.contains(&record.id)), "{affected:?}");
+}
+
+/// A group that is half full takes no blob that would make it longer than readers accept.
+#[test]
+fn groups_stay_within_their_limit_however_they_are_set() {
+    let place = Place::new();
+    let settings = Settings { group_bytes: usize::MAX, ..Settings::default() };
+    let session = WriteSession::begin(&place.repo, settings, &[1; 16]).unwrap();
+    let mut writers = [session.writer(), session.writer(), session.writer()];
+    // Two that are left open make one group; the longest blob does not fit behind the third.
+    let half = GROUP_BYTES_MAX / 2 - 1;
+    let mut blobs = Vec::new();
+    for (writer, length) in [(0, half), (1, half), (2, half), (2, BLOB_BYTES_MAX)] {
+        let bytes = vec![writer as u8; length];
+        let id = writers[writer].add(BlobKind::Chunk, &bytes).unwrap();
+        blobs.push((id, bytes));
+    }
+    writers.into_iter().for_each(|writer| writer.finish().unwrap());
+    drop(session);
+    let reader = BlobReader::new(place.reopened());
+    for (id, bytes) in blobs {
+        assert!(*reader.blob(BlobKind::Chunk, id).unwrap() == bytes[..], "{id} is read back");
+    }
 }

@@ -554,5 +554,5 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Threads unless more are asked for. Each takes about 9 MiB, beside 100 MiB for packs.
+/// Threads unless more are asked for. Each takes about 11 MiB, beside 105 MiB for packs.
 const THREADS_MAX: usize = 8;
