@@ -13,13 +13,17 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 
 use self::data::{DATA_SETS, DataSet};
+use self::foreground::Foreground;
 use self::install::{Installed, succeed};
+use self::measure::Cost;
 use self::round::Place;
-use self::samples::{DATE, Results, Series};
-use self::tool::{Places, TOOLS, Tool};
+use self::samples::{DATE, Results, Sample, Series};
+use self::tool::{ALONE, Places, TOOLS, Tool};
+use self::workload::{Operation, State};
 
 mod change;
 mod data;
+mod foreground;
 mod goals;
 mod install;
 mod measure;
@@ -35,7 +39,7 @@ mod workload;
 #[derive(Debug)]
 struct Asked {
     is_quick: bool,
-    is_cold: bool,
+    state: State,
     /// Only the report is written again.
     is_report: bool,
     discards: bool,
@@ -83,7 +87,7 @@ impl Asked {
     fn parse(arguments: &[String]) -> anyhow::Result<Self> {
         let mut asked = Self {
             is_quick: false,
-            is_cold: false,
+            state: State::Warm,
             is_report: false,
             discards: false,
             rounds: 0,
@@ -97,7 +101,8 @@ impl Asked {
                 || arguments.next().with_context(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--quick" => asked.is_quick = true,
-                "--cold" => asked.is_cold = true,
+                "--cold" => asked.state = State::Cold,
+                "--busy" => asked.state = State::Busy,
                 "--report" => asked.is_report = true,
                 "--discard" => asked.discards = true,
                 "--rounds" => asked.rounds = value()?.parse().context("--rounds")?,
@@ -160,10 +165,13 @@ impl Asked {
                 TOOLS.iter().filter(|tool| self.tools.contains(&tool.name)).collect();
             let turn = (round - 1) as usize % order.len().max(1);
             order.rotate_left(turn);
+            if self.state == State::Busy {
+                results.samples.push(self.alone(set, place, round)?);
+            }
             for tool in order {
                 println!("{}, round {round} of {}: {}", set.name, self.rounds, tool.name);
                 let (data, tool_name) = (set.name.to_owned(), tool.name.to_owned());
-                let series = Series { data, is_cold: self.is_cold, tool: tool_name };
+                let series = Series { data, state: self.state, tool: tool_name };
                 ready.switch.turn(false)?;
                 settle();
                 let outcome = place.run(tool, &ready, &series, round)?;
@@ -180,6 +188,19 @@ impl Asked {
             crate::remove(&folder)?;
         }
         Ok(())
+    }
+
+    /// How the program that people wait for fares while no tool runs.
+    #[expect(clippy::disallowed_methods, reason = "it measures time")]
+    fn alone(&self, set: &DataSet, place: &Place, round: u64) -> anyhow::Result<Sample> {
+        rustix::fs::sync();
+        let program = Foreground::start(&place.foreground())?;
+        std::thread::sleep(Duration::from_secs(10));
+        let latency = Some(program.end()?);
+        let (data, tool) = (set.name.to_owned(), ALONE.to_owned());
+        let series = Series { data, state: self.state, tool };
+        let (operation, cost) = (Operation::Initial, Cost::NONE);
+        Ok(Sample { series, round, operation, cost, stored_bytes: None, latency })
     }
 }
 
@@ -199,7 +220,7 @@ fn chosen(list: &str, known: &[&'static str]) -> anyhow::Result<Vec<&'static str
     list.split(',').map(find).collect()
 }
 
-const USAGE: &str = "usage: cargo xtask bench [--quick] [--cold] [--rounds N] [--only DATA,...] \
+const USAGE: &str = "usage: cargo xtask bench [--quick] [--cold | --busy] [--rounds N] [--only DATA,...] \
                      [--tools TOOL,...] [--scratch DIR] [--discard] [--report]";
 
 /// The commit that is checked out, and whether it was changed.
@@ -281,7 +302,7 @@ mod tests {
             (5, DATA_SETS.len(), TOOLS.len())
         );
         let part = parse("--quick --only random,kernel --tools restic --scratch d --cold").unwrap();
-        assert_eq!((part.rounds, part.is_cold), (1, true));
+        assert_eq!((part.rounds, part.state), (1, State::Cold));
         assert_eq!((part.sets, part.tools), (vec!["random", "kernel"], vec!["restic"]));
         assert_eq!(part.scratch, Path::new("d"));
         assert_eq!(parse("--quick --rounds 3").unwrap().rounds, 3);

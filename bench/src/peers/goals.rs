@@ -3,7 +3,7 @@
 use super::data::DATA_SETS;
 use super::samples::{Measure, Results, Sample, Series};
 use super::tool::{OURS, TOOLS};
-use super::workload::Operation;
+use super::workload::{Operation, State};
 
 /// Something that is to hold for an operation on a data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -181,7 +181,8 @@ impl Goal {
 
     /// What the goal speaks of, of a tool whose caches are warm.
     fn median(&self, results: &Results, tool: &str) -> Option<f64> {
-        let series = Series { data: self.data.to_owned(), is_cold: false, tool: tool.to_owned() };
+        let series =
+            Series { data: self.data.to_owned(), state: State::Warm, tool: tool.to_owned() };
         let spread = |operation, measure| results.spread(&series, operation, measure);
         let median = |measure| Some(spread(self.operation, measure)?.median);
         match self.want {

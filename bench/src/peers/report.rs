@@ -5,8 +5,8 @@ use super::goals::{
     Goal, SECONDS, added_mib, anonymous_mib, cpu_seconds, limit_seconds, resident_mib, stored_mib,
 };
 use super::samples::{Measure, Results, Series};
-use super::tool::{TOOLS, Tool};
-use super::workload::Operation;
+use super::tool::{ALONE, TOOLS, Tool};
+use super::workload::{Operation, State};
 
 /// The whole report, in Markdown.
 pub(super) fn report(results: &Results) -> String {
@@ -15,10 +15,10 @@ pub(super) fn report(results: &Results) -> String {
         text += &failures(results);
     }
     text += &goals(results);
-    for is_cold in [false, true] {
+    for state in State::ALL {
         for set in &DATA_SETS {
-            if results.rounds(set.name, is_cold) > 0 {
-                text += &data_set(results, set.name, set.title, is_cold);
+            if results.rounds(set.name, state) > 0 {
+                text += &data_set(results, set.name, set.title, state);
             }
         }
     }
@@ -108,9 +108,8 @@ fn limit_of(results: &Results, goal: &Goal) -> Option<f64> {
     limit_seconds(results, goal.data, goal.operation).filter(|_| goal.is_of_time())
 }
 
-fn data_set(results: &Results, name: &str, title: &str, is_cold: bool) -> String {
-    let caches = if is_cold { ", caches dropped before each run" } else { "" };
-    let mut text = format!("\n## {}{caches}\n\n", capital(title));
+fn data_set(results: &Results, name: &str, title: &str, state: State) -> String {
+    let mut text = format!("\n## {}{}\n\n", capital(title), state.title());
     if let Some(facts) = results.data.get(name) {
         let what = facts["what"].as_str().unwrap_or_default();
         let mib = facts["bytes"].as_u64().unwrap_or_default() >> 20;
@@ -119,11 +118,10 @@ fn data_set(results: &Results, name: &str, title: &str, is_cold: bool) -> String
             capital(what),
             facts["entries"],
             facts["changes"],
-            results.rounds(name, is_cold),
+            results.rounds(name, state),
         );
     }
-    let series =
-        |tool: &Tool| Series { data: name.to_owned(), is_cold, tool: tool.name.to_owned() };
+    let series = |tool: &Tool| Series { data: name.to_owned(), state, tool: tool.name.to_owned() };
     let has_run = |tool: &&Tool| {
         let series = series(tool);
         results.samples.iter().any(|sample| sample.series == series)
@@ -148,6 +146,9 @@ fn data_set(results: &Results, name: &str, title: &str, is_cold: bool) -> String
             })
         }
     };
+    if state == State::Busy {
+        text += &latencies(results, name, &tools);
+    }
     text += &table("seconds", &tools, spread(SECONDS, false));
     text += &table("processor seconds", &tools, spread(cpu_seconds, false));
     text += &table("MiB anonymous (resident)", &tools, |series, operation| {
@@ -161,6 +162,31 @@ fn data_set(results: &Results, name: &str, title: &str, is_cold: bool) -> String
             None => number(stored),
         })
     });
+    text
+}
+
+/// How a program that people wait for fares beside each tool, and alone.
+fn latencies(results: &Results, name: &str, tools: &[(&Tool, Series)]) -> String {
+    let alone = Series { data: name.to_owned(), state: State::Busy, tool: ALONE.to_owned() };
+    let measures: [(&str, [Measure; 2]); 2] = [
+        ("write", [|it| Some(it.latency?.write[0]), |it| Some(it.latency?.write[1])]),
+        ("read", [|it| Some(it.latency?.read[0]), |it| Some(it.latency?.read[1])]),
+    ];
+    let mut text = String::from(
+        "The program stores a record of 4 KiB durably, then another 4 ms later, and reads one of \
+         4 KiB anywhere in a file of 1 GiB as often.\n\
+         The figures are what half of its calls take at most, and what 99 in 100 do; the median of \
+         the rounds of either.\n\n",
+    );
+    for (what, measures) in measures {
+        let shown = |series: &Series, operation| {
+            let [half, most] = measures.map(|it| results.spread(series, operation, it));
+            Some(format!("{}, {}", number(half?.median), number(most?.median)))
+        };
+        let beside = shown(&alone, Operation::Initial).unwrap_or_default();
+        let title = format!("milliseconds of a {what}; {beside} without a backup");
+        text += &table(&title, tools, shown);
+    }
     text
 }
 

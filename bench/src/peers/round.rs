@@ -8,12 +8,13 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use super::data::{Random, Ready, SEED, overwrite};
+use super::foreground::{Foreground, Latency};
 use super::install::{Installed, last_lines};
 use super::measure::{self, Cost};
 use super::same::{compare_trees, is_same_content};
 use super::samples::{Failure, Sample, Series};
 use super::tool::{Line, PRINTED, Places, Tool};
-use super::workload::Operation;
+use super::workload::{Operation, State};
 
 /// Where a round happens.
 pub(super) struct Place<'a> {
@@ -28,6 +29,13 @@ pub(super) struct Place<'a> {
 pub(super) struct Outcome {
     pub samples: Vec<Sample>,
     pub failures: Vec<Failure>,
+}
+
+/// What an operation took.
+struct Done {
+    cost: Cost,
+    stored_bytes: Option<u64>,
+    latency: Option<Latency>,
 }
 
 impl Place<'_> {
@@ -58,14 +66,16 @@ impl Place<'_> {
         let mut outcome = Outcome::default();
         for operation in Operation::all() {
             let Some(lines) = tool.lines(operation) else { continue };
-            if operation.needs_files() && ready.file.is_none() {
+            let is_told = !operation.needs_files() || ready.file.is_some();
+            if !is_told || !series.state.tells_of(operation) {
                 continue;
             }
             let series = series.clone();
-            match self.operate(tool, ready, operation, lines, series.is_cold) {
-                Ok((cost, stored_bytes)) => {
+            match self.operate(tool, ready, operation, lines, series.state) {
+                Ok(Done { cost, stored_bytes, latency }) => {
                     println!("{:>18} {:>9.3} s", operation.name(), cost.seconds);
-                    outcome.samples.push(Sample { series, round, operation, cost, stored_bytes });
+                    let sample = Sample { series, round, operation, cost, stored_bytes, latency };
+                    outcome.samples.push(sample);
                 }
                 Err(error) => {
                     let what = format!("{error:#}");
@@ -86,8 +96,8 @@ impl Place<'_> {
         ready: &Ready,
         operation: Operation,
         lines: &[Line],
-        is_cold: bool,
-    ) -> anyhow::Result<(Cost, Option<u64>)> {
+        state: State,
+    ) -> anyhow::Result<Done> {
         let source = ready.switch.source();
         let target = self.folder.join(match operation {
             Operation::RestoreFile => TARGET_OF_ONE,
@@ -102,14 +112,17 @@ impl Place<'_> {
         let directory = if operation.is_restore() { &target } else { source };
         let print_to = (operation == Operation::RestoreFile).then(|| target.join(PRINTED));
         rustix::fs::sync();
-        if is_cold {
+        if state == State::Cold {
             fs::write("/proc/sys/vm/drop_caches", "3").context("only root can drop the caches")?;
         }
+        let foreground = || Foreground::start(&self.foreground());
+        let foreground = (state == State::Busy).then(foreground).transpose()?;
         let mut cost = Cost::NONE;
         for line in lines {
             let next = self.call(tool, ready, line, directory, print_to.as_deref(), &ids)?;
             cost = cost.then(next);
         }
+        let latency = foreground.map(Foreground::end).transpose()?;
         match operation {
             Operation::Restore | Operation::RestoreInPlace => compare_trees(source, &target)?,
             Operation::RestoreFile => {
@@ -121,7 +134,12 @@ impl Place<'_> {
         }
         let changes_repo = operation <= Operation::Changed || operation == Operation::Forget;
         let stored = changes_repo.then(|| stored_bytes(&self.folder.join(REPO))).transpose()?;
-        Ok((cost, stored))
+        Ok(Done { cost, stored_bytes: stored, latency })
+    }
+
+    /// Where the program beside a tool has its files, from round to round.
+    pub(super) fn foreground(&self) -> PathBuf {
+        self.folder.with_file_name("foreground")
     }
 
     /// Runs one command of a tool.

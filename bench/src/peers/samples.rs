@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
+use super::foreground::Latency;
 use super::measure::Cost;
 use super::stats::Spread;
-use super::workload::Operation;
+use super::workload::{Operation, State};
 
 /// Everything that a report is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +34,7 @@ pub(super) struct Results {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Series {
     pub data: String,
-    pub is_cold: bool,
+    pub state: State,
     pub tool: String,
 }
 
@@ -46,6 +47,8 @@ pub(super) struct Sample {
     pub cost: Cost,
     /// Of the repository afterwards, where the operation may have changed it.
     pub stored_bytes: Option<u64>,
+    /// Of the program beside it, where there was one.
+    pub latency: Option<Latency>,
 }
 
 /// An operation that failed, or did not restore what was backed up.
@@ -103,8 +106,8 @@ impl Results {
     }
 
     /// The most rounds that were made of a data set.
-    pub(super) fn rounds(&self, data: &str, is_cold: bool) -> u64 {
-        let of = |series: &Series| series.data == data && series.is_cold == is_cold;
+    pub(super) fn rounds(&self, data: &str, state: State) -> u64 {
+        let of = |series: &Series| series.data == data && series.state == state;
         let samples = self.samples.iter().filter(|sample| of(&sample.series));
         samples.map(|sample| sample.round).max().unwrap_or(0)
     }
@@ -182,7 +185,7 @@ impl Results {
     }
 }
 
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// The field of the machine that says when it was.
 pub(super) const DATE: &str = "date";
@@ -204,11 +207,16 @@ fn operation(value: &Value) -> anyhow::Result<Operation> {
     Operation::named(&name).with_context(|| format!("{name} is no operation"))
 }
 
+fn latency(value: &Value) -> Option<Latency> {
+    let pair = |it: &Value| Some([it[0].as_f64()?, it[1].as_f64()?]);
+    Some(Latency { write: pair(&value[0])?, read: pair(&value[1])? })
+}
+
 impl Series {
     fn decode(value: &Value) -> anyhow::Result<Self> {
         Ok(Self {
             data: string(&value["data"])?,
-            is_cold: value["cold"].as_bool().context("cold")?,
+            state: State::named(&string(&value["state"])?).context("state")?,
             tool: string(&value["tool"])?,
         })
     }
@@ -218,7 +226,7 @@ impl Sample {
     fn encode(&self) -> Value {
         json!({
             "data": self.series.data,
-            "cold": self.series.is_cold,
+            "state": self.series.state.name(),
             "round": self.round,
             "tool": self.series.tool,
             "operation": self.operation.name(),
@@ -227,6 +235,7 @@ impl Sample {
             "resident_bytes": self.cost.resident_bytes,
             "anonymous_bytes": self.cost.anonymous_bytes,
             "stored_bytes": self.stored_bytes,
+            "latency": self.latency.map(|Latency { write, read }| [write, read]),
         })
     }
 
@@ -244,6 +253,7 @@ impl Sample {
                 anonymous_bytes: bytes("anonymous_bytes")?,
             },
             stored_bytes: value["stored_bytes"].as_u64(),
+            latency: latency(&value["latency"]),
         })
     }
 }
@@ -252,7 +262,7 @@ impl Failure {
     fn encode(&self) -> Value {
         json!({
             "data": self.series.data,
-            "cold": self.series.is_cold,
+            "state": self.series.state.name(),
             "tool": self.series.tool,
             "operation": self.operation.name(),
             "what": self.what,
@@ -273,7 +283,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::peers) fn series(data: &str, tool: &str) -> Series {
-        Series { data: data.to_owned(), is_cold: false, tool: tool.to_owned() }
+        Series { data: data.to_owned(), state: State::Warm, tool: tool.to_owned() }
     }
 
     pub(in crate::peers) fn sample(
@@ -290,7 +300,8 @@ pub(super) mod tests {
             anonymous_bytes: 50 << 20,
         };
         let stored_bytes = Some(stored_bytes);
-        Sample { series: series(data, tool), round: 1, operation, cost, stored_bytes }
+        let series = series(data, tool);
+        Sample { series, round: 1, operation, cost, stored_bytes, latency: None }
     }
 
     pub(in crate::peers) fn results(samples: Vec<Sample>) -> Results {
@@ -315,6 +326,7 @@ pub(super) mod tests {
             sample("kernel", "restic", Operation::Initial, 1.5, 7),
             Sample {
                 stored_bytes: None,
+                latency: Some(Latency { write: [1.5, 2.0], read: [0.25, 7.0] }),
                 ..sample("tiny", "borg", Operation::RestoreInPlace, 0.25, 0)
             },
         ]);
@@ -327,9 +339,9 @@ pub(super) mod tests {
         written.write(&path).unwrap();
         assert_eq!(Results::read(&path).unwrap(), Some(written));
 
-        fs::write(&path, "{\"schema\": 2}").unwrap();
+        fs::write(&path, "{\"schema\": 3}").unwrap();
         let refused = format!("{:#}", Results::read(&path).unwrap_err());
-        assert!(refused.ends_with("holds no such samples: its schema is not 1"), "{refused}");
+        assert!(refused.ends_with("holds no such samples: its schema is not 2"), "{refused}");
     }
 
     #[test]

@@ -45,6 +45,9 @@ impl Tool {
 /// The name of the tool that all are compared with.
 pub(super) const OURS: &str = "lastgood";
 
+/// In the place of a tool where none runs.
+pub(super) const ALONE: &str = "no backup";
+
 /// Where the standard output of the restore of one file goes, below the target.
 pub(super) const PRINTED: &str = "printed";
 

@@ -58,6 +58,47 @@ impl Operation {
     }
 }
 
+/// What the machine is like while a tool works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// What was read before is in memory.
+    Warm,
+    /// Nothing is.
+    Cold,
+    /// A program that people wait for runs beside it.
+    Busy,
+}
+
+impl State {
+    pub(super) const ALL: [Self; 3] = [Self::Warm, Self::Cold, Self::Busy];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+            Self::Busy => "busy",
+        }
+    }
+
+    /// What a title says of it.
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Warm => "",
+            Self::Cold => ", caches dropped before each run",
+            Self::Busy => ", beside a program that people wait for",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether it tells anything of an operation.
+    pub(super) fn tells_of(self, operation: Operation) -> bool {
+        self != Self::Busy || operation <= Operation::Changed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +110,8 @@ mod tests {
             assert_eq!(Operation::named(operation.name()), Some(operation));
         }
         assert_eq!(Operation::named("prune"), None);
+        for state in State::ALL {
+            assert_eq!(State::named(state.name()), Some(state));
+        }
     }
 }

@@ -128,7 +128,7 @@ pub(in crate::peers) struct Random(pub u64);
 pub(in crate::peers) const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(in crate::peers) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -49,7 +49,7 @@ fn run(tool: &Tool) -> Outcome {
     let installed = Installed::new(folder.path());
     let place =
         Place { installed: &installed, lastgood: Path::new(""), folder: folder.path().join("run") };
-    let series = Series { data: "d".to_owned(), is_cold: false, tool: "copier".to_owned() };
+    let series = Series { data: "d".to_owned(), state: State::Warm, tool: "copier".to_owned() };
     let outcome = place.run(tool, &ready, &series, 7).unwrap();
     assert_eq!(fs::read_to_string(ready.switch.source().join("d/file")).unwrap(), "old");
     assert!(!place.folder.exists());
