@@ -1,5 +1,7 @@
 //! Reading ahead: while one file is written, the next ones are read and hashed by another thread.
 
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use lastgood_host::metadata::Details;
@@ -22,39 +24,40 @@ pub(super) struct Whole {
 /// Files in the order of their paths. Whatever could not be read ahead, for whatever reason, is read
 /// when its turn comes.
 pub(super) struct Ahead {
-    files: Receiver<(Path, Whole)>,
-    next: Option<(Path, Whole)>,
+    files: Receiver<Batch>,
+    next: VecDeque<(Path, Whole)>,
 }
+
+/// Files that are handed over at once: each handover may wake a thread, which costs more than a
+/// small file does.
+pub(super) type Batch = Vec<(Path, Whole)>;
 
 impl Ahead {
     /// Where files are taken, and where [`read`] puts them.
-    pub(super) fn new() -> (Self, SyncSender<(Path, Whole)>) {
-        let (sender, files) = sync_channel(FILES_MAX);
-        (Self { files, next: None }, sender)
+    pub(super) fn new() -> (Self, SyncSender<Batch>) {
+        let (sender, files) = sync_channel(BATCHES_MAX);
+        (Self { files, next: VecDeque::new() }, sender)
     }
 
     /// The file at a path, if it was read ahead. Those before it are not asked for any more.
     pub(super) fn take(&mut self, path: &[u8]) -> Option<Whole> {
         loop {
-            let (found, whole) = match self.next.take() {
-                Some(next) => next,
-                None => self.files.recv().ok()?,
-            };
-            match found.as_ref().cmp(path) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => return Some(whole),
-                std::cmp::Ordering::Greater => {
-                    self.next = Some((found, whole));
-                    return None;
-                }
+            while self.next.is_empty() {
+                self.next = self.files.recv().ok()?.into();
+            }
+            match self.next.front()?.0.as_ref().cmp(path) {
+                Ordering::Less => drop(self.next.pop_front()),
+                Ordering::Equal => return self.next.pop_front().map(|(_, whole)| whole),
+                Ordering::Greater => return None,
             }
         }
     }
 }
 
 /// Reads the small files that a sheet wants read, until nobody takes them any more.
-pub(super) fn read(root: &Directory, wanted: &Sheet, to: &SyncSender<(Path, Whole)>) {
+pub(super) fn read(root: &Directory, wanted: &Sheet, to: &SyncSender<Batch>) {
     let mut parents = Parents::default();
+    let (mut batch, mut bytes) = (Batch::new(), 0);
     for line in wanted.lines() {
         // Trouble with a line is that of who looks at it next.
         let Ok(line) = line else { return };
@@ -69,11 +72,20 @@ pub(super) fn read(root: &Directory, wanted: &Sheet, to: &SyncSender<(Path, Whol
         };
         if seen.size() <= BYTES_MAX
             && let Some(whole) = whole(root, &mut parents, &line.path)
-            && to.send((line.path, whole)).is_err()
         {
+            bytes += whole.bytes.len();
+            batch.push((line.path, whole));
+        }
+        let is_full = batch.len() >= BATCH_FILES || bytes >= BATCH_BYTES;
+        if is_full && to.send(std::mem::take(&mut batch)).is_err() {
             return;
         }
+        if is_full {
+            bytes = 0;
+        }
     }
+    // Nobody takes it where nothing more is wanted.
+    drop(to.send(batch));
 }
 
 fn whole(root: &Directory, parents: &mut Parents, path: &[u8]) -> Option<Whole> {
@@ -119,5 +131,7 @@ impl Parents {
 
 /// Larger files are read when they are written.
 const BYTES_MAX: u64 = 256 << 10;
-/// So many may wait: 16 MiB.
-const FILES_MAX: usize = 64;
+/// So many batches may wait: with the two at either end, not 8 MiB.
+const BATCHES_MAX: usize = 4;
+const BATCH_FILES: usize = 64;
+const BATCH_BYTES: usize = 1 << 20;
