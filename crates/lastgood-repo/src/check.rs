@@ -118,7 +118,7 @@ pub fn check(
         report: CheckReport::default(),
         needed: HashSet::new(),
         moved: HashSet::new(),
-        replaced: HashSet::new(),
+        replaced: HashMap::new(),
     };
     let mut snapshots = check.objects()?;
     check.other_objects(plan)?;
@@ -150,10 +150,13 @@ pub fn check(
         ));
     }
     if !check.replaced.is_empty() {
-        check.report.remarks.push(format!(
-            "{} damaged packs are not needed any more: what snapshots need of them is stored again",
-            check.replaced.len()
-        ));
+        let what = match check.replaced.len() {
+            1 => "1 damaged pack is not needed any more: what snapshots need of it".to_owned(),
+            count => format!(
+                "{count} damaged packs are not needed any more: what snapshots need of them"
+            ),
+        };
+        check.report.remarks.push(format!("{what} is stored again"));
     }
     Ok(check.report)
 }
@@ -169,8 +172,9 @@ struct Check<'a> {
     /// Those of which relocations tell: what was live in them is elsewhere, as the walk of the
     /// trees shows.
     moved: HashSet<PackId>,
-    /// Damaged ones among these.
-    replaced: HashSet<PackId>,
+    /// Damaged ones among these, and what is wrong with them: damage only where a blob that is needed
+    /// turns out to be nowhere else.
+    replaced: HashMap<PackId, Vec<RepoError>>,
 }
 
 impl Check<'_> {
@@ -188,7 +192,7 @@ impl Check<'_> {
     /// Notes damage of a pack; of one that others stand in for, only what is missing then counts.
     fn pack_damage(&mut self, pack: PackId, error: RepoError) -> Result<(), RepoError> {
         if self.moved.contains(&pack) && error.is_damage() {
-            self.replaced.insert(pack);
+            self.replaced.entry(pack).or_default().push(error);
             return Ok(());
         }
         self.damage(error)
@@ -319,12 +323,12 @@ impl Check<'_> {
                     continue;
                 }
             };
-            if self.moved.contains(&pack.pack) {
-                self.replaced.insert(pack.pack);
-                continue;
-            }
             let object = name::pack(pack.session, pack.pack);
-            needed.lost.push((None, self.repo.damaged(&object, Damage::State(state))));
+            let error = self.repo.damaged(&object, Damage::State(state));
+            match self.moved.contains(&pack.pack) {
+                true => self.replaced.entry(pack.pack).or_default().push(error),
+                false => needed.lost.push((None, error)),
+            }
         }
         Ok(())
     }

@@ -231,6 +231,12 @@ impl RepoError {
         matches!(self, Self::Damaged { source: Damage::Key(KeyError::RotatedOut), .. })
     }
 
+    /// Whether it is the store that failed: what it could not read may be whole all the same.
+    #[must_use]
+    pub const fn is_of_store(&self) -> bool {
+        matches!(self, Self::Backend(_))
+    }
+
     /// Whether something stored is lost, or of a later release.
     #[must_use]
     pub fn is_damage(&self) -> bool {

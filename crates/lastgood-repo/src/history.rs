@@ -240,6 +240,12 @@ impl Repository {
         }
         let mut lost = BTreeSet::new();
         for id in self.ids(name::LOST)? {
+            // What the store cannot read now must count once it can.
+            if let Err(error) = self.find(&name::lost(id), SMALL_OBJECT_BYTES_MAX)
+                && error.is_of_store()
+            {
+                return Err(error);
+            }
             lost.extend(self.lost_record(id)?.map(|record| record.snapshot));
         }
         Ok(Inventory {

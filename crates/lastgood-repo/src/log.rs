@@ -187,13 +187,14 @@ impl Repository {
         Ok(places)
     }
 
-    /// The last record of each writer that can be read.
+    /// The last record of each writer that is no damage. Where the store cannot read one, this fails:
+    /// once it can, the record must still count.
     pub(crate) fn log_heads(&self) -> Result<BTreeMap<WriterId, u64>, RepoError> {
         let mut heads = BTreeMap::new();
         for (writer, sequences) in self.log_places()? {
             for sequence in sequences.into_iter().rev() {
                 let bytes = match self.find(&name::log(writer, sequence), SMALL_OBJECT_BYTES_MAX) {
-                    Err(error) if error.is_damage() => None,
+                    Err(error) if error.is_damage() && !error.is_of_store() => None,
                     found => found?,
                 };
                 let reads = |bytes: &Vec<u8>| {

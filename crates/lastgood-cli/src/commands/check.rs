@@ -118,7 +118,9 @@ fn show(app: &App<'_>, report: &CheckReport) {
     if report.damage.is_empty() && report.mendable.is_empty() {
         let how = match report.packs_read {
             0 => "no damage found; with --read-data every byte is looked at",
-            read if read < report.packs => "no damage found in what was read",
+            read if read + report.packs_unneeded < report.packs => {
+                "no damage found in what was read"
+            }
             _ => "no damage found",
         };
         out.info(how);

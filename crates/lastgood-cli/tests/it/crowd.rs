@@ -2,19 +2,14 @@
 //! was committed and not forgotten comes back bit by bit. `cargo xtask torture crowd` makes it as
 //! long as wished.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use lastgood_testkit::campaign::tell;
 use serde_json::Value;
 
-use crate::killed::tell;
-use crate::world::{World, noise};
-
-/// What the files of a source are made of: a name and the seed of its bytes.
-type Files = BTreeMap<String, u64>;
+use crate::world::{Files, World};
 
 /// What everybody together did.
 #[derive(Default)]
@@ -40,7 +35,7 @@ impl Crowd {
                 let name = format!("{}", (round * 5 + number) % FILES);
                 // Some content is that of other writers, too.
                 let seed = if number == 0 { round % 7 } else { writer << 32 | round << 8 | number };
-                world.write(&format!("{folder}/{name}"), &noise(BYTES, seed + 1));
+                world.write_content(&format!("{folder}/{name}"), BYTES, seed + 1);
                 files.insert(name, seed + 1);
             }
             let run = world.run(&["backup", "--json", "--host", &host, &source]);
@@ -123,16 +118,7 @@ fn sixteen_writers_beside_gc_lose_nothing() {
     world.run(&["check", "--read-data"]).code(0);
     let kept = crowd.kept.into_inner().unwrap();
     for (id, files) in &kept {
-        world.run(&["restore", id, "-t", &world.text("target")]).code(0);
-        let target = world.path("target");
-        let names = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name());
-        let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
-        assert_eq!(names.len(), files.len(), "{id}");
-        for (name, seed) in files {
-            let found = fs::read(target.join(name)).unwrap();
-            assert!(found == noise(BYTES, *seed), "{id}: {name} holds other bytes");
-        }
-        fs::remove_dir_all(target).unwrap();
+        world.restores(id, files, BYTES).unwrap();
     }
     let count = |counter: AtomicU64| counter.into_inner();
     let (committed, forgotten) = (count(crowd.committed), count(crowd.forgotten));

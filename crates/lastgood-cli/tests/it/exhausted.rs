@@ -172,20 +172,32 @@ fn a_full_disk_under_the_repository_costs_only_that_run() {
     at(&["backup", "--force", &world.text("docs")]).code(0);
 }
 
-/// A file system of a real disk at `name`, of so many bytes.
-fn ext4(world: &World, name: &str, bytes: u64) -> Option<Mounted> {
-    let image = world.path(&format!("{name}.image"));
-    fs::File::create(&image).unwrap().set_len(bytes).unwrap();
-    let options = ["-qF", "-m", "0"].map(OsStr::new);
-    let arguments = [&options[..], &[image.as_os_str()]].concat();
-    if !run("mkfs.ext4", &arguments) {
-        return None;
-    }
-    let options = ["-o".as_ref(), "loop".as_ref(), image.as_os_str()];
-    Mounted::try_new(&options, &world.path(name))
+/// How a file system of a real disk is made, and of how many bytes at least.
+struct Kind {
+    mkfs: &'static str,
+    options: &'static [&'static str],
+    bytes: u64,
 }
 
-/// Fills a file system to the last byte, with files that nobody removes.
+const EXT4: Kind = Kind { mkfs: "mkfs.ext4", options: &["-qF", "-m", "0"], bytes: 48 << 20 };
+const XFS: Kind = Kind { mkfs: "mkfs.xfs", options: &["-q"], bytes: 300 << 20 };
+const BTRFS: Kind = Kind { mkfs: "mkfs.btrfs", options: &["-q"], bytes: 128 << 20 };
+impl Kind {
+    /// Such a file system at `name`, where it can be made.
+    fn make(&self, world: &World, name: &str) -> Option<Mounted> {
+        let image = world.path(&format!("{name}.image"));
+        fs::File::create(&image).unwrap().set_len(self.bytes).unwrap();
+        let options = self.options.iter().map(OsStr::new);
+        let arguments: Vec<&OsStr> = options.chain([image.as_os_str()]).collect();
+        if !run(self.mkfs, &arguments) {
+            return None;
+        }
+        let options = ["-o".as_ref(), "loop".as_ref(), image.as_os_str()];
+        Mounted::try_new(&options, &world.path(name))
+    }
+}
+
+/// Fills a file system to the last byte, with a file that nobody removes.
 fn fill(world: &World, name: &str) {
     let path = world.path(&format!("{name}/filler"));
     let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
@@ -196,18 +208,22 @@ fn fill(world: &World, name: &str) {
     }
 }
 
-#[test]
-fn a_repository_on_a_full_disk_frees_space_by_itself() {
+/// Backups until nothing more fits; then what forgets and collects needs no help, and backups go on.
+fn frees_space_by_itself(kind: &Kind) {
     let world = World::new();
-    let Some(disk) = ext4(&world, "disk", 48 << 20) else { return };
+    let Some(disk) = kind.make(&world, "disk") else { return };
     let (repo, key) = (world.text("disk/repo"), world.text("key"));
     let at = |args: &[&str]| world.run(&[&["-r", &repo, "--key-file", &key], args].concat());
+    let pieces = || fs::read_dir(world.path("disk/repo/reserve")).unwrap().count();
     let docs = world.text("docs");
+    let backups = |numbers: std::ops::Range<u64>, bytes| {
+        for number in numbers {
+            world.write("docs/large", &noise(bytes, number));
+            at(&["backup", &docs]).code(0);
+        }
+    };
     at(&["init"]).code(0);
-    for number in 1..4 {
-        world.write("docs/large", &noise(8 << 20, number));
-        at(&["backup", &docs]).code(0);
-    }
+    backups(1..4, 8 << 20);
     world.write("docs/large", &noise(8 << 20, 4));
     fill(&world, "disk");
     let failed = at(&["--json", "backup", &docs]).code(13).errors().pop().unwrap();
@@ -215,13 +231,13 @@ fn a_repository_on_a_full_disk_frees_space_by_itself() {
     let hint = failed["hint"].as_str().unwrap();
     assert!(hint.contains(&format!("-r {repo} forget --keep-last 3 --gc")), "{hint}");
     // Nothing else may spend what is kept for this.
-    assert_eq!(fs::read_dir(world.path("disk/repo/reserve")).unwrap().count(), 8);
+    assert_eq!(pieces(), 8);
 
     let run = at(&["--json", "forget", "--keep-last", "1", "--gc"]).code(0);
     let report = &run.summary()["gc"]["report"];
     assert!(report["bytes_removed"].as_u64().unwrap() >= 16 << 20, "{run:?}");
     assert_eq!(report["reserve_short"], false, "{run:?}");
-    assert_eq!(fs::read_dir(world.path("disk/repo/reserve")).unwrap().count(), 8);
+    assert_eq!(pieces(), 8);
     at(&["backup", &docs]).code(0);
     at(&["check", "--read-data"]).code(0);
     at(&["restore", "latest", "-t", &world.text("back")]).code(0);
@@ -229,20 +245,31 @@ fn a_repository_on_a_full_disk_frees_space_by_itself() {
 
     // Where forgetting comes first and gc only later, there is still enough for it; and what a run
     // that failed stored is freed without forgetting anything.
-    for number in 5..7 {
-        world.write("docs/large", &noise(2 << 20, number));
-        at(&["backup", &docs]).code(0);
-    }
+    backups(5..7, 2 << 20);
     fill(&world, "disk");
     at(&["forget", "--keep-last", "1"]).code(0);
-    let left = fs::read_dir(world.path("disk/repo/reserve")).unwrap().count();
-    assert!((4..8).contains(&left), "{left} pieces are left");
-    world.write("docs/large", &noise(4 << 20, 7));
+    assert!((4..8).contains(&pieces()), "{} pieces are left", pieces());
+    world.write("docs/large", &noise(4 << 20, 15));
     at(&["backup", &docs]).code(13);
     at(&["gc"]).code(0);
     at(&["backup", &docs]).code(0);
     at(&["check", "--read-data"]).code(0);
     drop(disk);
+}
+
+#[test]
+fn a_repository_on_a_full_ext4_frees_space_by_itself() {
+    frees_space_by_itself(&EXT4);
+}
+
+#[test]
+fn a_repository_on_a_full_xfs_frees_space_by_itself() {
+    frees_space_by_itself(&XFS);
+}
+
+#[test]
+fn a_repository_on_a_full_btrfs_frees_space_by_itself() {
+    frees_space_by_itself(&BTRFS);
 }
 
 #[test]

@@ -1,85 +1,186 @@
 //! Real processes, killed at random moments: what was committed stays, and the next run goes on.
 //! `cargo xtask torture kill` makes it a campaign.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use crate::world::{BINARY, World, noise};
+use lastgood_testkit::campaign::{each_seed, tell};
+use lastgood_testkit::chance::Chance;
+
+use crate::world::{BINARY, Files, Run, World};
+
+/// What the lives of repositories came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Figures {
+    runs: u64,
+    backups_cut: u64,
+    collections_cut: u64,
+    committed: usize,
+    restored: usize,
+}
+
+/// A repository whose runs are killed.
+struct Life {
+    world: World,
+    chance: Chance,
+    source: String,
+    files: Files,
+    /// What must be there, and what must come back of it; the newest last.
+    committed: Vec<(String, Files)>,
+    /// How long a run lasts that nobody kills.
+    lasts: Duration,
+}
+
+impl Life {
+    fn begin(seed: u64) -> Self {
+        let world = World::new();
+        let source = world.text("source");
+        let mut life = Self {
+            world,
+            chance: Chance::new(seed),
+            source,
+            files: Files::new(),
+            committed: Vec::new(),
+            lasts: Duration::ZERO,
+        };
+        (0..FILES).for_each(|file| life.change(file));
+        #[expect(clippy::disallowed_methods, reason = "runs are cut everywhere between their ends")]
+        let began = Instant::now();
+        life.world.run(&["backup", &life.source]).code(0);
+        life.lasts = began.elapsed();
+        life.committed.push((life.listed().remove(0), life.files.clone()));
+        life
+    }
+
+    fn change(&mut self, file: usize) {
+        let content = self.chance.number();
+        let name = format!("{}/{file}", file % 4);
+        self.world.write_content(&format!("source/{name}"), BYTES, content);
+        self.files.insert(name, content);
+    }
+
+    /// The ids of all snapshots.
+    fn listed(&self) -> Vec<String> {
+        let listed = self.world.run(&["snapshots", "--json"]).code(0);
+        let ids = listed
+            .messages()
+            .into_iter()
+            .filter_map(|message| message["id"].as_str().map(str::to_owned));
+        ids.collect()
+    }
+
+    /// Runs something and kills it at some moment, if it has not ended by then; tells which. It must
+    /// not end in any other way.
+    fn kill(&mut self, args: &[&str]) -> Result<bool, String> {
+        let moment = self.lasts.mul_f64((1 + self.chance.below(100)) as f64 / 100.0).as_secs_f64();
+        let mut command = self.world.command("timeout");
+        let run = Run::of(command.args(["-s", "KILL", &format!("{moment:.3}"), BINARY]).args(args));
+        match run.code {
+            Some(0) => Ok(false),
+            None | Some(CUT) => Ok(true),
+            Some(_) => Err(format!("{args:?}: {run:?}")),
+        }
+    }
+
+    /// A backup is killed; it has committed, or not.
+    fn backup(&mut self) -> Result<bool, String> {
+        (0..FILES / 2).for_each(|_| {
+            let file = self.chance.below(FILES);
+            self.change(file);
+        });
+        let source = self.source.clone();
+        let was_cut = self.kill(&["backup", &source])?;
+        let mut listed = self.listed();
+        if listed.len() > self.committed.len() {
+            let new = listed.pop().unwrap_or_default();
+            self.committed.push((new, self.files.clone()));
+        } else if !was_cut {
+            return Err("a run that was not cut committed nothing".to_owned());
+        }
+        self.expect_all()?;
+        Ok(was_cut)
+    }
+
+    /// Some are forgotten, and what they had is collected, until that is killed.
+    fn collect(&mut self) -> Result<bool, String> {
+        let doomed: Vec<String> =
+            self.committed.iter().step_by(2).skip(1).map(|(id, _)| id.clone()).collect();
+        let mut args = vec!["forget", "--gc"];
+        args.extend(doomed.iter().map(String::as_str));
+        let was_cut = if doomed.is_empty() {
+            self.kill(&["gc", "--fence-after", "0"])?
+        } else {
+            self.kill(&args)?
+        };
+        let listed = self.listed();
+        let is_gone = |id: &String| doomed.contains(id) && !listed.contains(id);
+        self.committed.retain(|(id, _)| !is_gone(id));
+        self.expect_all()?;
+        Ok(was_cut)
+    }
+
+    fn expect_all(&self) -> Result<(), String> {
+        let listed = self.listed();
+        match self.committed.iter().map(|(id, _)| id).eq(&listed) {
+            true => Ok(()),
+            false => Err(format!("{:?} became {listed:?}", self.committed)),
+        }
+    }
+
+    fn restores(&self, number: usize) -> Result<(), String> {
+        let (id, files) = &self.committed[number];
+        self.world.restores(id, files, BYTES)
+    }
+
+    fn live(seed: u64, figures: &mut Figures) -> Result<(), String> {
+        let mut life = Self::begin(seed);
+        while figures.backups_cut + figures.collections_cut < KILLS {
+            figures.runs += 1;
+            if figures.runs > RUNS_MAX {
+                return Err("hardly any run is cut off".to_owned());
+            }
+            if figures.runs.is_multiple_of(5) {
+                figures.collections_cut += u64::from(life.collect()?);
+            } else {
+                figures.backups_cut += u64::from(life.backup()?);
+            }
+            let number = life.chance.below(life.committed.len());
+            life.restores(number)?;
+        }
+        life.world.run(&["backup", &life.source]).code(0);
+        life.committed.push((life.listed().pop().unwrap_or_default(), life.files.clone()));
+        life.world.run(&["gc", "--fence-after", "0", "--max-unused", "0"]).code(0);
+        life.world.run(&["check", "--read-data"]).code(0);
+        life.expect_all()?;
+        (0..life.committed.len()).try_for_each(|number| life.restores(number))?;
+        figures.committed = life.committed.len();
+        figures.restored = figures.runs as usize + life.committed.len();
+        Ok(())
+    }
+}
 
 #[test]
 fn killed_runs_lose_nothing_that_was_committed() {
-    let kills = std::env::var("LASTGOOD_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
-    let world = World::new();
-    let source = world.text("source");
-    for file in 0..40_u64 {
-        world.write(&format!("source/{}/{file}", file % 4), &noise(1_500_000, file + 1));
-    }
-    world.run(&["backup", &source]).code(0);
-    let mut committed = snapshots(&world);
-    let mut states = BTreeMap::from([(committed[0].clone(), contents(&world.path("source")))]);
-    let mut cut = 0;
-    for round in 0..kills {
-        for file in 0..20 {
-            let name = format!("source/{}/{file}", file % 4);
-            world.write(&name, &noise(1_500_000, 100 + round * 20 + file));
-        }
-        // From before the first write to after the commit; odd steps meet every phase.
-        let delay = format!("{:.3}", 0.005 + (round * 37 % 100) as f64 * 0.005);
-        let status = world
-            .command("timeout")
-            .args(["-s", "KILL", &delay, BINARY, "backup", &source])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        cut += u32::from(!status.success());
-        let now = snapshots(&world);
-        assert!(now.starts_with(&committed), "round {round}: {committed:?} became {now:?}");
-        for id in &now[committed.len()..] {
-            states.insert(id.clone(), contents(&world.path("source")));
-        }
-        committed = now;
-        // Any earlier state, by turns.
-        let id = &committed[round as usize % committed.len()];
-        restores(&world, id, &states[id], round);
-    }
-    assert!(cut > 0, "no run was cut off: the delays are too long for this machine");
-    world.run(&["backup", &source]).code(0);
-    let last = snapshots(&world).pop().unwrap();
-    restores(&world, &last, &contents(&world.path("source")), kills);
-    world.run(&["check", "--read-data"]).code(0);
-    tell(&format!("kill: {cut} of {kills} runs were cut off; lost committed snapshots: 0"));
+    let kills = std::env::var("LASTGOOD_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    let campaign = each_seed(0..kills.div_ceil(KILLS), Life::live);
+    let sum = |of: fn(&Figures) -> u64| campaign.figures.iter().map(of).sum::<u64>();
+    let (backups, collections) = (sum(|it| it.backups_cut), sum(|it| it.collections_cut));
+    tell(&format!(
+        "kill: of {} runs in {} repositories, {backups} backups and {collections} collections were \
+         cut off; {} snapshots stayed, {} were restored and compared; repositories that lost a \
+         committed snapshot or needed a repair by hand: {}",
+        sum(|it| it.runs),
+        campaign.figures.len(),
+        sum(|it| it.committed as u64),
+        sum(|it| it.restored as u64),
+        campaign.failed()
+    ));
+    campaign.end();
 }
 
-/// Shows a figure to whoever runs the campaign.
-#[expect(clippy::print_stdout, reason = "`cargo xtask torture` prints the figures")]
-pub(crate) fn tell(figure: &str) {
-    println!("{figure}");
-}
-
-fn snapshots(world: &World) -> Vec<String> {
-    let listed = world.run(&["snapshots", "--json"]).code(0);
-    let lines = listed.out.lines().map(serde_json::from_str::<serde_json::Value>);
-    lines.filter_map(|line| Some(line.unwrap()["id"].as_str()?.to_owned())).collect()
-}
-
-fn restores(world: &World, id: &str, expected: &BTreeMap<String, Vec<u8>>, round: u64) {
-    let target = world.path("target");
-    world.run(&["restore", id, "-t", &world.text("target")]).code(0);
-    assert!(&contents(&target) == expected, "round {round}: {id} restores other bytes");
-    fs::remove_dir_all(target).unwrap();
-}
-
-fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for folder in fs::read_dir(directory).unwrap() {
-        for file in fs::read_dir(folder.unwrap().path()).unwrap() {
-            let path = file.unwrap().path();
-            let name = path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned();
-            found.insert(name, fs::read(path).unwrap());
-        }
-    }
-    found
-}
+/// How many runs of one repository are killed.
+const KILLS: u64 = 25;
+const RUNS_MAX: u64 = 10 * KILLS;
+/// What `timeout` exits with when it had to kill.
+const CUT: i32 = 137;
+const FILES: usize = 24;
+const BYTES: usize = 400_000;

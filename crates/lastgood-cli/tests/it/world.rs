@@ -1,6 +1,6 @@
 //! A home, a place for files, and the binary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +11,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lastgood");
+
+/// What the files of a source hold: a name and the seed of its bytes.
+pub(crate) type Files = BTreeMap<String, u64>;
 
 pub(crate) struct World {
     folder: tempfile::TempDir,
@@ -42,6 +45,31 @@ impl World {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
+    }
+
+    /// Writes the bytes of a seed.
+    pub(crate) fn write_content(&self, name: &str, bytes: usize, content: u64) {
+        self.write(name, &noise(bytes, content));
+    }
+
+    /// Restores a snapshot and compares it, byte by byte.
+    pub(crate) fn restores(&self, id: &str, files: &Files, bytes: usize) -> Result<(), String> {
+        let target = self.path("target");
+        let run = self.run(&["restore", id, "-t", &self.text("target")]);
+        if run.code != Some(0) {
+            return Err(format!("{id} does not restore: {run:?}"));
+        }
+        let found = describe(&target).len() - directories(files).len();
+        let is_right = |(name, content): (&String, &u64)| {
+            fs::read(target.join(name)).is_ok_and(|found| found == noise(bytes, *content))
+        };
+        let wrong = files.iter().find(|(name, content)| !is_right((name, content)));
+        fs::remove_dir_all(target).unwrap();
+        match wrong {
+            Some((name, _)) => Err(format!("{id}: {name} holds other bytes")),
+            None if found != files.len() => Err(format!("{id}: {found} files")),
+            None => Ok(()),
+        }
     }
 
     /// A command that knows nothing of whoever runs the tests.
@@ -175,6 +203,12 @@ fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
         }
     }
     found
+}
+
+/// The directories that files lie in.
+fn directories(files: &Files) -> BTreeSet<&Path> {
+    let above = files.keys().flat_map(|name| Path::new(name).ancestors().skip(1));
+    above.filter(|path| !path.as_os_str().is_empty()).collect()
 }
 
 fn sum(bytes: &[u8]) -> u64 {

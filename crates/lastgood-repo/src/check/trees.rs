@@ -1,11 +1,11 @@
 //! Walking what snapshots refer to, each page once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use lastgood_format::encoding::DecodeError;
 use lastgood_format::entry::{Content, Entry, Node};
 use lastgood_format::hints::HintsCodec;
-use lastgood_format::id::{BlobId, SnapshotId};
+use lastgood_format::id::{BlobId, PackId, SnapshotId};
 use lastgood_format::limits::TREE_DEPTH_MAX;
 use lastgood_format::links::LinksCodec;
 use lastgood_format::object::name;
@@ -43,10 +43,12 @@ impl Check<'_> {
             }
         }
         let is_told_enough = walk.is_told_enough();
-        let Walk { blobs, lost, errors, affected, .. } = walk;
+        let Walk { blobs, lost, unreadable, errors, affected, .. } = walk;
         self.report.is_stopped = self.observer.done(0, 0).is_break();
         self.report.blobs = blobs + lost.len() as u64;
-        errors.into_iter().try_for_each(|error| self.damage(error))?;
+        let replaced: Vec<RepoError> =
+            unreadable.iter().filter_map(|pack| self.replaced.remove(pack)).flatten().collect();
+        errors.into_iter().chain(replaced).try_for_each(|error| self.damage(error))?;
         self.report.affected.extend(affected);
         if is_told_enough {
             let remark = "more paths are affected than are listed";
@@ -94,6 +96,8 @@ struct Walk<'a> {
     blobs: u64,
     /// Blobs that are in no pack.
     lost: HashSet<BlobId>,
+    /// Packs that hold copies of blobs of which none is whole.
+    unreadable: BTreeSet<PackId>,
     errors: Vec<RepoError>,
     affected: Vec<(SnapshotId, Vec<u8>)>,
 }
@@ -110,6 +114,7 @@ impl<'a> Walk<'a> {
             last_keys: Vec::new(),
             blobs: 0,
             lost: HashSet::new(),
+            unreadable: BTreeSet::new(),
             errors: Vec::new(),
             affected: Vec::new(),
         }
@@ -281,7 +286,11 @@ impl<'a> Walk<'a> {
         };
         self.blobs += u64::from(self.marks.set(copy, Mark::Seen));
         // Other copies are looked for only where this one is damaged.
-        !self.marks.has(copy, Mark::Damaged) || self.marks.is_readable(id)
+        let is_fine = !self.marks.has(copy, Mark::Damaged) || self.marks.is_readable(id);
+        if !is_fine {
+            self.unreadable.extend(self.marks.packs_of(id));
+        }
+        is_fine
     }
 
     fn why_lost(&self, kind: BlobKind, id: BlobId) -> RepoError {

@@ -180,6 +180,16 @@ impl BlobMarks {
         self.find_copy(blob, &mut |copy, _| !self.has(copy, Mark::Damaged)).is_some()
     }
 
+    /// The packs that hold copies of a blob.
+    pub(crate) fn packs_of(&self, blob: BlobId) -> Vec<PackId> {
+        let mut packs = Vec::new();
+        self.find_copy(blob, &mut |_, pack| {
+            packs.push(pack);
+            false
+        });
+        packs
+    }
+
     /// Notes that the copy of a blob in `pack` is damaged.
     pub(crate) fn damaged(&self, blob: BlobId, pack: PackId) {
         self.find_copy(blob, &mut |copy, found| {

@@ -225,7 +225,7 @@ fn failures(count: u64) -> impl Iterator<Item = Failure> {
 /// `meant`, and names all that broke a promise.
 #[track_caller]
 fn assert_meant(
-    what: impl std::fmt::Debug,
+    what: impl std::fmt::Display,
     count: u64,
     meant: impl Fn(usize, &Failure) -> bool,
     verdict: impl Fn(Failure) -> Verdict,
@@ -240,7 +240,7 @@ fn assert_meant(
         }
     }
     tell(&format!(
-        "faults: {what:?}: {runs} failures of {count} calls; broken promises: {}",
+        "faults, {what}: {runs} failures of {count} calls; broken promises: {}",
         broken.len()
     ));
     assert!(broken.is_empty(), "{} broken promises:\n{}", broken.len(), broken.join("\n"));
@@ -248,7 +248,7 @@ fn assert_meant(
 
 /// The same, and all of them are always meant.
 #[track_caller]
-fn assert_all(what: impl std::fmt::Debug, count: u64, verdict: impl Fn(Failure) -> Verdict) {
+fn assert_all(what: impl std::fmt::Display, count: u64, verdict: impl Fn(Failure) -> Verdict) {
     assert_meant(what, count, |_, _| true, verdict);
 }
 
@@ -538,7 +538,7 @@ fn tended_without_loss(tending: Tending) {
     let is_meant = |number, _: &Failure| {
         number % per_call == mix(number as u64 / per_call as u64) as usize % per_call
     };
-    assert_meant(tending, count, is_meant, |failure| tended.check(tending, failure));
+    assert_meant(format!("{tending:?}"), count, is_meant, |failure| tended.check(tending, failure));
 }
 
 #[test]

@@ -242,6 +242,22 @@ fn what_one_of_two_copies_lost_comes_from_the_other() {
 }
 
 #[test]
+fn what_no_repair_brings_back_stays_damage() {
+    let mut kept = Kept::new(9);
+    for (number, pack) in kept.packs(Class::Data).iter().enumerate() {
+        destroy(&kept.file_of(pack), number as u64);
+    }
+    // What the newest state has comes back, and is in other packs then; the rest of these is lost.
+    let report = kept.repair(Kept::with_files);
+    assert!(report.has_losses(), "{report:?}");
+    let report = kept.check();
+    let newest = kept.states.last().unwrap().0.id;
+    assert!(!report.affected.is_empty(), "{report:?}");
+    assert!(report.affected.iter().all(|(id, _)| *id != newest), "{report:?}");
+    assert!(!report.damage.is_empty(), "{report:?}");
+}
+
+#[test]
 fn lost_blobs_come_from_the_files_and_stay_through_gc() {
     let mut kept = Kept::new(7);
     // Only the newest state is there still: what it shares with others comes back to them.

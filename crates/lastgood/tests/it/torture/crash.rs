@@ -186,7 +186,7 @@ impl Workload {
         let began = self.disk.step_count();
         let failed_before = self.disk.failed_calls().len();
         let (result, what, excuse) = run(self)?;
-        self.note_failed(failed_before, excuse);
+        self.note_failed(failed_before, excuse, matches!(what, What::Committed(..)));
         self.deeds.push(Deed { began, ended: Some(self.disk.step_count()), what });
         Ok(result)
     }
@@ -205,14 +205,14 @@ impl Workload {
     }
 
     /// Notes the calls that failed in something that succeeded.
-    fn note_failed(&mut self, failed_before: usize, excuse: Excuse) {
+    fn note_failed(&mut self, failed_before: usize, excuse: Excuse, commits: bool) {
         let failed = self.disk.failed_calls().split_off(failed_before);
-        let unsaid = failed.into_iter().filter(|call| !self.is_excused(call, excuse));
+        let unsaid = failed.into_iter().filter(|call| !self.is_excused(call, excuse, commits));
         let unsaid: Vec<FailedCall> = unsaid.collect();
         self.unsaid.extend(unsaid);
     }
 
-    fn is_excused(&self, call: &FailedCall, excuse: Excuse) -> bool {
+    fn is_excused(&self, call: &FailedCall, excuse: Excuse, commits: bool) -> bool {
         let object = call.object.as_str();
         if object == name::revision(name::FIRST_REVISION) {
             // The second copy of the config: the next run stores it, which each judgement checks.
@@ -221,9 +221,10 @@ impl Workload {
         if object == name::OUTCOMES {
             // A listing that cannot make durable which commits it saw does not remember them, says
             // so where that is told, and the next one tries again. A commit names what it saw, so
-            // that no outcome may come before another try that succeeds.
+            // that no outcome of one may come before another try that succeeds; a fence names
+            // nothing.
             let directory = name::OUTCOMES.trim_end_matches('/');
-            return !self.disk.is_named_before_sync(directory, call.step);
+            return !commits || !self.disk.is_named_before_sync(directory, call.step);
         }
         match excuse {
             Excuse::None => false,
