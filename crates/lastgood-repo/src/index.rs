@@ -3,7 +3,8 @@
 //!
 //! The index is a hint. What it says is believed only for finding a blob, never for its content; a
 //! damaged segment is skipped and a reader falls back to the snapshot's own packs.
-//! Memory: 1.2 bytes a blob and 72 bytes a pack, plus [`MEMORY_ENTRIES_MAX`] entries.
+//! Memory: 1.3 bytes a blob and 72 bytes a pack, plus [`MEMORY_ENTRIES_MAX`] entries, plus what was
+//! looked into, up to 4 MiB a run.
 
 mod blob_set;
 mod marks;

@@ -46,7 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             level: Some(GroupCompressor::ORDINARY_LEVEL),
-            group_bytes: 2 << 20,
+            group_bytes: 3 << 20,
             pack_bytes: 16 << 20,
             uploads: 2,
             parity: ParityShare::default(),
@@ -406,7 +406,7 @@ impl BlobWriter {
     /// Stores new chunks that lie one after the other.
     fn add_run(&mut self, bytes: &[u8], blobs: &[PackedBlob]) -> Result<(), RepoError> {
         let group_bytes = self.shared.settings.group_bytes;
-        if (group_bytes / 2..group_bytes * 2).contains(&bytes.len())
+        if (group_bytes / 3..group_bytes * 2).contains(&bytes.len())
             && blobs.len() <= GROUP_BLOBS_MAX
         {
             return seal(

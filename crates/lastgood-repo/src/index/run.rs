@@ -11,8 +11,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use lastgood_format::encoding::{DecodeError, Reader, Write as _};
 use lastgood_format::id::ObjectId;
@@ -56,6 +56,9 @@ struct RunFile {
     filters: Vec<BinaryFuse8>,
     /// A bit for each block: whether its tag was compared. The file never changes.
     verified: Vec<AtomicU64>,
+    /// Blocks that were looked into, each with its number, in the place of it modulo their number:
+    /// all of them in a run of up to [`KEPT_BLOCKS_MAX`].
+    kept: Vec<OnceLock<(usize, Box<[u8; BLOCK_BYTES]>)>>,
 }
 
 impl Run {
@@ -109,13 +112,12 @@ impl Run {
         blob: BlobPrefix,
         accept: &mut dyn FnMut(usize, &IndexEntry) -> bool,
     ) -> io::Result<bool> {
-        let mut accept_any = |entries: &[IndexEntry], offset: usize| {
-            let start = entries.partition_point(|entry| entry.blob < blob);
-            let same = entries[start..].iter().take_while(|entry| entry.blob == blob);
-            (offset + start..).zip(same).any(|(position, entry)| accept(position, entry))
-        };
         match &self.body {
-            Body::Memory(entries) => Ok(accept_any(entries, 0)),
+            Body::Memory(entries) => {
+                let start = entries.partition_point(|entry| entry.blob < blob);
+                let same = entries[start..].iter().take_while(|entry| entry.blob == blob);
+                Ok((start..).zip(same).any(|(position, entry)| accept(position, entry)))
+            }
             Body::File(file) => {
                 let leading = blob.leading();
                 // The entry may lie in the last block that starts below it, or after.
@@ -125,7 +127,14 @@ impl Run {
                     return Ok(false);
                 }
                 while file.fences.get(block).is_some_and(|&fence| fence <= leading) {
-                    if accept_any(&file.read_block(block)?, block * BLOCK_ENTRIES) {
+                    let first = block * BLOCK_ENTRIES;
+                    let is_accepted = file.with_block(block, |entries| {
+                        let start = entries.partition_point(|entry| entry[..16] < blob.0[..]);
+                        let same = entries[start..].iter().take_while(|it| it[..16] == blob.0);
+                        let mut places = (first + start..).zip(same.map(decode_entry));
+                        places.any(|(position, entry)| accept(position, &entry))
+                    })?;
+                    if is_accepted {
                         return Ok(true);
                     }
                     block += 1;
@@ -149,8 +158,10 @@ impl Run {
         match &self.body {
             Body::Memory(entries) => entries.iter().for_each(visit),
             Body::File(file) => {
+                let mut bytes = [0; BLOCK_BYTES];
                 for block in 0..file.fences.len() {
-                    file.read_block(block)?.iter().for_each(&mut *visit);
+                    let entries = file.read_block(block, &mut bytes)?;
+                    entries.iter().map(decode_entry).for_each(|entry| visit(&entry));
                 }
             }
         }
@@ -165,9 +176,31 @@ impl RunFile {
             .is_some_and(|filter| filter.contains(&blob.filter_key()))
     }
 
-    fn read_block(&self, block: usize) -> io::Result<Vec<IndexEntry>> {
+    /// Does `work` with the entries of a block as they are stored, of which most are only compared.
+    fn with_block<T>(&self, block: usize, work: impl FnOnce(&[StoredEntry]) -> T) -> io::Result<T> {
+        let slot = &self.kept[block % self.kept.len()];
+        if let Some((number, bytes)) = slot.get()
+            && *number == block
+        {
+            return Ok(work(self.entries(block, bytes)));
+        }
         let mut bytes = [0; BLOCK_BYTES];
-        self.file.read_exact_at(&mut bytes, (block * BLOCK_BYTES) as u64)?;
+        self.read_block(block, &mut bytes)?;
+        let done = work(self.entries(block, &bytes));
+        if slot.get().is_none() {
+            // Whoever was first has kept this one or another: both are right.
+            slot.set((block, Box::new(bytes))).ok();
+        }
+        Ok(done)
+    }
+
+    /// Reads a block into `bytes`.
+    fn read_block<'a>(
+        &self,
+        block: usize,
+        bytes: &'a mut [u8; BLOCK_BYTES],
+    ) -> io::Result<&'a [StoredEntry]> {
+        self.file.read_exact_at(bytes, (block * BLOCK_BYTES) as u64)?;
         let (tag, rest) = bytes.split_at(TAG_BYTES);
         let (word, bit) = (&self.verified[block / 64], 1 << (block % 64));
         // To compare it takes longer than all the rest.
@@ -180,8 +213,12 @@ impl RunFile {
             }
             word.fetch_or(bit, Ordering::Relaxed);
         }
+        Ok(self.entries(block, bytes))
+    }
+
+    fn entries<'a>(&self, block: usize, bytes: &'a [u8; BLOCK_BYTES]) -> &'a [StoredEntry] {
         let count = self.entry_count.saturating_sub(block * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-        Ok(rest.as_chunks::<ENTRY_BYTES>().0[..count].iter().map(decode_entry).collect())
+        &bytes[TAG_BYTES..].as_chunks().0[..count]
     }
 }
 
@@ -380,7 +417,9 @@ impl<'a> Cursor<'a> {
             Body::Memory(entries) => entries,
             Body::File(file) => {
                 if self.at == self.buffer.len() && self.next_block < file.fences.len() {
-                    self.buffer = file.read_block(self.next_block)?;
+                    let mut bytes = [0; BLOCK_BYTES];
+                    let entries = file.read_block(self.next_block, &mut bytes)?;
+                    self.buffer = entries.iter().map(decode_entry).collect();
                     self.next_block += 1;
                     self.at = 0;
                 }
@@ -512,11 +551,16 @@ fn decode_head(head: &[u8], key: &[u8; 32], file: File, path: &Path) -> Result<R
     reader.finish()?;
     let (path, tags) = (path.to_owned(), Tags::new(key, &sources));
     let verified = (0..block_count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-    let body = Body::File(RunFile { file, path, tags, entry_count, fences, filters, verified });
+    let kept = (0..block_count.clamp(1, KEPT_BLOCKS_MAX)).map(|_| OnceLock::new()).collect();
+    let file = RunFile { file, path, tags, entry_count, fences, filters, verified, kept };
+    let body = Body::File(file);
     Ok(Run { sources, packs, body })
 }
 
-fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> IndexEntry {
+/// An entry as it lies in a file.
+type StoredEntry = [u8; ENTRY_BYTES];
+
+fn decode_entry(bytes: &StoredEntry) -> IndexEntry {
     let number = |at: usize| {
         u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes of an entry"))
     };
@@ -539,6 +583,8 @@ const MAGIC: [u8; 8] = *b"lgrun\0\x02\n";
 const BLOCK_BYTES: usize = 4096;
 const ENTRY_BYTES: usize = 28;
 const TAG_BYTES: usize = 16;
+/// Four megabytes: all of an index of 148,000 blobs.
+const KEPT_BLOCKS_MAX: usize = 1 << 10;
 const BLOCK_ENTRIES: usize = (BLOCK_BYTES - TAG_BYTES) / ENTRY_BYTES;
 /// Blocks under one filter: about a million entries, so building one takes little memory.
 const SHARD_BLOCKS: usize = 7168;
