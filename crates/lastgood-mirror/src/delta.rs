@@ -76,6 +76,20 @@ impl<'a> History<'a> {
         }
     }
 
+    /// What version `k` has at a path, marked so where its bytes are lost.
+    pub(crate) fn state_or_lost(
+        &self,
+        k: usize,
+        path: &[u8],
+    ) -> Result<Option<Present>, MirrorError> {
+        let state = self.state(k, path)?;
+        let is_file = state.as_ref().is_some_and(Present::is_file);
+        match is_file && self.place(k, path)? == Place::Lost {
+            true => Ok(state.map(|present| present.at(At::Lost))),
+            false => Ok(state),
+        }
+    }
+
     /// What the first delta from `k` on says of a path.
     fn first(&self, k: usize, path: &[u8]) -> Result<Option<(usize, State)>, MirrorError> {
         for (i, delta) in (k..).zip(&self.deltas[k..]) {
@@ -252,7 +266,8 @@ pub struct Merged {
 
 /// Leaves out the version between two deltas: what the older delta says wins.
 ///
-/// `after` is what the version after both has at a path: what is the same there needs no record.
+/// `after` is what the version after both has at a path, marked so where that is lost: what is the
+/// same there needs no record.
 ///
 /// # Errors
 /// Of `after`.
@@ -292,7 +307,7 @@ pub fn merge(
     for (path, state) in delta {
         let is_needless = match (state.present(), after(&path)?) {
             (None, None) => true,
-            (Some(was), Some(is)) => was.is_same(&is) && !used.contains(&path),
+            (Some(was), Some(is)) => is.stands_for(was) && !used.contains(&path),
             _ => false,
         };
         if !is_needless {

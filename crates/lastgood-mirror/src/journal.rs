@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use lastgood_host::HostError;
-use lastgood_host::scan::Kind;
+use lastgood_host::scan::{Kind, Stat};
 
 use crate::content;
 use crate::error::MirrorError;
@@ -244,8 +244,8 @@ impl Journal {
         place: &dyn Place,
         again: bool,
         done: &mut Done,
-    ) -> Result<(), HostError> {
-        match operation {
+    ) -> Result<(), MirrorError> {
+        let performed = match operation {
             Operation::Directory(path) => self.directory(path, place),
             Operation::Keep { from, to, hash } => {
                 if place.stat(to)?.is_some() {
@@ -281,28 +281,36 @@ impl Journal {
                 Some(stat) if stat.kind == Kind::Directory => self.leave(path, place),
                 _ => Ok(()),
             },
-            Operation::Put { from, to } => self.put(from, to, place),
+            Operation::Put { from, to } => return self.put(from, to, place),
             Operation::Look(path, present) => {
                 let shown = layout::latest(path);
-                if place.stat(&shown)?.is_some() {
+                let is_directory = |stat: Stat| stat.kind == Kind::Directory;
+                // What somebody put there instead is for the next run to find.
+                if place.stat(&shown)?.map(is_directory) == Some(present.entry.is_directory()) {
                     let unset = place.look(&shown, &present.entry)?;
                     place::count_unset(&mut done.unset, unset);
                 }
                 Ok(())
             }
-        }
+        };
+        Ok(performed?)
     }
 
     /// Somebody may have put a file where a directory is to be since the plan was made.
-    fn directory(&self, path: &Path, place: &dyn Place) -> Result<(), HostError> {
+    fn directory(&self, path: &[u8], place: &dyn Place) -> Result<(), HostError> {
         match place.stat(path)? {
-            Some(stat) if stat.kind == Kind::Directory => Ok(()),
-            Some(_) => {
-                self.set_aside(path, place)?;
-                place::make_directories(place, path)
-            }
-            None => place::make_directories(place, path),
+            Some(stat) if stat.kind == Kind::Directory => return Ok(()),
+            Some(_) => self.set_aside(path, place)?,
+            None => self.make_way(path, place)?,
         }
+        place::make_directories(place, path)
+    }
+
+    /// Makes the directories above a path, also where somebody put something else since the plan
+    /// was made.
+    fn make_way(&self, path: &[u8], place: &dyn Place) -> Result<(), HostError> {
+        let parent = record::parent(path).filter(|parent| !parent.is_empty());
+        parent.map_or(Ok(()), |parent| self.directory(parent, place))
     }
 
     fn leave(&self, path: &Path, place: &dyn Place) -> Result<(), HostError> {
@@ -312,24 +320,51 @@ impl Journal {
         }
     }
 
-    fn put(&self, from: &Path, to: &Path, place: &dyn Place) -> Result<(), HostError> {
+    fn put(&self, from: &Path, to: &Path, place: &dyn Place) -> Result<(), MirrorError> {
         if place.stat(from)?.is_none() {
             return Ok(());
         }
-        if place.stat(to)?.is_some_and(|stat| stat.kind == Kind::Directory) {
-            self.leave(to, place)?;
+        match place.stat(to)? {
+            Some(stat) if stat.kind == Kind::Directory => self.leave(to, place)?,
+            Some(stat) if stat.kind == Kind::File && stat.links < 2 && is_shown(to) => {
+                let hash = |path| content::hash(place, path).ok();
+                // What was ours has its second name by now, or the same bytes.
+                if !self.is_kept(to)? && (hash(from) != hash(to) || hash(to).is_none()) {
+                    self.set_aside(to, place)?;
+                }
+            }
+            _ => {}
         }
-        place::make_way(place, to)?;
-        place.rename(from, to)
+        self.make_way(to, place)?;
+        Ok(place.rename(from, to)?)
     }
 
-    /// Moves what is not ours to where it is in nobody's way.
-    fn set_aside(&self, path: &Path, place: &dyn Place) -> Result<(), HostError> {
-        let mut to = record::join(&self.aside, path);
+    /// Whether this gives a file at a path a second name.
+    fn is_kept(&self, path: &[u8]) -> Result<bool, MirrorError> {
+        for (_, mut at) in self.names()?.find(path) {
+            if matches!(self.operation(&mut at)?, Some(Operation::Keep { from, .. }) if *from == *path)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Moves what is not ours to where it is in nobody's way: a name of it may be as long as names
+    /// can be.
+    fn set_aside(&self, path: &[u8], place: &dyn Place) -> Result<(), HostError> {
+        let mut aside = self.aside.clone();
+        let mut to = record::join(&aside, path);
         while place.stat(&to)?.is_some() {
-            to = [&to, &b"~"[..]].concat().into();
+            aside = [&aside, &b"~"[..]].concat().into();
+            to = record::join(&aside, path);
         }
         place::make_way(place, &to)?;
         place.rename(path, &to)
     }
+}
+
+/// Whether a path of the mirror is what people look at.
+fn is_shown(path: &[u8]) -> bool {
+    record::is_below(path, layout::LATEST)
 }

@@ -15,7 +15,7 @@ use crate::layout;
 use crate::place::{self, HostPlace, Place};
 use crate::record::{Path, Present};
 use crate::sheet::Sheet;
-use crate::text::{Seal, TextError};
+use crate::text::{self, Seal, TextError};
 use crate::texts::{Head, parse_versions};
 
 /// One version.
@@ -81,6 +81,8 @@ impl Mirror {
     /// # Errors
     /// [`MirrorError::NoMirror`] among others.
     pub fn open(path: &FilePath) -> Result<Self, MirrorError> {
+        // A text of some length is open as long as it is read, and there is one for each version.
+        drop(lastgood_host::volume::raise_open_file_limit());
         let place = match HostPlace::open(path) {
             Err(error) if error.is_not_found() || error.is_not_directory() => {
                 return Err(MirrorError::NoMirror(path.into()));
@@ -129,8 +131,7 @@ impl Mirror {
             }
         }
         let place = HostPlace::create(path)?;
-        let ours = |name: &Path| **name == *layout::OURS || **name == *b"lost+found";
-        if !place.list(b"")?.iter().all(ours) {
+        if !is_free(&place)? {
             return Err(MirrorError::Foreign(path.into()));
         }
         place::make_directories(&place, layout::STAGE)?;
@@ -210,10 +211,14 @@ impl Mirror {
     pub fn subject(&self) -> Result<Subject, MirrorError> {
         let mut failure = MirrorError::Missing(layout::MIRROR.into());
         for at in [layout::MIRROR.into(), layout::second(layout::MIRROR)] {
-            let Some(bytes) = place::read(&*self.place, &at)? else { continue };
-            match Subject::parse(&bytes) {
-                Ok(subject) => return Ok(subject),
-                Err(source) => failure = failed(layout::MIRROR, source),
+            match place::read(&*self.place, &at) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => match Subject::parse(&bytes) {
+                    Ok(subject) => return Ok(subject),
+                    Err(source) => failure = failed(layout::MIRROR, source),
+                },
+                // Another copy may be on a part of the disk that answers.
+                Err(error) => failure = error.into(),
             }
         }
         Err(failure)
@@ -255,7 +260,9 @@ impl Mirror {
     /// # Errors
     /// It can be done again.
     pub fn recover(&self) -> Result<Done, MirrorError> {
-        let done = match Journal::open(&*self.place)? {
+        let journal = Journal::open(&*self.place)?;
+        self.check_writer()?;
+        let done = match journal {
             Some(journal) => {
                 let done = journal.roll_forward(&*self.place, true)?;
                 self.close()?;
@@ -265,6 +272,19 @@ impl Mirror {
         };
         place::empty(&*self.place, layout::STAGE)?;
         Ok(done)
+    }
+
+    /// Whether this release may change the mirror: a later one may have made rules for writers. They
+    /// stand in two texts, whatever they are about.
+    fn check_writer(&self) -> Result<(), MirrorError> {
+        for path in [layout::MIRROR, layout::JOURNAL] {
+            let Some(file) = self.place.open(path)? else { continue };
+            let mut head = [0; HEAD_BYTES];
+            let count = file.read_at(&mut head, 0)?;
+            let features = head[..count].split(|&byte| byte == b'\n').nth(1).unwrap_or_default();
+            text::check_writer(features).map_err(|source| failed(path, source))?;
+        }
+        Ok(())
     }
 
     /// Makes a journal of operations, whose files are in the stage, and does what it says.
@@ -373,10 +393,13 @@ impl Mirror {
         let journal = Journal::open(&*self.place)?;
         let mut failure = None;
         for at in text_names(journal.as_ref(), layout::VERSIONS)? {
-            let Some(bytes) = place::read(&*self.place, &at)? else { continue };
-            let view = parse_versions(&bytes)
-                .map_err(|source| failed(layout::VERSIONS, source))
-                .and_then(|versions| self.view_of(versions, first, journal.as_ref()));
+            let view = match place::read(&*self.place, &at) {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => parse_versions(&bytes)
+                    .map_err(|source| failed(layout::VERSIONS, source))
+                    .and_then(|versions| self.view_of(versions, first, journal.as_ref())),
+                Err(error) => Err(error.into()),
+            };
             match view {
                 Ok(view) => return Ok(View { journal, ..view }),
                 Err(error) => failure = failure.or(Some(error)),
@@ -439,11 +462,25 @@ impl Mirror {
                 Ok(Some((sheet, head, found))) if found == seal => return Ok((sheet, head)),
                 Ok(_) => {}
                 Err(MirrorError::Text { source, .. }) => failure = failed(path, source),
-                Err(error) => return Err(error),
+                // Another copy may be on a part of the disk that answers.
+                Err(error) => failure = error,
             }
         }
         Err(failure)
     }
+}
+
+/// Whether a directory may become a mirror: it is empty, or its making was cut.
+fn is_free(place: &dyn Place) -> Result<bool, MirrorError> {
+    let is_begun = place.stat(layout::STAGE)?.is_some();
+    let is_empty = place.list(layout::LATEST)?.is_empty();
+    let is_script = |name: &[u8]| crate::scripts::FILES.iter().any(|it| it.0.as_bytes() == name);
+    let is_ours = |name: &Path| match &**name {
+        layout::OURS | b"lost+found" => true,
+        layout::LATEST => is_begun && is_empty,
+        name => is_begun && is_script(name),
+    };
+    Ok(place.list(b"")?.iter().all(is_ours))
 }
 
 /// Wherever a text may be: its second copy last.
@@ -531,5 +568,7 @@ pub(crate) fn failed(path: &[u8], source: TextError) -> MirrorError {
     MirrorError::Text { path: path.into(), source }
 }
 
+/// The lines that say what a text is and needs are shorter.
+const HEAD_BYTES: usize = 4096;
 /// A view that fails while somebody commits is made again so often.
 const VIEWS_MAX: usize = 3;

@@ -88,6 +88,12 @@ impl Present {
         self.entry == other.entry && self.link == other.link
     }
 
+    /// Whether what an older version had needs no record: it is the same here, and not lost here
+    /// alone.
+    pub(crate) fn stands_for(&self, older: &Self) -> bool {
+        self.is_same(older) && (self.at != At::Lost || older.at == At::Lost)
+    }
+
     /// The record as a delta keeps it: hints are of the newest version only.
     #[must_use]
     pub fn at(&self, at: At) -> Self {

@@ -259,8 +259,11 @@ impl Restore<'_> {
         let key = present.link.map(|link| (link, hash));
         if let Some(first) = key.as_ref().and_then(|key| self.links.get(key)) {
             let directory = target.directory(record::parent(first).unwrap_or_default())?;
-            parent.hard_link(temporary, &directory, record::name(first))?;
-            return Ok(true);
+            match parent.hard_link(temporary, &directory, record::name(first)) {
+                // It becomes a file of its own.
+                Err(error) if error.is_no_link() => {}
+                linked => return linked.map(|()| true).map_err(MirrorError::from),
+            }
         }
         let Some(from) = self.open(version, path, present)? else { return Ok(false) };
         let file = parent.create_file(temporary)?;

@@ -162,6 +162,16 @@ pub(crate) fn check_features(line: &[u8]) -> Result<(), TextError> {
     }
 }
 
+/// Whether a writer need not know anything that this release does not know.
+pub(crate) fn check_writer(line: &[u8]) -> Result<(), TextError> {
+    match fields(line).unwrap_or_default().as_slice() {
+        [word, _, needed, ..] if word == b"features" && !needed.is_empty() => {
+            Err(TextError::Feature(String::from_utf8_lossy(needed).into_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Fields of a line.
 pub(crate) fn fields(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     line.split(|&byte| byte == b'\t').map(unescape).collect()

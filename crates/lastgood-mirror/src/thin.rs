@@ -79,7 +79,7 @@ impl Removal {
         let (older, newer) = (&view.deltas[0].load()?, &view.deltas[1].load()?);
         let (before, gone) = (&view.versions[k - 1], &view.versions[k]);
         let history = view.history();
-        let merged = delta::merge(older, newer, |path| history.state(2, path))?;
+        let merged = delta::merge(older, newer, |path| history.state_or_lost(2, path))?;
         let (head, gone_head) = (mirror.delta(view, before)?.1, mirror.delta(view, gone)?.1);
         let replaced = [vec![before.seal], gone_head.replaces, vec![gone.seal]].concat();
         let head = Head { replaces: [head.replaces, replaced].concat(), ..head };

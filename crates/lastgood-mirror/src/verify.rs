@@ -203,7 +203,7 @@ pub(crate) fn damaged_texts(mirror: &Mirror, view: &View) -> Result<Vec<Copies>,
             // The seal is of all that it says.
             match Sheet::open(&*mirror.place, &at, kind) {
                 Ok(Some((_, _, found))) if found == seal => whole.push(at),
-                Ok(_) | Err(MirrorError::Text { .. }) => {}
+                Ok(_) | Err(MirrorError::Text { .. } | MirrorError::Host(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -216,7 +216,7 @@ pub(crate) fn damaged_texts(mirror: &Mirror, view: &View) -> Result<Vec<Copies>,
         let mut copies = Vec::new();
         for at in &names {
             let is_right = |bytes: &Vec<u8>| Reader::open(kind, bytes).is_ok();
-            copies.push(place::read(&*mirror.place, at)?.filter(is_right));
+            copies.push(place::read(&*mirror.place, at).ok().flatten().filter(is_right));
         }
         // Where both are right, the first is what everybody reads.
         if copies[0] != copies[1]

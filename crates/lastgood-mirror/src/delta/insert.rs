@@ -63,7 +63,7 @@ pub fn to_new(delta: &Delta, before: &Manifest, new: &Manifest, after: &Manifest
 }
 
 fn differs(one: &Present, other: Option<&Present>) -> bool {
-    !other.is_some_and(|other| other.is_same(one))
+    !other.is_some_and(|other| other.stands_for(one))
 }
 
 /// Where a version has which bytes.

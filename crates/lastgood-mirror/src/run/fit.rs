@@ -83,8 +83,10 @@ impl<'a> Names<'a> {
         let stage = record::join(layout::STAGE, name);
         let fits = match self.mirror.place.create(&stage) {
             Ok(_) => {
+                let names = self.mirror.place.list(layout::STAGE)?;
                 self.mirror.place.remove(&stage)?;
-                true
+                // FAT takes a dot at the end and forgets it: it would be another file.
+                !name.ends_with(b".") || names.iter().any(|it| it.ends_with(b"."))
             }
             Err(error) if error.is_no_space() || error.is_exists() => return Err(error.into()),
             Err(_) => false,
@@ -96,6 +98,9 @@ impl<'a> Names<'a> {
 
 fn is_odd(name: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(name) else { return true };
+    if name.len() > LENGTH_ANYWHERE {
+        return true;
+    }
     let stem = text.split('.').next().unwrap_or(text).to_ascii_lowercase();
     let is_device = RESERVED.contains(&&*stem)
         || ["com", "lpt"]
@@ -105,5 +110,7 @@ fn is_odd(name: &[u8]) -> bool {
     is_device || text.ends_with(['.', ' ']) || text.contains(is_forbidden)
 }
 
+/// Where names are encrypted they have to be shorter than elsewhere (eCryptfs: 143 bytes).
+const LENGTH_ANYWHERE: usize = 143;
 /// Names of devices, whatever comes behind a dot.
 const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];

@@ -89,3 +89,60 @@ fn case_35_many_files_cost_no_more_syncs_than_few() {
     };
     assert_eq!(syncs(7), syncs(700));
 }
+
+/// Does something to the mirror while the source is read.
+struct Meddler<'a>(&'a dyn Fn(), &'a Troubles);
+
+impl Watch for Meddler<'_> {
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+    fn bytes(&self, _: &[u8], _: u64) {}
+    fn file(&self, path: &[u8]) {
+        if path == b"zz" {
+            (self.0)();
+        }
+    }
+    fn total(&self, _: u64, _: u64) {}
+    fn trouble(&self, trouble: Trouble) {
+        self.1.trouble(trouble);
+    }
+}
+
+#[test]
+fn case_24_what_somebody_puts_into_latest_during_a_run_is_kept_and_ends_nothing() {
+    let mut world = World::new();
+    for name in ["d/changes", "d/stays", "touched/x", "last/x"] {
+        world.write(name, b"first");
+    }
+    world.run();
+    world.write("d/changes", b"changed");
+    world.write("d/new", b"from the source");
+    world.write("new", b"from the source");
+    world.write("zz", b"is read last");
+    fs::remove_file(world.source("touched/x")).unwrap();
+    let options = world.next_options();
+    let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+    let latest = |name: &str| world.mirror("latest").join(name);
+    let meddle = || {
+        fs::write(latest("new"), b"by somebody").unwrap();
+        for name in ["d", "touched"] {
+            fs::rename(latest(name), world.folder.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("/", latest("d")).unwrap();
+        fs::write(latest("touched"), b"no directory").unwrap();
+    };
+    let watch = Meddler(&meddle, &world.troubles);
+    run(&mirror, &options, &mut Names(&[]), &watch).unwrap();
+    drop(mirror);
+    let held = |world: &World, bytes: &str| {
+        let found = tree(&world.mirror(".lastgood/conflicts"));
+        found.values().any(|text| text.contains(bytes))
+    };
+    assert!(held(&world, "by somebody"));
+    assert!(!fs::exists(world.mirror(".lastgood/journal")).unwrap());
+    world.troubles.0.lock().unwrap().clear();
+    world.run();
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    assert!(held(&world, "by somebody") && held(&world, "no directory"));
+}

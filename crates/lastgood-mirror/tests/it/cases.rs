@@ -485,3 +485,37 @@ fn a_directory_with_something_else_in_it_is_left_alone() {
     let opened = Mirror::open_or_create(&world.mirror(""), &subject);
     assert!(matches!(opened, Err(MirrorError::OtherSource { .. })));
 }
+
+#[test]
+fn a_mirror_with_rules_for_writers_is_read_and_not_changed() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    world.run();
+    world.reseal(".lastgood/mirror", "features\t-\t-\t-", "features\t-\tpacked-names\t-");
+    let before = tree(&world.mirror(""));
+    world.write("a", b"22");
+    let told = world.try_run().unwrap_err();
+    assert!(matches!(told, MirrorError::Text { .. }), "{told}");
+    assert_eq!(tree(&world.mirror("")), before);
+    let to = tempfile::tempdir().unwrap();
+    assert_eq!(world.restore(&world.folder_of(0), "", to.path()).restored, 2);
+}
+
+#[test]
+fn a_mirror_is_made_where_the_making_of_one_was_cut() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    world.run();
+    // The name of a mirror is what it gets last.
+    fs::remove_file(world.mirror(".lastgood/mirror")).unwrap();
+    fs::remove_file(world.mirror(".lastgood/second/mirror")).unwrap();
+    assert!(matches!(world.try_run(), Err(MirrorError::Foreign(_))));
+    fs::remove_dir_all(world.mirror("latest")).unwrap();
+    fs::create_dir(world.mirror("latest")).unwrap();
+    for text in ["latest", "versions", "second/latest", "second/versions"] {
+        fs::remove_file(world.mirror(".lastgood").join(text)).unwrap();
+    }
+    world.versions.clear();
+    world.run();
+    world.check();
+}

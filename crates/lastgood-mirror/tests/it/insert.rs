@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, UNIX_EPOCH};
 
 use lastgood_format::entry::Timestamp;
 use lastgood_mirror::repair::repair;
@@ -100,4 +101,40 @@ fn there_is_no_place_beside_or_behind_a_version() {
     let refused = |seconds| matches!(world.insert(seconds), Err(MirrorError::NoPlace(_)));
     assert!(refused(START + DAY) && refused(START + 3 * DAY) && refused(START + 9 * DAY));
     assert_eq!(tree(&world.mirror("")), before);
+}
+
+#[test]
+fn what_a_later_version_has_lost_is_not_left_to_it() {
+    let mut world = World::new();
+    let day = |number: u64| UNIX_EPOCH + Duration::from_secs(86_400 * number);
+    let write = |world: &World, bytes: &[u8], number| {
+        world.write("a", bytes);
+        let file = fs::File::options().write(true).open(world.source("a")).unwrap();
+        file.set_modified(day(number)).unwrap();
+    };
+    write(&world, b"first", 1);
+    world.run();
+    write(&world, b"other", 2);
+    world.run();
+    write(&world, b"first", 1);
+    world.run();
+    // What the third version has rots, and is lost when it goes.
+    world.rot("latest/a");
+    write(&world, b"newer", 3);
+    world.run();
+    assert_eq!(world.verify().lost.len(), 1);
+    let is_first = |name: &str| {
+        let to = tempfile::tempdir().unwrap();
+        world.restore(name, "a", to.path());
+        fs::read(to.path().join("a")).unwrap_or_default() == b"first"
+    };
+    // The oldest one has it still when nothing is left between the two.
+    let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+    drop_version(&mirror, &world.folder_of(1), false).unwrap();
+    drop(mirror);
+    assert!(is_first(&world.folder_of(0)));
+    // One that comes between them brings it along.
+    write(&world, b"first", 1);
+    let inserted = world.insert(START + 2 * DAY + DAY / 2).unwrap();
+    assert!(is_first(&inserted.name) && is_first(&world.folder_of(0)));
 }

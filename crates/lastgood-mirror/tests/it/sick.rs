@@ -13,6 +13,7 @@ use lastgood_host::target::TargetFile;
 use lastgood_mirror::Mirror;
 use lastgood_mirror::place::{HostPlace, Place};
 use lastgood_mirror::repair::{Donor, Source, repair};
+use lastgood_mirror::restore::restore;
 use lastgood_mirror::run::run;
 use lastgood_mirror::verify::verify;
 
@@ -116,6 +117,28 @@ fn case_29_what_cannot_be_read_is_not_taken_for_rot_by_a_run() {
     assert_eq!(fs::read(kept).unwrap(), b"is here");
     world.versions.push((report.version.unwrap().name, tree(&world.source(""))));
     world.check();
+}
+
+#[test]
+fn a_text_is_read_from_its_second_copy_where_the_disk_does_not_answer_for_the_first() {
+    let mut world = World::new();
+    world.write("a", b"one");
+    world.run();
+    world.write("a", b"two");
+    world.run();
+    let old = world.folder_of(0);
+    for text in ["versions".to_owned(), "latest".into(), "mirror".into(), format!("deltas/{old}")] {
+        let mirror = Sick::mirror(&world.mirror(""), &format!(".lastgood/{text}"));
+        assert!(mirror.subject().is_ok(), "{text}");
+        let to = tempfile::tempdir().unwrap();
+        let options = world.restore_options(&old, "", &to.path().join("back"));
+        let restored = restore(&mirror, &options, &world.troubles).unwrap();
+        assert_eq!((restored.damaged.len(), restored.failed), (0, 0), "{text}");
+        assert_eq!(fs::read(to.path().join("back/a")).unwrap(), b"one");
+        let damaged = verify(&mirror, &world.troubles).unwrap().texts;
+        assert_eq!(damaged, [format!(".lastgood/{text}").into_bytes().into_boxed_slice()]);
+        assert!(repair(&mirror, &mut [], false, &world.troubles).unwrap().has_work());
+    }
 }
 
 const EIO: i32 = 5;

@@ -204,7 +204,7 @@ impl World {
     }
 
     /// Puts one word in the place of another, and the right seal below it; returns both seals.
-    fn reseal(&self, text: &str, from: &str, to: &str) -> (String, String) {
+    pub(crate) fn reseal(&self, text: &str, from: &str, to: &str) -> (String, String) {
         let path = self.mirror(text);
         let text = fs::read_to_string(&path).unwrap();
         let (body, seal) = text.trim_end().rsplit_once("seal\t").unwrap();
