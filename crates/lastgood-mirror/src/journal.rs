@@ -1,7 +1,7 @@
 //! A commit: operations that can be done again, under way until the last is done.
 //! Spec: `docs/format/mirror.md`, section 6.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use lastgood_host::HostError;
 use lastgood_host::scan::{Kind, Stat};
@@ -56,6 +56,8 @@ pub struct Journal {
     start: u64,
     /// Operations that give something another name, by both its names: for who asks for them.
     names: OnceLock<Index>,
+    /// What was in the way and was not ours.
+    moved_aside: Mutex<Vec<Path>>,
 }
 
 /// What a commit came across.
@@ -63,6 +65,8 @@ pub struct Journal {
 pub struct Done {
     /// Files that were to be kept and had vanished.
     pub vanished: Vec<Path>,
+    /// What was in the way and was moved aside: somebody put it there since the plan was made.
+    pub aside: Vec<Path>,
     /// Kinds of metadata that could not be set, with how often.
     pub unset: Vec<(String, u64)>,
 }
@@ -103,7 +107,13 @@ impl<'a> JournalWriter<'a> {
     /// All were added.
     pub(crate) fn finish(self) -> Result<Journal, MirrorError> {
         let (text, _) = self.out.seal()?;
-        Ok(Journal { aside: self.aside, text, start: self.start, names: OnceLock::new() })
+        Ok(Journal {
+            aside: self.aside,
+            text,
+            start: self.start,
+            names: OnceLock::new(),
+            moved_aside: Mutex::default(),
+        })
     }
 }
 
@@ -116,7 +126,13 @@ impl Journal {
         let Some(text) = Sheet::open_lines(place, layout::JOURNAL, "journal")? else {
             return Ok(None);
         };
-        let mut journal = Self { aside: Path::default(), text, start: 0, names: OnceLock::new() };
+        let mut journal = Self {
+            aside: Path::default(),
+            text,
+            start: 0,
+            names: OnceLock::new(),
+            moved_aside: Mutex::default(),
+        };
         // The first two lines say what kind of text it is.
         let mut at = 0;
         for _ in 0..2 {
@@ -235,6 +251,7 @@ impl Journal {
         for operation in self.operations() {
             self.perform(&operation?.1, place, again, &mut done)?;
         }
+        done.aside.append(&mut self.moved_aside.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(done)
     }
 
@@ -360,7 +377,9 @@ impl Journal {
             to = record::join(&aside, path);
         }
         place::make_way(place, &to)?;
-        place.rename(path, &to)
+        place.rename(path, &to)?;
+        self.moved_aside.lock().unwrap_or_else(PoisonError::into_inner).push(path.into());
+        Ok(())
     }
 }
 

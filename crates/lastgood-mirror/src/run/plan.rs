@@ -105,6 +105,10 @@ pub(super) fn commit(
         let message = "somebody removed it while the run went on".to_owned();
         watch.trouble(Trouble { path, during: "keep", message });
     }
+    for path in done.aside {
+        let message = "somebody put it there while the run went on; it is in .lastgood/conflicts";
+        watch.trouble(Trouble { path, during: "keep", message: message.to_owned() });
+    }
     for (what, count) in done.unset {
         place::add_unset(&mut report.unset, what, count);
     }
