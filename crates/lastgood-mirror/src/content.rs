@@ -86,7 +86,8 @@ pub fn update(
     let mut position = 0;
     loop {
         let count = read_full(from, &mut new, position)?;
-        let known = read_full(base, &mut old[..count], position)?;
+        // What cannot be read of the old file is no reason not to have the new one.
+        let known = read_full(base, &mut old[..count], position).unwrap_or_default();
         hash.update(&new[..count]);
         for start in (0..count).step_by(PAGE_BYTES) {
             let page = start..count.min(start + PAGE_BYTES);
