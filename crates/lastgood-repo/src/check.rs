@@ -220,11 +220,8 @@ impl Check<'_> {
             }
         }
         let index = self.repo.index()?;
-        for id in index.damaged() {
-            self.damage(self.repo.damaged(
-                &name::index(*id),
-                Damage::State("it cannot be read; the next backup indexes its packs again"),
-            ))?;
+        for error in index.damage(self.repo) {
+            self.damage(error)?;
         }
         for (_, error) in self.repo.damaged_key_slots()? {
             self.damage(error)?;

@@ -244,10 +244,11 @@ impl Index {
         self.runs().iter().map(|run| run.entry_count() as u64).sum()
     }
 
-    /// Segments that could not be read, and were skipped.
-    #[must_use]
-    pub fn damaged(&self) -> &[ObjectId] {
-        &self.damaged
+    /// What is wrong with each segment that could not be read, and was skipped.
+    pub(crate) fn damage(&self, repo: &Repository) -> impl Iterator<Item = RepoError> {
+        let state = "it cannot be read; the next backup indexes its packs again";
+        let damage = |id: &ObjectId| repo.damaged(&name::index(*id), Damage::State(state));
+        self.damaged.iter().map(damage)
     }
 }
 

@@ -391,17 +391,20 @@ impl BlobReader {
     /// # Errors
     /// When one cannot be opened that may be whole.
     pub(crate) fn ref_places(&self, ref_packs: &[PackRef]) -> Result<Vec<BlobPlace>, RepoError> {
-        let mut places = Vec::new();
+        let (mut places, mut damage) = (Vec::new(), None);
         for &pack in ref_packs {
-            let opened = match self.packs.open(pack) {
-                Ok(opened) => opened,
+            match self.packs.open(pack) {
+                Ok(opened) => {
+                    let blobs = opened.directory.blobs.iter();
+                    places.extend(blobs.map(|&entry| BlobPlace { pack, entry }));
+                }
                 // What a damaged one held may be in another as well.
-                Err(error) if error.is_damage() => continue,
+                Err(error) if error.is_damage() => damage = Some(error),
                 Err(error) => return Err(error),
-            };
-            places.extend(opened.directory.blobs.iter().map(|&entry| BlobPlace { pack, entry }));
+            }
         }
-        Ok(places)
+        // Else it would look as if nothing had ever held it.
+        damage.filter(|_| places.is_empty()).map_or(Ok(places), Err)
     }
 
     /// Reads a blob from the first of `places` that has it whole.
@@ -747,7 +750,8 @@ impl Lookup<'_> {
         let entry = match self.reader.packs.open(at.pack) {
             Ok(opened) => opened.directory.blobs.get(at.ordinal as usize).copied(),
             Err(error) => {
-                self.trouble = self.trouble.take().or((!error.is_damage()).then_some(error));
+                let tells_nothing = error.is_of_store() || !error.is_damage();
+                self.trouble = self.trouble.take().or(tells_nothing.then_some(error));
                 None
             }
         };

@@ -526,11 +526,14 @@ impl Repository {
         let there: HashSet<(PackId, u64)> = listed.map(|(_, pack, bytes)| (pack, bytes)).collect();
         let is_there = |pack: &PackRef| there.contains(&(pack.pack, pack.bytes));
         let reader = BlobReader::new(self.clone());
-        let is_whole = |record: &SnapshotRecord| match reader.pack_set(&record.snapshot) {
-            Ok((packs, _)) if packs.iter().all(is_there) => Ok(true),
-            Ok(_) => Ok(packs_by_content(&reader, &record.snapshot, &is_there)?.is_some()),
+        let is_named = |record: &SnapshotRecord| -> Result<bool, RepoError> {
+            let (packs, _) = reader.pack_set(&record.snapshot)?;
+            let is_named = packs.iter().all(is_there);
+            Ok(is_named || packs_by_content(&reader, &record.snapshot, &is_there)?.is_some())
+        };
+        let is_whole = |record: &SnapshotRecord| match is_named(record) {
             Err(error) if error.is_damage() => Ok(false),
-            Err(error) => Err(error),
+            is_whole => is_whole,
         };
         snapshots.iter().map(is_whole).collect()
     }
@@ -545,10 +548,17 @@ fn packs_by_content(
 ) -> Result<Option<Vec<PackRef>>, RepoError> {
     let index = reader.repo().index()?;
     index.refresh(reader.repo())?;
-    let holds = |at: &IndexLocation, blob: BlobId| {
-        let opened = reader.packs().open(at.pack);
-        let directory = opened.as_ref().map(|opened| &opened.directory.blobs);
-        directory.is_ok_and(|blobs| blobs.get(at.ordinal as usize).is_some_and(|it| it.id == blob))
+    // A pack that the store cannot give may hold it all the same.
+    let mut trouble = None;
+    let mut holds = |at: &IndexLocation, blob: BlobId| match reader.packs().open(at.pack) {
+        Ok(opened) => {
+            let found = opened.directory.blobs.get(at.ordinal as usize);
+            found.is_some_and(|it| it.id == blob)
+        }
+        Err(error) => {
+            trouble = trouble.take().or(error.is_of_store().then_some(error));
+            false
+        }
     };
     let mut packs: HashMap<PackId, PackRef> = HashMap::new();
     let roots = [snapshot.tree, snapshot.links, snapshot.hints];
@@ -561,8 +571,11 @@ fn packs_by_content(
     });
     match walked {
         Ok(()) => Ok(Some(packs.into_values().collect())),
-        Err(error) if error.is_damage() => Ok(None),
-        Err(error) => Err(error),
+        Err(error) if !error.is_missing_blob() => Err(error),
+        Err(_) => match trouble.or_else(|| index.damage(reader.repo()).next()) {
+            Some(trouble) => Err(trouble),
+            None => Ok(None),
+        },
     }
 }
 
