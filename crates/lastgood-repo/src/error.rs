@@ -237,6 +237,12 @@ impl RepoError {
         matches!(self, Self::Backend(_))
     }
 
+    /// Whether the store says that there is no such object.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Backend(error) if error.kind == ErrorKind::NotFound)
+    }
+
     /// Whether something stored is lost, or of a later release.
     #[must_use]
     pub fn is_damage(&self) -> bool {

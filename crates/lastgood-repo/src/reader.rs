@@ -399,11 +399,12 @@ impl BlobReader {
                     places.extend(blobs.map(|&entry| BlobPlace { pack, entry }));
                 }
                 // What a damaged one held may be in another as well.
+                Err(error) if error.is_not_found() => {}
                 Err(error) if error.is_damage() => damage = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        // Else it would look as if nothing had ever held it.
+        // Else it would look as if what held it were gone.
         damage.filter(|_| places.is_empty()).map_or(Ok(places), Err)
     }
 
@@ -750,7 +751,8 @@ impl Lookup<'_> {
         let entry = match self.reader.packs.open(at.pack) {
             Ok(opened) => opened.directory.blobs.get(at.ordinal as usize).copied(),
             Err(error) => {
-                let tells_nothing = error.is_of_store() || !error.is_damage();
+                let is_unread = error.is_of_store() && !error.is_not_found();
+                let tells_nothing = is_unread || !error.is_damage();
                 self.trouble = self.trouble.take().or(tells_nothing.then_some(error));
                 None
             }

@@ -556,7 +556,8 @@ fn packs_by_content(
             found.is_some_and(|it| it.id == blob)
         }
         Err(error) => {
-            trouble = trouble.take().or(error.is_of_store().then_some(error));
+            let is_unread = error.is_of_store() && !error.is_not_found();
+            trouble = trouble.take().or(is_unread.then_some(error));
             false
         }
     };
