@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
@@ -46,6 +47,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     broken.extend(spec_cites(root, &files));
     broken.extend(fixtures(root, &files)?);
     broken.extend(machine_paths(root, &files));
+    broken.extend(strays(&files));
     longest(&files);
     for rule in &broken {
         println!("tidy: {rule}");
@@ -55,8 +57,14 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text files that git knows, new ones included.
-struct Files(Vec<(String, String)>);
+/// The files that git knows, new ones included.
+#[derive(Default)]
+struct Files {
+    /// Names and texts.
+    texts: Vec<(String, String)>,
+    /// Names of what is no text.
+    others: Vec<String>,
+}
 
 impl Files {
     fn read(root: &Path) -> anyhow::Result<Self> {
@@ -68,16 +76,22 @@ impl Files {
         ensure!(output.status.success(), "git does not list the files of {}", root.display());
         // A fixture may have a name of any bytes; it is no text that rules are for.
         let names = String::from_utf8_lossy(&output.stdout);
-        // What was removed but not committed yet, or is not text, is of no interest.
-        let texts = names
-            .split('\0')
-            .filter(|name| !name.is_empty())
-            .filter_map(|name| Some((name.to_owned(), fs::read_to_string(root.join(name)).ok()?)));
-        Ok(Self(texts.collect()))
+        let mut files = Self::default();
+        for name in names.split('\0').filter(|name| !name.is_empty()) {
+            match fs::read_to_string(root.join(name)) {
+                Ok(text) => files.texts.push((name.to_owned(), text)),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    files.others.push(name.to_owned());
+                }
+                // What was removed but not committed yet is of no interest.
+                Err(_) => {}
+            }
+        }
+        Ok(files)
     }
 
     fn rust(&self) -> impl Iterator<Item = &(String, String)> {
-        self.0.iter().filter(|(name, _)| name.ends_with(".rs"))
+        self.texts.iter().filter(|(name, _)| name.ends_with(".rs"))
     }
 }
 
@@ -110,6 +124,13 @@ fn crate_graph(root: &Path) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(broken)
+}
+
+/// What is no text is a fixture, or an input of the fuzzers.
+fn strays(files: &Files) -> Vec<String> {
+    let is_known = |name: &&String| ["fixtures/", "fuzz/"].iter().any(|it| name.starts_with(it));
+    let strays = files.others.iter().filter(|name| !is_known(name));
+    strays.map(|name| format!("{name} is no text, and no fixture either")).collect()
 }
 
 /// Chapters of the specification that code refers to must be there.
@@ -167,7 +188,7 @@ fn machine_paths(root: &Path, files: &Files) -> Vec<String> {
         .chain((own.len() > 1).then_some(own))
         .collect();
     let mut broken = Vec::new();
-    for (name, text) in &files.0 {
+    for (name, text) in &files.texts {
         for (index, line) in text.lines().enumerate() {
             if let Some(place) = places.iter().find(|place| line.contains(place.as_str())) {
                 broken.push(format!("{name}:{} names a path of this machine, {place}", index + 1));
