@@ -243,6 +243,12 @@ impl RepoError {
         matches!(self, Self::Backend(error) if error.kind == ErrorKind::NotFound)
     }
 
+    /// Whether the store did not give what may be there all the same.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.is_of_store() && !self.is_not_found()
+    }
+
     /// Whether something stored is lost, or of a later release.
     #[must_use]
     pub fn is_damage(&self) -> bool {

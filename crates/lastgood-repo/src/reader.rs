@@ -718,7 +718,7 @@ struct Lookup<'a> {
     reader: &'a BlobReader,
     kind: BlobKind,
     id: BlobId,
-    /// Why a pack could not be looked into that is not damaged: it says nothing of what it holds.
+    /// Why a pack could not be looked into that may hold it all the same.
     trouble: Option<RepoError>,
 }
 
@@ -751,8 +751,7 @@ impl Lookup<'_> {
         let entry = match self.reader.packs.open(at.pack) {
             Ok(opened) => opened.directory.blobs.get(at.ordinal as usize).copied(),
             Err(error) => {
-                let is_unread = error.is_of_store() && !error.is_not_found();
-                let tells_nothing = is_unread || !error.is_damage();
+                let tells_nothing = error.is_unread() || !error.is_damage();
                 self.trouble = self.trouble.take().or(tells_nothing.then_some(error));
                 None
             }

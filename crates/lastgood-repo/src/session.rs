@@ -556,8 +556,7 @@ fn packs_by_content(
             found.is_some_and(|it| it.id == blob)
         }
         Err(error) => {
-            let is_unread = error.is_of_store() && !error.is_not_found();
-            trouble = trouble.take().or(is_unread.then_some(error));
+            trouble = trouble.take().or(error.is_unread().then_some(error));
             false
         }
     };

@@ -4,7 +4,7 @@
 use lastgood::forget::{self, Candidates, Policy};
 use lastgood::gc::{self, GcOptions, GcReport, MaxUnused};
 use lastgood::snapshots::Filter;
-use lastgood::{Settings, SnapshotRecord, check, undelete};
+use lastgood::{ErrorKind, Settings, SnapshotRecord, check, undelete};
 use proptest::prelude::*;
 
 use crate::change::{Edit, apply, edits};
@@ -71,6 +71,9 @@ impl Life {
                 let (record, tree) = self.forgotten[number].clone();
                 let listed = undelete::list(&repo, &Filter::default()).unwrap();
                 let copy = undelete::undelete(&repo, &state, &record, "a test");
+                if let Err(error) = &copy {
+                    assert_eq!(error.kind(), ErrorKind::Conflict, "only gc takes: {error:?}");
+                }
                 // One whose own object is gone may be whole by what others need.
                 if let Some(listed) = listed.iter().find(|it| it.record.id == record.id) {
                     assert_eq!(copy.is_ok(), listed.is_whole, "{copy:?}");

@@ -24,6 +24,18 @@ struct Kept {
 }
 
 impl Kept {
+    /// Forgets all states but the newest, and destroys every pack of data.
+    fn lose_data_of_the_newest(&mut self) {
+        let newest = self.states.pop().unwrap();
+        for (record, _) in self.states.drain(..) {
+            self.place.repo.retire(&record, "a test", None).unwrap();
+        }
+        self.states.push(newest);
+        for pack in self.packs(Class::Data) {
+            destroy(&self.file_of(&pack), 0);
+        }
+    }
+
     fn new(seed: u64) -> Self {
         let place = Place::new();
         let source = place.source();
@@ -300,14 +312,7 @@ fn what_another_repository_holds_of_the_same_files_is_taken() {
     fs::remove_dir_all(kept.place.source()).unwrap();
     assert!(opening::open_copy(&kept.place.repo, &home.data.join("repository")).unwrap().is_none());
     // Of the states before, the other repository knows what did not change.
-    let newest = kept.states.pop().unwrap();
-    for (record, _) in kept.states.drain(..) {
-        kept.place.repo.retire(&record, "a test", None).unwrap();
-    }
-    kept.states.push(newest);
-    for pack in kept.packs(Class::Data) {
-        destroy(&kept.file_of(&pack), 0);
-    }
+    kept.lose_data_of_the_newest();
     let report =
         kept.repair(|kept| RepairOptions { others: vec![other.clone()], ..kept.options() });
     assert_eq!(report.lost.affected, [], "{report:?}");
@@ -333,14 +338,7 @@ fn what_a_mirror_holds_of_the_same_files_is_taken() {
     };
     lastgood::mirror::start_run(options).wait(|_| {}).unwrap();
     fs::remove_dir_all(kept.place.source()).unwrap();
-    let newest = kept.states.pop().unwrap();
-    for (record, _) in kept.states.drain(..) {
-        kept.place.repo.retire(&record, "a test", None).unwrap();
-    }
-    kept.states.push(newest);
-    for pack in kept.packs(Class::Data) {
-        destroy(&kept.file_of(&pack), 0);
-    }
+    kept.lose_data_of_the_newest();
     let report =
         kept.repair(|kept| RepairOptions { mirrors: vec![mirror.clone()], ..kept.options() });
     assert_eq!(report.lost.affected, [], "{report:?}");
