@@ -88,7 +88,8 @@ fn identify(bytes: usize) -> Box<dyn FnMut()> {
 }
 
 fn compress() -> Box<dyn FnMut()> {
-    let (data, mut compressor) = (text(DATA_BYTES), GroupCompressor::new(1));
+    let (data, mut compressor) =
+        (text(DATA_BYTES), GroupCompressor::new(GroupCompressor::ORDINARY_LEVEL));
     Box::new(move || {
         black_box(compressor.compress(&data));
     })
@@ -96,7 +97,7 @@ fn compress() -> Box<dyn FnMut()> {
 
 fn decompress() -> Box<dyn FnMut()> {
     let data = text(DATA_BYTES);
-    let mut compressor = GroupCompressor::new(1);
+    let mut compressor = GroupCompressor::new(GroupCompressor::ORDINARY_LEVEL);
     let (compression, stored) = compressor.compress(&data);
     let (mut stored, mut out) = (stored.to_vec(), Vec::new());
     let mut decompressor = GroupDecompressor::default();
