@@ -50,7 +50,7 @@ pub use repository::{InitOptions, KeySlotInfo, OpenOptions, Repository};
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::SeededBug;
 pub use session::{Stored, WriteSession};
-pub use snapshots::{SnapshotRecord, Snapshots};
+pub use snapshots::{RetireReport, SnapshotRecord, Snapshots};
 pub use space::{Proceed, SnapshotSpace, Space, freed_by_forgetting, space};
 pub use world::{Clock, Random, World};
 

@@ -107,8 +107,9 @@ impl Repository {
 }
 
 /// Large beside what one object of gc takes, small beside a pack.
-const PIECE_BYTES: usize = 512 << 10;
-/// Of a small repository: 4 MiB in all.
-const PIECES: u64 = 8;
+const PIECE_BYTES: usize = 256 << 10;
+/// Of a small repository: 4 MiB in all. Where there is room for bytes and for no more files, each
+/// piece gives one file or directory; forget takes up to four, and gc after it seven.
+const PIECES: u64 = 16;
 /// A condemn list and a verdict that name so many packs, guarded, take less than a piece.
-const PACKS_PER_PIECE: u64 = 2048;
+const PACKS_PER_PIECE: u64 = 1024;

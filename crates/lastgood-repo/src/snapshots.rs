@@ -1,6 +1,7 @@
 //! Which snapshots there are: committed, and not retired.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
 
 use lastgood_backend::PutOutcome;
 use lastgood_format::gc::{ChainLink, Retired};
@@ -11,8 +12,9 @@ use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::{Chain, Head, Snapshot};
 
 use crate::each::each;
-use crate::error::{Damage, RepoError};
+use crate::error::{Damage, RepoError, RepoErrorKind};
 use crate::last_seen::Missing;
+use crate::packer::lock;
 use crate::repository::Repository;
 use crate::reserve::Spender;
 
@@ -23,6 +25,17 @@ pub struct SnapshotRecord {
     pub id: SnapshotId,
     /// What it says.
     pub snapshot: Snapshot,
+}
+
+/// What came of retiring many snapshots.
+#[derive(Debug, Default)]
+pub struct RetireReport {
+    /// How many were not retired before.
+    pub count: u64,
+    /// Those that are not retired, since the store has no room for that, nor any set aside.
+    pub left: Vec<SnapshotId>,
+    /// What the store said to that.
+    pub full: Option<RepoError>,
 }
 
 /// All committed snapshots, oldest first.
@@ -208,8 +221,8 @@ impl Repository {
         self.put_retired(record, reason, replaced_by)
     }
 
-    /// Retires many snapshots, each for its reason, with several requests at once. Returns how many
-    /// were not retired before.
+    /// Retires many snapshots, each for its reason, with several requests at once, for as long as
+    /// the store has room for it.
     ///
     /// # Errors
     /// As [`retire`](Self::retire); [`RepoError::Stopped`] when `proceed` says no. Some may be
@@ -219,19 +232,34 @@ impl Repository {
         snapshots: &[(SnapshotRecord, String)],
         threads: usize,
         proceed: &(dyn Fn() -> bool + Sync),
-    ) -> Result<u64, RepoError> {
+    ) -> Result<RetireReport, RepoError> {
         self.refuse_if_missing()?;
+        let full = Mutex::new(None);
         let outcomes = each(snapshots, threads, |(record, reason)| {
             if !proceed() {
                 return Err(RepoError::Stopped);
             }
-            // A name that somebody took keeps no other snapshot.
+            if lock(&full).is_some() {
+                return Ok(None);
+            }
             match self.put_retired(record, reason, None) {
-                Err(error) if error.is_damage() => Ok(Err(error)),
-                outcome => outcome.map(Ok),
+                Err(error) if error.kind() == RepoErrorKind::NoSpace => {
+                    lock(&full).get_or_insert(error);
+                    Ok(None)
+                }
+                // A name that somebody took keeps no other snapshot.
+                Err(error) if error.is_damage() => Ok(Some(Err(error))),
+                outcome => outcome.map(|is_new| Some(Ok(is_new))),
             }
         })?;
-        outcomes.into_iter().try_fold(0, |count, is_new| Ok(count + u64::from(is_new?)))
+        let mut report = RetireReport { full: lock(&full).take(), ..RetireReport::default() };
+        for ((record, _), outcome) in snapshots.iter().zip(outcomes) {
+            match outcome {
+                Some(is_new) => report.count += u64::from(is_new?),
+                None => report.left.push(record.id),
+            }
+        }
+        Ok(report)
     }
 
     fn put_retired(

@@ -167,6 +167,10 @@ impl ForgetPlan {
     pub fn kept(&self) -> impl Iterator<Item = &Decision> {
         self.groups.iter().flat_map(|(_, all)| all).filter(|decision| decision.is_kept)
     }
+
+    fn retain(&mut self, is_meant: impl Fn(&Decision) -> bool) {
+        self.groups.iter_mut().for_each(|(_, all)| all.retain(&is_meant));
+    }
 }
 
 /// Applies a policy to what `filter` accepts.
@@ -264,10 +268,22 @@ pub fn named(
     Ok(ForgetPlan { groups: groups.into_iter().collect() })
 }
 
-/// Starts to retire what a plan forgets. Ends with how many snapshots were not retired before.
-/// Progress counts snapshots as files. Cancelled or killed, it has retired some of them.
+/// What was forgotten.
+#[derive(Debug, Default)]
+pub struct ForgetReport {
+    /// How many snapshots were not retired before.
+    pub forgotten: u64,
+    /// What is left of the plan, since the store is full: where anything was forgotten,
+    /// [`gc`](crate::gc) makes room for the rest.
+    pub left: ForgetPlan,
+    /// What the store said to that.
+    pub full: Option<Error>,
+}
+
+/// Starts to retire what a plan forgets. Progress counts snapshots as files. Cancelled or killed, it
+/// has retired some of them.
 #[must_use]
-pub fn start(repo: Arc<Repository>, plan: ForgetPlan) -> Job<u64> {
+pub fn start(repo: Arc<Repository>, mut plan: ForgetPlan) -> Job<ForgetReport> {
     Job::spawn(move |control| {
         let doomed: Vec<(SnapshotRecord, String)> =
             plan.forgotten().map(|it| (it.record.clone(), it.reasons.join("; "))).collect();
@@ -278,10 +294,14 @@ pub fn start(repo: Arc<Repository>, plan: ForgetPlan) -> Job<u64> {
             control.add_done(1, 0);
             !control.is_cancelled()
         };
-        repo.retire_all(&doomed, THREADS, &proceed).map_err(|error| match error {
+        let report = repo.retire_all(&doomed, THREADS, &proceed).map_err(|error| match error {
             RepoError::Stopped => Error::cancelled(),
             error => error.into(),
-        })
+        })?;
+        let left: HashSet<SnapshotId> = report.left.into_iter().collect();
+        plan.retain(|decision| left.contains(&decision.record.id));
+        let full = report.full.map(Error::from);
+        Ok(ForgetReport { forgotten: report.count, left: plan, full })
     })
 }
 

@@ -1,9 +1,10 @@
 //! `lastgood forget`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lastgood::forget::{self, Candidates, Decision, ForgetPlan, Policy};
+use lastgood::forget::{self, Candidates, Decision, ForgetPlan, ForgetReport, Policy};
 use lastgood::log::Entry;
 use lastgood::{Repository, SnapshotRecord, snapshots};
 use serde_json::json;
@@ -170,8 +171,10 @@ impl Args {
         })?;
         show(app, &plan);
         let (kept, forgotten) = (plan.kept().count() as u64, plan.forgotten().count() as u64);
+        let entry = Entry { counts: vec![("kept", kept)], ..entry };
+        let mut earlier = Vec::new();
         if !self.dry_run && forgotten > 0 {
-            forget(app, &repo, plan, Entry { counts: vec![("kept", kept)], ..entry })?;
+            self.forget(app, &repo, plan, &entry, &mut earlier)?;
         }
         let done = if self.dry_run { "would forget" } else { "forgot" };
         let mut fields = json!({
@@ -187,6 +190,9 @@ impl Args {
         if self.gc {
             let (report, result) = gc::Args::plain(self.dry_run).collect(app, &repo)?;
             fields["gc"] = report;
+            if !earlier.is_empty() {
+                fields["gc_between"] = earlier.into();
+            }
             whole = result;
         } else if forgotten > 0 && !self.dry_run {
             let (undelete, gc) = (app.hints().command("undelete"), app.hints().command("gc"));
@@ -195,6 +201,34 @@ impl Args {
         }
         app.out.json("summary", fields);
         whole.and_then(|()| pick::whole(candidates.problems.len()))
+    }
+
+    /// Forgets what the plan says. Where a full store has no room for all of it, gc makes some in
+    /// between; `collected` gets what it did.
+    fn forget(
+        &self,
+        app: &App<'_>,
+        repo: &Arc<Repository>,
+        mut plan: ForgetPlan,
+        entry: &Entry,
+        collected: &mut Vec<serde_json::Value>,
+    ) -> Result<(), Failure> {
+        loop {
+            let report = retire(app, repo, plan, entry.clone())?;
+            let Some(full) = report.full.map(Failure::from) else { return Ok(()) };
+            if report.forgotten == 0 {
+                return Err(full);
+            }
+            let left = report.left.forgotten().count() as u64;
+            if !self.gc {
+                let (count, gc) = (text::count(left, "snapshot"), app.hints().command("gc"));
+                return Err(
+                    full.hint(format!("{count} are left; free space with: {gc}; and forget again"))
+                );
+            }
+            collected.push(gc::Args::plain(false).collect(app, repo)?.0);
+            plan = report.left;
+        }
     }
 
     fn plan(&self, candidates: &Candidates, policy: &Policy) -> Result<ForgetPlan, Failure> {
@@ -222,23 +256,25 @@ impl Args {
 }
 
 /// Retires what the plan says, and notes it.
-fn forget(
+fn retire(
     app: &App<'_>,
     repo: &Arc<Repository>,
     plan: ForgetPlan,
     mut entry: Entry,
-) -> Result<(), Failure> {
+) -> Result<ForgetReport, Failure> {
     entry.snapshots = plan.forgotten().map(|decision| decision.record.id).collect();
     let result = app.run(forget::start(repo.clone(), plan));
     let entry = match &result {
-        Ok(count) => {
-            entry.counts.push(("forgotten", *count));
+        Ok(report) => {
+            let left: HashSet<_> = report.left.forgotten().map(|it| it.record.id).collect();
+            entry.snapshots.retain(|id| !left.contains(id));
+            entry.counts.push(("forgotten", report.forgotten));
             entry
         }
         Err(failure) => failure.entry(entry),
     };
     app.log(repo, entry)?;
-    result.map(drop)
+    result
 }
 
 /// Shows each group, with what becomes of each snapshot, and why.

@@ -172,16 +172,33 @@ fn a_full_disk_under_the_repository_costs_only_that_run() {
     at(&["backup", "--force", &world.text("docs")]).code(0);
 }
 
-/// How a file system of a real disk is made, and of how many bytes at least.
+/// How a file system of a real disk is made, of how many bytes at least, and what fills it.
 struct Kind {
     mkfs: &'static str,
     options: &'static [&'static str],
     bytes: u64,
+    fill: fn(&World, &str),
+    /// That are forgotten when it is full, so that there is room again.
+    snapshots: u64,
 }
 
-const EXT4: Kind = Kind { mkfs: "mkfs.ext4", options: &["-qF", "-m", "0"], bytes: 48 << 20 };
-const XFS: Kind = Kind { mkfs: "mkfs.xfs", options: &["-q"], bytes: 300 << 20 };
-const BTRFS: Kind = Kind { mkfs: "mkfs.btrfs", options: &["-q"], bytes: 128 << 20 };
+const EXT4: Kind = Kind {
+    mkfs: "mkfs.ext4",
+    options: &["-qF", "-m", "0"],
+    bytes: 48 << 20,
+    fill: fill_with_bytes,
+    snapshots: 3,
+};
+/// As [`EXT4`], with room for few files.
+const EXT4_OF_FEW_FILES: Kind = Kind {
+    options: &["-qF", "-m", "0", "-N", "512"],
+    fill: fill_with_files,
+    snapshots: 12,
+    ..EXT4
+};
+const XFS: Kind = Kind { mkfs: "mkfs.xfs", options: &["-q"], bytes: 300 << 20, ..EXT4 };
+const BTRFS: Kind = Kind { mkfs: "mkfs.btrfs", options: &["-q"], bytes: 128 << 20, ..EXT4 };
+
 impl Kind {
     /// Such a file system at `name`, where it can be made.
     fn make(&self, world: &World, name: &str) -> Option<Mounted> {
@@ -198,7 +215,7 @@ impl Kind {
 }
 
 /// Fills a file system to the last byte, with a file that nobody removes.
-fn fill(world: &World, name: &str) {
+fn fill_with_bytes(world: &World, name: &str) {
     let path = world.path(&format!("{name}/filler"));
     let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
     for bytes in [1 << 20, 64 << 10, 4096, 4096] {
@@ -206,6 +223,16 @@ fn fill(world: &World, name: &str) {
         // What the file system set aside for its own records meanwhile is there again.
         file.sync_all().ok();
     }
+}
+
+/// Creates files until the file system has room for no more.
+fn fill_with_files(world: &World, name: &str) {
+    let path = world.path(&format!("{name}/filler"));
+    fs::create_dir_all(&path).unwrap();
+    let first = fs::read_dir(&path).unwrap().count();
+    let full =
+        (first..).find(|number| fs::File::create_new(path.join(number.to_string())).is_err());
+    assert!(full.is_some_and(|number| number > first), "nothing was there to fill");
 }
 
 /// Backups until nothing more fits; then what forgets and collects needs no help, and backups go on.
@@ -223,21 +250,26 @@ fn frees_space_by_itself(kind: &Kind) {
         }
     };
     at(&["init"]).code(0);
-    backups(1..4, 8 << 20);
-    world.write("docs/large", &noise(8 << 20, 4));
-    fill(&world, "disk");
+    let bytes = (24 << 20) / kind.snapshots as usize;
+    backups(0..kind.snapshots, bytes);
+    world.write("docs/large", &noise(8 << 20, 20));
+    (kind.fill)(&world, "disk");
     let failed = at(&["--json", "backup", &docs]).code(13).errors().pop().unwrap();
     assert_eq!(failed["kind"], "no-space", "{failed}");
     let hint = failed["hint"].as_str().unwrap();
     assert!(hint.contains(&format!("-r {repo} forget --keep-last 3 --gc")), "{hint}");
     // Nothing else may spend what is kept for this.
-    assert_eq!(pieces(), 8);
+    assert_eq!(pieces(), 16);
 
     let run = at(&["--json", "forget", "--keep-last", "1", "--gc"]).code(0);
-    let report = &run.summary()["gc"]["report"];
-    assert!(report["bytes_removed"].as_u64().unwrap() >= 16 << 20, "{run:?}");
+    let summary = run.summary();
+    let between = summary["gc_between"].as_array().map_or(&[][..], Vec::as_slice);
+    let removed = between.iter().chain([&summary["gc"]]);
+    let removed: u64 = removed.map(|gc| gc["report"]["bytes_removed"].as_u64().unwrap()).sum();
+    assert!(removed >= 16 << 20, "{run:?}");
+    let report = &summary["gc"]["report"];
     assert_eq!(report["reserve_short"], false, "{run:?}");
-    assert_eq!(pieces(), 8);
+    assert_eq!(pieces(), 16);
     at(&["backup", &docs]).code(0);
     at(&["check", "--read-data"]).code(0);
     at(&["restore", "latest", "-t", &world.text("back")]).code(0);
@@ -245,11 +277,11 @@ fn frees_space_by_itself(kind: &Kind) {
 
     // Where forgetting comes first and gc only later, there is still enough for it; and what a run
     // that failed stored is freed without forgetting anything.
-    backups(5..7, 2 << 20);
-    fill(&world, "disk");
+    backups(21..23, 2 << 20);
+    (kind.fill)(&world, "disk");
     at(&["forget", "--keep-last", "1"]).code(0);
-    assert!((4..8).contains(&pieces()), "{} pieces are left", pieces());
-    world.write("docs/large", &noise(4 << 20, 15));
+    assert!((8..16).contains(&pieces()), "{} pieces are left", pieces());
+    world.write("docs/large", &noise(4 << 20, 23));
     at(&["backup", &docs]).code(13);
     at(&["gc"]).code(0);
     at(&["backup", &docs]).code(0);
@@ -260,6 +292,11 @@ fn frees_space_by_itself(kind: &Kind) {
 #[test]
 fn a_repository_on_a_full_ext4_frees_space_by_itself() {
     frees_space_by_itself(&EXT4);
+}
+
+#[test]
+fn a_repository_on_an_ext4_without_inodes_frees_some_by_itself() {
+    frees_space_by_itself(&EXT4_OF_FEW_FILES);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Asking a store whether it does what gc rests on: of many creators of one name exactly one
 //! succeeds, and what was put is seen. Spec: `docs/format/commit.md`, before section 1.
 
-use lastgood_backend::{Backend, BackendError, PutOutcome};
+use lastgood_backend::{Backend, BackendError, ErrorKind, PutOutcome};
 use lastgood_format::object::name;
 
 use crate::each::each;
@@ -98,11 +98,26 @@ impl Probe<'_> {
         backend: &dyn Backend,
         racers: &[[u8; 1]],
     ) -> Result<Vec<Option<u8>>, RepoError> {
-        let put = |racer: &[u8; 1]| {
-            let outcome = self.put(backend, racer[0])?;
-            Ok((outcome == PutOutcome::Created).then_some(racer[0]))
+        let name = object_name(self.object);
+        let put = |racer: &[u8; 1]| match backend.put(&name, &[racer]) {
+            // What the others took meanwhile is there again when they have ended; the reserve is for
+            // what stays.
+            Err(error) if error.kind == ErrorKind::NoSpace => Ok(None),
+            outcome => Ok(Some(outcome?)),
         };
-        each(racers, RACERS.into(), put)
+        let outcomes = each(racers, RACERS.into(), put)?.into_iter();
+        let answers = racers.iter().zip(outcomes).map(|(&[racer], outcome)| {
+            let is_created = match outcome {
+                Some(outcome) => outcome == PutOutcome::Created,
+                // The one that found no room may have created it all the same.
+                None => {
+                    self.put(backend, racer)? == PutOutcome::Created
+                        || backend.get(&name, 1)? == [racer]
+                }
+            };
+            Ok(is_created.then_some(racer))
+        });
+        answers.collect()
     }
 
     /// A put takes space also where it finds the name taken.

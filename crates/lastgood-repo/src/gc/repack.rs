@@ -13,6 +13,7 @@ use super::mark::{Mark, Places};
 use super::{Gc, GcObserver, GcPhase, GcPlan, GcReport, MaxUnused, PlannedRemoval, PlannedRepack};
 use crate::error::{RepoError, RepoErrorKind};
 use crate::reader::BlobPlace;
+use crate::reserve::Spender;
 use crate::rounds::RoundLists;
 use crate::session::WriteSession;
 
@@ -81,8 +82,8 @@ impl Gc {
             .map(|it| it.place.pack)
             .chain(plan.repack.iter().map(|it| it.pack))
             .collect();
-        let mut moved = Vec::new();
-        let mut rest = plan.repack.as_slice();
+        let (mut moved, to_move) = self.relocate_unused(plan, report)?;
+        let mut rest = to_move.as_slice();
         while !rest.is_empty() {
             let mut sum = 0;
             let count = rest.iter().take_while(|it| {
@@ -104,6 +105,44 @@ impl Gc {
         Ok(moved)
     }
 
+    /// Says of packs of which nothing is needed that nothing stands in for them: that takes no
+    /// session, and of a store that is full no more than the reserve gives. Returns their places, and
+    /// the packs of which something is to be moved.
+    fn relocate_unused(
+        &self,
+        plan: &GcPlan,
+        report: &mut GcReport,
+    ) -> Result<(Vec<PackLocation>, Vec<PlannedRepack>), RepoError> {
+        let places = Places::list(&self.repo)?;
+        let (mut unused, mut to_move) = (Vec::new(), Vec::new());
+        for it in &plan.repack {
+            if it.unused_bytes == it.bytes && self.is_unused(it.pack, &places)? {
+                unused.extend(places.of(it.pack).map(|(place, _)| (place, BTreeSet::new())));
+                report.packs_repacked += 1;
+            } else {
+                to_move.push(*it);
+            }
+        }
+        Ok((self.put_relocation(unused)?, to_move))
+    }
+
+    /// Whether none of the blobs of a pack may be needed.
+    fn is_unused(&self, pack: PackId, places: &Places) -> Result<bool, RepoError> {
+        let (Some(blobs), Some(pack)) = (&self.blobs, a_place(pack, places)) else {
+            return Ok(false);
+        };
+        let opened = match self.reader.packs().open(pack) {
+            Err(error) if error.is_damage() => return Ok(false),
+            opened => opened?,
+        };
+        for entry in &opened.directory.blobs {
+            if blobs.may_need(entry.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// One session that moves what is live in some packs, and its relocation.
     fn repack_batch(
         &self,
@@ -120,8 +159,7 @@ impl Gc {
         let mut moved: Vec<(PackId, Vec<BlobId>)> = Vec::new();
         for it in batch {
             observer.proceed()?;
-            let Some((at, bytes)) = places.of(it.pack).next() else { continue };
-            let pack = PackRef { session: at.session, pack: it.pack, class: Class::Data, bytes };
+            let Some(pack) = a_place(it.pack, &places) else { continue };
             match self.move_live(pack, &mut writer) {
                 Ok(blobs) => moved.push((it.pack, blobs)),
                 // It stays as it is, with what can still be read of it.
@@ -135,7 +173,7 @@ impl Gc {
         report.packs_repacked += moved.len() as u64;
         report.bytes_repacked +=
             session.tally().pack_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        self.put_relocation(&session, &moved)
+        self.put_relocation(self.stand_ins(&session, &moved)?)
         // The session goes, and is fenced: the relocation keeps what it stored from here on.
     }
 
@@ -161,28 +199,31 @@ impl Gc {
         Ok(moved)
     }
 
-    /// Says where what was moved is now. Returns the places that this stands in for.
-    fn put_relocation(
+    /// The old places of what was moved, and where it is now.
+    fn stand_ins(
         &self,
         session: &WriteSession,
         moved: &[(PackId, Vec<BlobId>)],
-    ) -> Result<Vec<PackLocation>, RepoError> {
+    ) -> Result<Vec<StandIn>, RepoError> {
         let places = Places::list(&self.repo)?;
-        let mut to: BTreeSet<PackLocation> = BTreeSet::new();
-        let mut old: Vec<(PackLocation, BTreeSet<PackLocation>)> = Vec::new();
+        let mut old = Vec::new();
         for (pack, blobs) in moved {
             let found: Option<BTreeSet<PackLocation>> =
                 blobs.iter().map(|blob| session.place_of(*blob, &places)).collect();
             // A blob that is nowhere was not moved, so the pack stays.
             let Some(found) = found else { continue };
-            to.extend(&found);
-            let from = places.of(*pack).map(|(place, _)| place);
-            old.extend(from.map(|place| (place, found.clone())));
+            old.extend(places.of(*pack).map(|(place, _)| (place, found.clone())));
         }
+        Ok(old)
+    }
+
+    /// Says where what was moved is now. Returns the places that this stands in for.
+    fn put_relocation(&self, mut old: Vec<StandIn>) -> Result<Vec<PackLocation>, RepoError> {
         if old.is_empty() {
             return Ok(Vec::new());
         }
         old.sort();
+        let to: BTreeSet<PackLocation> = old.iter().flat_map(|(_, to)| to).copied().collect();
         let to: Vec<PackLocation> = to.into_iter().collect();
         let position = |place: &PackLocation| to.partition_point(|other| other < place) as u32;
         let relocation = Relocation {
@@ -194,9 +235,18 @@ impl Gc {
         };
         let keys = self.repo.keys();
         let bytes = relocation.encode(keys, &keys.maintenance());
-        self.repo.put(&name::relocation(object_id(&bytes)), &bytes)?;
+        self.repo.put_to_free(Spender::Gc, &name::relocation(object_id(&bytes)), &bytes)?;
         Ok(old.into_iter().map(|(from, _)| from).collect())
     }
+}
+
+/// A place of a pack, and where that is now of which something is needed.
+type StandIn = (PackLocation, BTreeSet<PackLocation>);
+
+/// Some place of a pack, to read it.
+fn a_place(pack: PackId, places: &Places) -> Option<PackRef> {
+    let (at, bytes) = places.of(pack).next()?;
+    Some(PackRef { session: at.session, pack, class: Class::Data, bytes })
 }
 
 /// Bytes of packs that one session repacks: what a crash may cost.

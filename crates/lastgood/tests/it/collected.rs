@@ -57,7 +57,7 @@ impl Life {
                 let plan = forget::named(&candidates, &[record.id], &policy, &NoCalendar);
                 match plan {
                     Ok(plan) => {
-                        assert_eq!(forget::start(repo, plan).wait(|_| {}).unwrap(), 1);
+                        assert_eq!(forget::start(repo, plan).wait(|_| {}).unwrap().forgotten, 1);
                         self.forgotten.push((record, tree));
                     }
                     Err(error) => {
