@@ -318,8 +318,8 @@ class Repository:
             for _ in range(reader.varint(PACK_BLOBS_MAX)):
                 tag, count, blob = reader.unpack("B"), reader.varint(BLOB_MAX), reader.take(32)
                 need(CLASS_OF.get(tag & 127) == cls, "a blob is of another class")
-                reader.take(tag >> 7 << 5)  # the base of a delta, which format 1 does not read
-                self.blobs.setdefault((tag, blob), []).append((group, offset, count))
+                base = reader.take(32) if tag & 128 else None
+                self.blobs.setdefault((tag & 127, blob), []).append((group, offset, count, base))
                 offset += count
             need(offset == raw, "blobs do not fill their group")
             frame += used
@@ -331,9 +331,13 @@ class Repository:
             file.seek(start)
             return decompress(how, open_frames(common, 1, salt, file.read(count), stored), raw)
 
-    def blob(self, kind, blob):
-        for group, offset, count in self.blobs.get((kind, blob), []):
+    def blob(self, kind, blob, is_base=False):
+        for group, offset, count, base in self.blobs.get((kind, blob), []):
+            if base and is_base:  # a base is no delta
+                continue
             data = (attempt(group[0], self.group, *group) or b"")[offset:offset + count]
+            if base:
+                data = attempt(group[0], lambda: resolve(data, self.blob(kind, base, True))) or b""
             if blake3(data, key=self.blob_keys[kind]).digest() == blob:
                 return data
         raise Damaged(f"no pack holds blob {blob.hex()} undamaged")
@@ -376,6 +380,17 @@ def decompress(how, payload, raw):
         payload = zstandard.ZstdDecompressor().decompress(payload, raw, allow_extra_data=False)
     need(len(payload) == raw, "a group has another length")
     return payload
+
+def resolve(delta, base):
+    """pack.md, section 6."""
+    reader = Reader(delta)
+    length = reader.varint(BLOB_MAX)
+    declared = zstandard.get_frame_parameters(frame := delta[reader.at:]).content_size
+    need(length and declared in (length, zstandard.CONTENTSIZE_UNKNOWN), "a delta has another length")
+    prefix = zstandard.ZstdCompressionDict(base, zstandard.DICT_TYPE_RAWCONTENT)
+    data = zstandard.ZstdDecompressor(prefix).decompress(frame, length, allow_extra_data=False)
+    need(len(data) == length, "a delta has another length")
+    return data
 
 def open_frames(common, purpose, salt, frames, payload):
     secret, start, names, size = common

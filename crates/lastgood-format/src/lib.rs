@@ -16,6 +16,7 @@
 
 pub mod chunker;
 pub mod config;
+pub mod delta;
 pub mod encoding;
 pub mod entry;
 pub mod gc;

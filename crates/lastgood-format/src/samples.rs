@@ -162,6 +162,13 @@ pub(crate) fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Bytes that do not compress, a function of `seed`.
+pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut noise);
+    noise
+}
+
 /// A blob id that is a function of `number`.
 pub(crate) fn numbered_id(number: u64) -> BlobId {
     let mut bytes = [0; 32];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::chunker::ChunkerParams;
 use crate::config::Config;
+use crate::delta;
 use crate::encoding::{RecordWriter, Write as _};
 use crate::entry::{Content, DeviceNumber, Entry, Hint, Marks, Node, Timestamp, Xattr};
 use crate::gc::{ChainLink, Lost, PackLocation, ReadSession, Relocation, Retired, RoundList};
@@ -16,6 +17,7 @@ use crate::hints::{HintItem, HintsCodec};
 use crate::id::{BlobId, ObjectId, PackId, SessionId, SnapshotId, WriterId};
 use crate::index::{IndexEntry, IndexSegment};
 use crate::key::{Class, ClassSecret, Inventory, RepositoryKeys, Role, Secret, Signer};
+use crate::limits::BLOB_BYTES_MAX;
 use crate::links::{Link, LinksCodec};
 use crate::log::{Ending, LogRecord};
 use crate::object::{ObjectKind, SealedUnder, open, seal, sign, verify};
@@ -471,7 +473,66 @@ fn vectors_of_pack() {
             .text("fails", &error.to_string());
     }
     whole_pack(&mut chapter, &keys, &data);
+    deltas(&mut chapter, &keys);
     chapter.check();
+}
+
+fn deltas(chapter: &mut Chapter, keys: &RepositoryKeys) {
+    let base: Vec<u8> = (0..4096_u32).map(|n| ((n * n) >> 7) as u8).collect();
+    let blob = [&base[..1000], b"a change", &base[1000..]].concat();
+    let stored = delta::encode(&blob, &base, blob.len() / 8).unwrap();
+    chapter
+        .stored("delta", "delta", &stored)
+        .hex("base", &base)
+        .hex("blob-id", keys.blob_id(BlobKind::Chunk, &blob).as_bytes());
+    // As one, it would need fields that are not there.
+    let like_a_dictionary = [&0xec30_a437_u32.to_le_bytes(), &base[4..]].concat();
+    let of_that = delta::encode(&blob, &like_a_dictionary, blob.len() / 8).unwrap();
+    assert_eq!(delta::resolve(&of_that, &like_a_dictionary).as_ref(), Ok(&blob));
+    chapter
+        .case("delta-base-like-a-dictionary")
+        .hex("bytes", of_that)
+        .hex("base", &like_a_dictionary)
+        .hex("blob-id", keys.blob_id(BlobKind::Chunk, &blob).as_bytes());
+    let (_, frame) = stored.split_at(2);
+    let of_length = |length: usize| {
+        let mut delta = Vec::new();
+        delta.varint(length as u64);
+        [&delta, frame].concat()
+    };
+    let bomb = delta::encode(&vec![0; BLOB_BYTES_MAX], &base, 4096).unwrap();
+    let with_dictionary_id = {
+        // The frame header: magic, descriptor, then what that says. spec: RFC 8878, 3.1.1.1
+        let mut frame = frame.to_vec();
+        assert_eq!(frame[4] & 0b11, 0, "there is no dictionary id");
+        frame[4] |= 1;
+        frame.insert(5 + usize::from(frame[4] & 0x20 == 0), 7);
+        [&stored[..2], &frame].concat()
+    };
+    for (name, wrong) in [
+        ("delta-too-short", of_length(blob.len() + 1)),
+        ("delta-too-long", of_length(blob.len() - 1)),
+        ("delta-of-nothing", of_length(0)),
+        ("delta-bomb", [&[1], &bomb[4..]].concat()),
+        ("delta-longer-than-a-blob", of_length(BLOB_BYTES_MAX + 1)),
+        ("delta-cut-short", stored[..stored.len() - 1].to_vec()),
+        ("delta-two-frames", [&stored[..], frame].concat()),
+        ("delta-bytes-follow", [&stored[..], &[0]].concat()),
+        ("delta-of-a-dictionary", with_dictionary_id),
+    ] {
+        chapter.refused(name, "delta", &wrong, |bytes| delta::resolve(bytes, &base));
+    }
+    // It decompresses, to other bytes than those of its id.
+    let mut other = base.clone();
+    other[500] ^= 1;
+    let resolved = delta::resolve(&stored, &other).unwrap();
+    assert_ne!(keys.blob_id(BlobKind::Chunk, &resolved), keys.blob_id(BlobKind::Chunk, &blob));
+    chapter
+        .case("delta-other-base")
+        .hex("bytes", &stored)
+        .hex("base", &other)
+        .hex("blob-id", keys.blob_id(BlobKind::Chunk, &blob).as_bytes())
+        .text("fails", "the blob has another id");
 }
 
 fn whole_pack(chapter: &mut Chapter, keys: &RepositoryKeys, data: &ClassSecret) {

@@ -144,6 +144,14 @@ pub enum Damage {
     /// A blob inside decodes to other content than its id says.
     #[error("blob {0} in it has other content than its id says")]
     Blob(BlobId),
+    /// A blob inside is stored as a change of one that cannot be had.
+    #[error("blob {blob} in it is a change of blob {base}, which no pack holds whole")]
+    Base {
+        /// The blob.
+        blob: BlobId,
+        /// What it is a change of.
+        base: BlobId,
+    },
 }
 
 /// Errors told apart by what the caller should do next.

@@ -3,250 +3,31 @@
 //! The index tells where a blob is. Where it is silent or wrong, the packs that the snapshot names
 //! are searched, so a lost or poisoned index costs time and nothing else.
 
+mod delta;
+mod finding;
 mod healing;
 mod lru;
+mod packs;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lastgood_backend::ErrorKind;
-use lastgood_format::encoding::{DecodeError, Reader};
-use lastgood_format::gc::PackLocation;
-use lastgood_format::group::{GroupDecompressor, open_frames};
+use lastgood_format::encoding::DecodeError;
 use lastgood_format::id::{BlobId, PackId, SessionId};
-use lastgood_format::index::IndexSegment;
 use lastgood_format::key::Class;
-use lastgood_format::limits::BLOB_BYTES_MAX;
-use lastgood_format::object::name;
-use lastgood_format::pack::{
-    BlobEntry, BlobKind, FOOTER_BYTES, GroupEntry, OpenedPack, PackError, PackFooter, open_end,
-    open_whole,
-};
+use lastgood_format::pack::{BlobEntry, BlobKind, GroupEntry};
 use lastgood_format::packset::{PackRef, PackSetCodec};
 use lastgood_format::page::{self, Page, PageReader};
 use lastgood_format::snapshot::Snapshot;
 
-use crate::error::{Damage, RepoError, RepoErrorKind};
-use crate::gc::Places;
-use crate::index::{Index, IndexLocation};
-use crate::objects::object_name;
+use crate::error::{RepoError, RepoErrorKind};
+use crate::index::Index;
 use crate::packer::lock;
 use crate::repository::Repository;
-use healing::{Healed, HealedPacks};
+pub(crate) use finding::Form;
 use lru::Lru;
-
-/// Fetches packs' directories and groups. Keeps the directories it opened, up to a bound.
-#[derive(Debug)]
-pub struct PackReader {
-    repo: Arc<Repository>,
-    opened: Mutex<Lru<PackId, Arc<OpenedPack>>>,
-    healed: HealedPacks,
-    /// Where packs lie: listed for those that are not where their writer put them, or damaged.
-    places: Mutex<Option<HashMap<PackId, Vec<SessionId>>>>,
-}
-
-impl PackReader {
-    /// Reads packs of `repo`.
-    #[must_use]
-    pub fn new(repo: Arc<Repository>) -> Self {
-        Self {
-            repo,
-            opened: Mutex::new(Lru::new(OPENED_BLOBS_MAX)),
-            healed: HealedPacks::default(),
-            places: Mutex::default(),
-        }
-    }
-
-    /// Opens a pack's directory: one or two ranged reads unless it is open already. A damaged
-    /// one is read whole and mended.
-    ///
-    /// # Errors
-    /// [`RepoError::Damaged`] names the pack.
-    pub fn open(&self, pack: PackRef) -> Result<Arc<OpenedPack>, RepoError> {
-        if let Some(opened) = lock(&self.opened).get(&pack.pack) {
-            return Ok(opened.clone());
-        }
-        let opened = self.open_stored(pack).or_else(|error| {
-            let healed = self.healed_after(error, pack)?;
-            open_whole(self.repo.keys(), &healed.bytes).map_err(|error| self.damaged(pack, error))
-        })?;
-        let opened = Arc::new(opened);
-        lock(&self.opened).insert(pack.pack, opened.directory.blobs.len(), opened.clone());
-        Ok(opened)
-    }
-
-    fn open_stored(&self, pack: PackRef) -> Result<OpenedPack, RepoError> {
-        let mut end = Vec::new();
-        let guess = pack.bytes.min(END_BYTES_GUESS);
-        self.read(pack, pack.bytes - guess, pack.bytes, &mut end)?;
-        let damaged = |error: PackError| self.damaged(pack, error);
-        let footer = end
-            .last_chunk::<FOOTER_BYTES>()
-            .ok_or(PackError::Footer(DecodeError::Truncated { what: "pack" }));
-        let footer = footer
-            .and_then(|footer| PackFooter::decode(footer).map_err(PackError::Footer))
-            .map_err(damaged)?;
-        let end_bytes = u64::from(footer.end_bytes);
-        if footer.pack_bytes != pack.bytes {
-            let why = DecodeError::Invalid { what: "pack", why: "it is not of its length" };
-            return Err(damaged(PackError::Footer(why)));
-        }
-        if end_bytes > guess {
-            self.read(pack, pack.bytes - end_bytes, pack.bytes, &mut end)?;
-        }
-        let start = end.len() - footer.end_bytes as usize;
-        open_end(self.repo.keys(), &mut end[start..]).map_err(damaged)
-    }
-
-    /// Fetches and decompresses one group; where it is damaged, the pack is read whole and mended.
-    ///
-    /// # Errors
-    /// [`RepoError::Damaged`] names the pack.
-    pub fn group(
-        &self,
-        pack: PackRef,
-        opened: &OpenedPack,
-        group: u32,
-        buffers: &mut GroupBuffers,
-    ) -> Result<(), RepoError> {
-        let entry = self.group_entry(pack, opened, group)?;
-        let range = opened.header.group_range(&entry);
-        let mut frames = std::mem::take(&mut buffers.frames);
-        let read = self.read(pack, range.start, range.end, &mut frames);
-        let mut result =
-            read.and_then(|()| self.group_of(pack, opened, group, &mut frames, buffers));
-        if let Err(error) = result {
-            result = self.healed_after(error, pack).and_then(|healed| {
-                frames.clear();
-                let range = range.start as usize..range.end as usize;
-                frames.extend_from_slice(healed.bytes.get(range).unwrap_or_default());
-                self.group_of(pack, opened, group, &mut frames, buffers)
-            });
-        }
-        buffers.frames = frames;
-        result
-    }
-
-    /// The pack that was damaged, as `error` says, as far as it can be mended; or that error.
-    fn healed_after(&self, error: RepoError, pack: PackRef) -> Result<Arc<Healed>, RepoError> {
-        match error.kind() {
-            RepoErrorKind::Damaged => self.heal(pack)?.ok_or(error),
-            _ => Err(error),
-        }
-    }
-
-    /// Opens and decompresses one group whose `frames` were fetched; they are overwritten.
-    ///
-    /// # Errors
-    /// [`RepoError::Damaged`] names the pack.
-    pub(crate) fn group_of(
-        &self,
-        pack: PackRef,
-        opened: &OpenedPack,
-        group: u32,
-        frames: &mut [u8],
-        buffers: &mut GroupBuffers,
-    ) -> Result<(), RepoError> {
-        let entry = self.group_entry(pack, opened, group)?;
-        let GroupBuffers { payload, raw, decompressor, .. } = buffers;
-        payload.clear();
-        open_frames(
-            &opened.secret,
-            entry.salt,
-            opened.header.frame_size,
-            frames,
-            entry.stored_bytes as usize,
-            payload,
-        )
-        .map_err(|error| self.damaged(pack, error.source))?;
-        decompressor
-            .decompress(entry.compression, payload, entry.raw_bytes as usize, raw)
-            .map_err(|error| self.damaged(pack, error))
-    }
-
-    fn group_entry(
-        &self,
-        pack: PackRef,
-        opened: &OpenedPack,
-        group: u32,
-    ) -> Result<GroupEntry, RepoError> {
-        let invalid = DecodeError::Invalid { what: "pack directory", why: "no such group" };
-        let entry = opened.directory.groups.get(group as usize);
-        entry.copied().ok_or_else(|| self.damaged(pack, invalid))
-    }
-
-    /// The bytes of a blob in its group's plaintext, compared with its id. A delta is not resolved.
-    ///
-    /// # Errors
-    /// [`RepoError::Damaged`] when they are not what the id says.
-    pub fn whole<'a>(
-        &self,
-        pack: PackRef,
-        blob: &BlobEntry,
-        raw: &'a [u8],
-    ) -> Result<&'a [u8], RepoError> {
-        let start = blob.offset as usize;
-        let bytes = raw.get(start..start + blob.bytes as usize).unwrap_or_default();
-        #[cfg(feature = "seeded-bugs")]
-        if self.repo.has_bug(crate::SeededBug::IdNotRecomputed) {
-            return Ok(bytes);
-        }
-        if self.repo.keys().blob_id(blob.kind, bytes) == blob.id {
-            Ok(bytes)
-        } else {
-            Err(self.damaged(pack, Damage::Blob(blob.id)))
-        }
-    }
-
-    /// Reads a range of a pack, wherever it lies.
-    pub(crate) fn read(
-        &self,
-        pack: PackRef,
-        start: u64,
-        end: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<(), RepoError> {
-        let mut read = |session| {
-            let at = object_name(&name::pack(session, pack.pack));
-            self.repo.backend().get_range(&at, start..end, out)
-        };
-        match read(pack.session) {
-            Err(error) if error.kind == ErrorKind::NotFound => {
-                let session = self.places(pack.pack)?.first().copied().ok_or(error)?;
-                Ok(read(session)?)
-            }
-            other => Ok(other?),
-        }
-    }
-
-    /// The sessions under which a pack is stored.
-    fn places(&self, pack: PackId) -> Result<Vec<SessionId>, RepoError> {
-        let mut places = lock(&self.places);
-        if places.is_none() {
-            let mut listed: HashMap<PackId, Vec<SessionId>> = HashMap::new();
-            for (session, pack, _) in self.repo.all_packs()? {
-                listed.entry(pack).or_default().push(session);
-            }
-            *places = Some(listed);
-        }
-        Ok(places.as_ref().and_then(|places| places.get(&pack)).cloned().unwrap_or_default())
-    }
-
-    pub(crate) fn damaged(&self, pack: PackRef, source: impl Into<Damage>) -> RepoError {
-        self.repo.damaged(&name::pack(pack.session, pack.pack), source)
-    }
-}
-
-/// Buffers for fetching groups, used again and again.
-#[derive(Debug, Default)]
-pub struct GroupBuffers {
-    frames: Vec<u8>,
-    payload: Vec<u8>,
-    /// Plaintext of the group fetched last.
-    pub raw: Vec<u8>,
-    decompressor: GroupDecompressor,
-}
+pub use packs::{GroupBuffers, PackReader};
 
 /// Where a blob is.
 #[derive(Debug, Clone, Copy)]
@@ -438,45 +219,6 @@ impl BlobReader {
         &self.repo
     }
 
-    /// Finds a blob: by the index when it is right, else among the packs of the snapshots.
-    ///
-    /// # Errors
-    /// [`RepoError::MissingBlob`] when no pack that is known has it.
-    pub fn locate(&self, kind: BlobKind, id: BlobId) -> Result<BlobPlace, RepoError> {
-        let mut lookup = Lookup { reader: self, kind, id, trouble: None };
-        match self.repo.index() {
-            Ok(index) => {
-                if let Some(place) = lookup.first(&index)? {
-                    return Ok(place);
-                }
-            }
-            Err(error) if error.is_transient() => return Err(error),
-            Err(error) => lookup.trouble = Some(error),
-        }
-        self.is_index_wrong.store(true, Ordering::Relaxed);
-        let found = match self.search(kind.class())? {
-            Some(searched) => lookup.first(&searched)?,
-            None => None,
-        };
-        found.ok_or_else(|| lookup.trouble.unwrap_or_else(|| self.missing(id)))
-    }
-
-    /// Every place of a blob that the index or the packs of the snapshots tell of.
-    ///
-    /// # Errors
-    /// When a pack may be opened later.
-    pub(crate) fn places(&self, kind: BlobKind, id: BlobId) -> Result<Vec<BlobPlace>, RepoError> {
-        let mut lookup = Lookup { reader: self, kind, id, trouble: None };
-        let mut places = lookup.all(&*self.repo.index()?);
-        if let Some(searched) = self.search(kind.class())? {
-            places.extend(lookup.all(&searched));
-        }
-        match lookup.trouble {
-            Some(trouble) if trouble.is_transient() => Err(trouble),
-            _ => Ok(places),
-        }
-    }
-
     /// The session that wrote the pack that holds a blob, and the entry of its group.
     ///
     /// # Errors
@@ -499,20 +241,6 @@ impl BlobReader {
         Ok(share / u64::from(group.raw_bytes).max(1))
     }
 
-    /// Reads a blob from another pack than `damaged`, where it cannot be read; some runs store one
-    /// blob twice.
-    #[must_use]
-    pub fn other_copy(&self, kind: BlobKind, id: BlobId, damaged: PackId) -> Option<Loaded> {
-        let mut lookup = Lookup { reader: self, kind, id, trouble: None };
-        let mut in_index = |index: Arc<Index>| {
-            let mut places = lookup.all(&index);
-            places.retain(|place| place.pack.pack != damaged);
-            places.iter().find_map(|place| self.load(place).ok())
-        };
-        let found = self.repo.index().ok().and_then(&mut in_index);
-        found.or_else(|| self.search(kind.class()).ok().flatten().and_then(in_index))
-    }
-
     /// Whether the index was silent or wrong about a blob that a snapshot needs.
     #[must_use]
     pub fn is_index_wrong(&self) -> bool {
@@ -525,9 +253,15 @@ impl BlobReader {
     /// [`RepoError::Damaged`] names the pack, when no other holds the blob whole; other blobs of
     /// the pack may be fine.
     pub fn blob(&self, kind: BlobKind, id: BlobId) -> Result<Loaded, RepoError> {
-        let place = self.locate(kind, id)?;
+        self.blob_as(Form::Any, kind, id)
+    }
+
+    fn blob_as(&self, form: Form, kind: BlobKind, id: BlobId) -> Result<Loaded, RepoError> {
+        let place = self.locate_as(form, kind, id)?;
         self.load(&place).or_else(|error| match error.kind() {
-            RepoErrorKind::Damaged => self.other_copy(kind, id, place.pack.pack).ok_or(error),
+            RepoErrorKind::Damaged => {
+                self.other_copy_as(form, kind, id, place.pack.pack).ok_or(error)
+            }
             _ => Err(error),
         })
     }
@@ -545,17 +279,7 @@ impl BlobReader {
             self.packs.whole(*pack, entry, &group)?;
             return Ok(Loaded { group, start, end });
         };
-        let base = self.locate(entry.kind, base)?;
-        if base.entry.base.is_some() {
-            let why = DecodeError::Invalid { what: "delta", why: "its base is a delta as well" };
-            return Err(self.packs.damaged(*pack, why));
-        }
-        let delta = group.get(start..end).unwrap_or_default();
-        let plain = resolve_delta(delta, &self.load(&base)?)
-            .map_err(|error| self.packs.damaged(*pack, error))?;
-        if self.repo.keys().blob_id(entry.kind, &plain) != entry.id {
-            return Err(self.packs.damaged(*pack, Damage::Blob(entry.id)));
-        }
+        let plain = self.resolve(place, base, group.get(start..end).unwrap_or_default())?;
         let end = plain.len();
         Ok(Loaded { group: Arc::new(plain), start: 0, end })
     }
@@ -570,87 +294,6 @@ impl BlobReader {
         let raw = Arc::new(buffers.raw);
         lock(&self.groups).insert((pack.pack, group), raw.len(), raw.clone());
         Ok(raw)
-    }
-
-    /// What the packs of `class` hold that the snapshots name: each is opened once.
-    fn search(&self, class: Class) -> Result<Option<Arc<Index>>, RepoError> {
-        // Held to the end: whoever comes meanwhile must not take an unfinished search for an answer.
-        let mut is_searched = lock(&self.is_searched);
-        if !is_searched.contains(&class) {
-            let sets = lock(&self.sets).clone();
-            let packs = sets.iter().flat_map(|set| set.iter()).filter(|pack| pack.class == class);
-            let found = lock(&self.searched).clone();
-            let found = found.unwrap_or_else(|| Arc::new(self.repo.index_aside()));
-            self.list_packs(packs.copied(), &found)?;
-            let named = sets.iter().flat_map(|set| set.iter()).map(|pack| pack.pack);
-            let moved = self.relocated(named)?;
-            self.list_packs(moved.into_iter().filter(|pack| pack.class == class), &found)?;
-            *lock(&self.searched) = Some(found);
-            is_searched.insert(class);
-        }
-        Ok(lock(&self.searched).clone())
-    }
-
-    /// Adds to `index` what `packs` hold by their own directories.
-    ///
-    /// # Errors
-    /// When a pack may be opened later. A damaged one is passed over.
-    pub(crate) fn list_packs(
-        &self,
-        packs: impl IntoIterator<Item = PackRef>,
-        index: &Index,
-    ) -> Result<(), RepoError> {
-        let mut segment = IndexSegment::default();
-        let known: HashSet<PackId> = index.packs().into_iter().map(|pack| pack.pack).collect();
-        for pack in packs.into_iter().filter(|pack| !known.contains(&pack.pack)) {
-            let opened = match self.packs.open(pack) {
-                Ok(opened) => opened,
-                Err(error) if error.is_transient() => return Err(error),
-                // A damaged pack must not hide what the others hold.
-                Err(_) => continue,
-            };
-            segment.add_pack(pack, &opened.directory.blobs);
-            if segment.entries.len() >= LISTED_ENTRIES {
-                index.add_aside(std::mem::take(&mut segment));
-            }
-        }
-        index.add_aside(segment);
-        Ok(())
-    }
-
-    /// The packs that relocations put in the place of `packs`, and can be opened. Two listings.
-    ///
-    /// # Errors
-    /// When relocations or packs cannot be listed. A damaged one is passed over.
-    pub(crate) fn relocated(
-        &self,
-        packs: impl IntoIterator<Item = PackId>,
-    ) -> Result<Vec<PackRef>, RepoError> {
-        let relocations = match self.repo.relocations() {
-            Err(error) if error.is_damage() => return Ok(Vec::new()),
-            relocations => relocations?,
-        };
-        let to = relocations.closure(packs);
-        if to.is_empty() {
-            return Ok(Vec::new());
-        }
-        let places = Places::list(&self.repo)?;
-        let mut found = Vec::new();
-        for PackLocation { pack, .. } in to {
-            let Some((at, bytes)) = places.of(pack).next() else { continue };
-            let mut pack = PackRef { session: at.session, pack, class: Class::Data, bytes };
-            match self.packs.open(pack) {
-                Ok(opened) => pack.class = opened.header.class,
-                Err(error) if error.is_transient() => return Err(error),
-                Err(_) => continue,
-            }
-            found.push(pack);
-        }
-        Ok(found)
-    }
-
-    fn missing(&self, blob: BlobId) -> RepoError {
-        RepoError::MissingBlob { blob, location: self.repo.location().to_owned() }
     }
 
     /// Walks a paged list of blobs of `kind`.
@@ -713,65 +356,6 @@ impl<C: page::LeafCodec> ListCursor<C> {
     }
 }
 
-/// Looks for one blob in what indexes tell.
-struct Lookup<'a> {
-    reader: &'a BlobReader,
-    kind: BlobKind,
-    id: BlobId,
-    /// Why a pack could not be looked into that may hold it all the same.
-    trouble: Option<RepoError>,
-}
-
-impl Lookup<'_> {
-    /// The first place that `index` tells of.
-    fn first(&mut self, index: &Index) -> Result<Option<BlobPlace>, RepoError> {
-        let mut place = None;
-        index.find(self.id, &mut |at| {
-            place = self.confirm(at);
-            place.is_some()
-        });
-        match self.trouble.take_if(|trouble| place.is_none() && trouble.is_transient()) {
-            Some(trouble) => Err(trouble),
-            None => Ok(place),
-        }
-    }
-
-    /// Every place that `index` tells of.
-    fn all(&mut self, index: &Index) -> Vec<BlobPlace> {
-        let mut places = Vec::new();
-        index.find(self.id, &mut |at| {
-            places.extend(self.confirm(at));
-            false
-        });
-        places
-    }
-
-    /// The index is believed only as far as the pack itself agrees.
-    fn confirm(&mut self, at: &IndexLocation) -> Option<BlobPlace> {
-        let entry = match self.reader.packs.open(at.pack) {
-            Ok(opened) => opened.directory.blobs.get(at.ordinal as usize).copied(),
-            Err(error) => {
-                let tells_nothing = error.is_unread() || !error.is_damage();
-                self.trouble = self.trouble.take().or(tells_nothing.then_some(error));
-                None
-            }
-        };
-        let entry = entry.filter(|entry| entry.id == self.id && entry.kind == self.kind)?;
-        Some(BlobPlace { pack: at.pack, entry })
-    }
-}
-
-/// Turns a delta into plaintext: a length, then a zstd frame that refers to the base.
-/// spec: pack §6
-fn resolve_delta(delta: &[u8], base: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let mut reader = Reader::new(delta, "delta");
-    let length = reader.varint_max(BLOB_BYTES_MAX)?;
-    let invalid = |_| DecodeError::Invalid { what: "delta", why: "it does not decompress" };
-    let mut zstd = zstd::bulk::Decompressor::with_dictionary(base).map_err(invalid)?;
-    let plain = zstd.decompress(reader.rest(), length).map_err(invalid)?;
-    if plain.len() == length { Ok(plain) } else { Err(invalid(std::io::ErrorKind::Other.into())) }
-}
-
 enum WalkError {
     Repo(RepoError),
     Decode(DecodeError),
@@ -789,12 +373,6 @@ impl From<DecodeError> for WalkError {
     }
 }
 
-/// Blobs in the directories that are kept open, at about 80 bytes each: 20 MiB.
-const OPENED_BLOBS_MAX: usize = 1 << 18;
 const OUT_OF_ORDER: &str = "its packs are out of order";
-/// Entries of packs that were searched for, in one run of their index: 2 MiB.
-const LISTED_ENTRIES: usize = 1 << 16;
 /// Bytes of the groups that are kept decompressed.
 const GROUP_BYTES_KEPT: usize = 24 << 20;
-/// What is fetched of a pack's end at first; most directories fit.
-const END_BYTES_GUESS: u64 = 64 << 10;

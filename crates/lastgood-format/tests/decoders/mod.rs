@@ -5,6 +5,7 @@
 
 use lastgood_format::chunker::ChunkerParams;
 use lastgood_format::config::Config;
+use lastgood_format::delta;
 use lastgood_format::gc::{Lost, ReadSession, Relocation, Retired, RoundList};
 use lastgood_format::group::{FrameSize, GroupDecompressor, open_frames};
 use lastgood_format::guard::{Redundancy, content, guard};
@@ -58,6 +59,7 @@ pub const DECODERS: &[(&str, Check)] = &[
     ("pack_footer", pack_footer),
     ("pack_directory", pack_directory),
     ("pack_end", pack_end),
+    ("delta", delta_of_base),
     ("tree_page", page_of::<TreeCodec>),
     ("recipe_page", page_of::<RecipeCodec>),
     ("hints_page", page_of::<HintsCodec>),
@@ -425,6 +427,16 @@ fn pack_directory(_: &World, bytes: &[u8]) -> bool {
 
 fn pack_end(world: &World, bytes: &[u8]) -> bool {
     open_end(&world.keys, &mut bytes.to_vec()).is_ok()
+}
+
+/// The base is that of the vectors.
+fn delta_of_base(_: &World, bytes: &[u8]) -> bool {
+    let base: Vec<u8> = (0..4096_u32).map(|n| ((n * n) >> 7) as u8).collect();
+    // What it is a change of, its id tells; here it is only bounded.
+    delta::resolve(bytes, &base).is_ok_and(|blob| {
+        let again = delta::encode(&blob, &base, 2 * blob.len() + 64).expect("there is room");
+        delta::resolve(&again, &base).as_ref() == Ok(&blob)
+    })
 }
 
 fn page_of<C: LeafCodec>(_: &World, bytes: &[u8]) -> bool {
