@@ -6,7 +6,7 @@ use std::io;
 
 use lastgood::ErrorKind;
 use lastgood::log::{Ending, Entry};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::output::Output;
 use crate::text::quoted;
@@ -115,17 +115,41 @@ impl Failure {
         Self { code, kind: code.kind(), chain: chain(error), hint: None }
     }
 
+    /// The same failure, said of something.
+    pub(crate) fn of(mut self, what: &str) -> Self {
+        self.chain = vec![format!("{what}: {}", self.text())];
+        self
+    }
+
+    /// This and another failure of one command. What could not be done at all counts before what is
+    /// incomplete.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let text = format!("{}; {}", self.text(), other.text());
+        let is_lighter = self.code == Code::Incomplete && other.code != Code::Incomplete;
+        let graver = if is_lighter { other } else { self };
+        Self { chain: vec![text], ..graver }
+    }
+
+    /// What a program is told of it.
+    pub(crate) fn fields(&self, hints: &Hints) -> Value {
+        let (code, message) = (self.code as u8, self.text());
+        let mut fields = json!({ "code": code, "kind": self.kind, "message": message });
+        if let Some(hint) = self.hint_with(hints) {
+            fields["hint"] = hint.into();
+        }
+        fields
+    }
+
+    fn hint_with(&self, hints: &Hints) -> Option<String> {
+        self.hint.clone().or_else(|| hints.of(self.kind))
+    }
+
     /// Shows the failure on standard error.
     pub(crate) fn show(&self, out: &Output, hints: &Hints) {
         let message = self.text();
-        let hint = self.hint.clone().or_else(|| hints.of(self.kind));
+        let hint = self.hint_with(hints);
         if out.is_json() {
-            let code = self.code as u8;
-            let mut fields = json!({ "code": code, "kind": self.kind, "message": message });
-            if let Some(hint) = hint {
-                fields["hint"] = hint.into();
-            }
-            out.error_json("exit_error", fields);
+            out.error_json("exit_error", self.fields(hints));
         } else {
             out.error_line(&format!("lastgood: {message}"));
             if let Some(hint) = hint {

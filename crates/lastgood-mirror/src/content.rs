@@ -89,12 +89,7 @@ pub fn update(
         // What cannot be read of the old file is no reason not to have the new one.
         let known = read_full(base, &mut old[..count], position).unwrap_or_default();
         hash.update(&new[..count]);
-        for start in (0..count).step_by(PAGE_BYTES) {
-            let page = start..count.min(start + PAGE_BYTES);
-            if page.end > known || new[page.clone()] != old[page.clone()] {
-                to.write_at(&new[page], position + start as u64)?;
-            }
-        }
+        write_changed(to, &new[..count], &old[..known], position)?;
         position += count as u64;
         if count < READ_BYTES {
             return finish(hash, position, Some(to)).map(Some);
@@ -103,6 +98,62 @@ pub fn update(
             return Ok(None);
         }
     }
+}
+
+/// A copy that is made while somebody else reads: `base` and `to` as of [`update`].
+pub(crate) struct Copying {
+    hash: Sha256,
+    to: Option<TargetFile>,
+    base: Option<SourceFile>,
+    position: u64,
+}
+
+impl Copying {
+    pub(crate) fn new(to: Option<TargetFile>, base: Option<SourceFile>) -> Self {
+        Self { hash: Sha256::new(), to, base, position: 0 }
+    }
+
+    /// These bytes were read; what was passed over is a hole. Whether the copy can go on: it cannot
+    /// when they lie before others that it has.
+    pub(crate) fn bytes(&mut self, bytes: &[u8], at: u64) -> Result<bool, HostError> {
+        let Some(hole) = at.checked_sub(self.position) else { return Ok(false) };
+        if hole > 0 && self.base.is_some() {
+            return Ok(false);
+        }
+        skip(&mut self.hash, hole, &mut |_| true);
+        self.hash.update(bytes);
+        self.position = at + bytes.len() as u64;
+        match (&self.to, &self.base) {
+            (Some(to), Some(base)) => {
+                let mut old = vec![0; bytes.len()];
+                let known = read_full(base, &mut old, at).unwrap_or_default();
+                write_changed(to, bytes, &old[..known], at)?;
+            }
+            (Some(to), None) => to.write_at(bytes, at)?,
+            (None, _) => {}
+        }
+        Ok(true)
+    }
+
+    /// All was read of a file that was so long when it was opened.
+    pub(crate) fn finish(mut self, size: u64) -> Result<Copied, HostError> {
+        skip(&mut self.hash, size.saturating_sub(self.position), &mut |_| true);
+        finish(self.hash, self.position.max(size), self.to.as_ref())
+    }
+}
+
+/// Writes the pages that are other ones than before.
+fn write_changed(to: &TargetFile, new: &[u8], old: &[u8], at: u64) -> Result<(), HostError> {
+    let mut start = 0;
+    while start < new.len() {
+        let in_page = usize::try_from((at + start as u64) % PAGE_BYTES).unwrap_or_default();
+        let page = start..new.len().min(start + PAGE_BYTES as usize - in_page);
+        if old.get(page.clone()) != Some(&new[page.clone()]) {
+            to.write_at(&new[page.clone()], at + start as u64)?;
+        }
+        start = page.end;
+    }
+    Ok(())
 }
 
 /// Fills the buffer, as far as the file goes.
@@ -139,5 +190,5 @@ fn skip(hash: &mut Sha256, bytes: u64, step: &mut dyn FnMut(u64) -> bool) -> boo
 }
 
 /// What file systems share at least.
-const PAGE_BYTES: usize = 4096;
+const PAGE_BYTES: u64 = 4096;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

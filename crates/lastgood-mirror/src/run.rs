@@ -10,6 +10,7 @@ mod gone;
 mod guard;
 mod hold;
 mod insert;
+mod intake;
 mod links;
 mod plan;
 mod scan;
@@ -22,14 +23,17 @@ use std::path::{Path as FilePath, PathBuf};
 use lastgood_format::entry::Timestamp;
 use lastgood_host::scan::{Directory, Stat};
 
+use self::scan::Found;
+use self::scrub::Slice;
 use crate::error::{MirrorError, Watch, check};
-use crate::mirror::{Mirror, Subject, Version};
+use crate::mirror::{Mirror, Subject, Version, View};
 use crate::record::Path;
 
 pub use adopt::adopt;
 pub use guard::Held;
 pub use hold::Hold;
 pub use insert::insert;
+pub use intake::{Intake, Taken, Taking};
 
 /// What of a source is mirrored.
 pub trait Rules {
@@ -126,6 +130,32 @@ pub fn run(
     rules: &mut dyn Rules,
     watch: &dyn Watch,
 ) -> Result<RunReport, MirrorError> {
+    begin(mirror, options, rules, watch)?.finish(mirror, options, Taken::default(), watch)
+}
+
+/// A run that knows what it has to do, and was let.
+#[derive(Debug)]
+pub struct Begun {
+    view: View,
+    slice: Slice,
+    found: Found,
+    root: Directory,
+    /// What the mirror is of, where that is another directory than before.
+    subject: Option<Subject>,
+    /// Whether a run was held.
+    is_held: bool,
+}
+
+/// Looks at what there is, and asks the guard. `mirror` is locked and recovered.
+///
+/// # Errors
+/// As of [`run`]; nothing changed.
+pub fn begin(
+    mirror: &Mirror,
+    options: &RunOptions,
+    rules: &mut dyn Rules,
+    watch: &dyn Watch,
+) -> Result<Begun, MirrorError> {
     let root = Directory::open_root(&options.source)?;
     let view = mirror.view_from(usize::MAX)?;
     let slice = scrub::read(mirror, &view, options, watch)?;
@@ -148,15 +178,41 @@ pub fn run(
     if !options.is_dry && needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
     }
-    if options.is_dry {
-        return Ok(found.forecast);
+    let subject = (now != subject).then_some(now);
+    Ok(Begun { view, slice, found, root, subject, is_held: hold.is_some() })
+}
+
+impl Begun {
+    /// What of the source has to be read, for somebody who reads it anyway.
+    ///
+    /// # Errors
+    /// When the mirror cannot be read.
+    pub fn intake<'a>(&'a self, mirror: &'a Mirror) -> Result<Intake<'a>, MirrorError> {
+        Intake::new(mirror, &self.view.latest, &self.found)
     }
-    let staged = stage::stage(mirror, &view.latest, found, &root, options, watch)?;
-    check(watch)?;
-    let news = plan::News { subject: (now != subject).then_some(&now), ends_hold: hold.is_some() };
-    let report = plan::commit(mirror, &view, staged, &news, options, watch)?;
-    slice.note(mirror)?;
-    Ok(RunReport { damaged: slice.damaged, bytes_checked: slice.bytes, ..report })
+
+    /// Goes on: what was not taken in is read, and the mirror becomes what the source is.
+    ///
+    /// # Errors
+    /// As of [`run`].
+    pub fn finish(
+        self,
+        mirror: &Mirror,
+        options: &RunOptions,
+        taken: Taken,
+        watch: &dyn Watch,
+    ) -> Result<RunReport, MirrorError> {
+        let Self { view, slice, found, root, subject, is_held } = self;
+        if options.is_dry {
+            return Ok(found.forecast);
+        }
+        let staged = stage::stage(mirror, &view.latest, found, &taken, &root, options, watch)?;
+        check(watch)?;
+        let news = plan::News { subject: subject.as_ref(), ends_hold: is_held };
+        let report = plan::commit(mirror, &view, staged, &news, options, watch)?;
+        slice.note(mirror)?;
+        Ok(RunReport { damaged: slice.damaged, bytes_checked: slice.bytes, ..report })
+    }
 }
 
 /// What a mirror of `source` says that it is of.

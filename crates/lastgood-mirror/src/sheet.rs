@@ -367,6 +367,12 @@ impl Sheet {
         record.map(|(_, state)| state).ok_or_else(|| self.bad_line(line.start))
     }
 
+    /// One of the words before the record of a line.
+    pub(crate) fn word(&self, line: &Line, number: usize) -> Result<Path, MirrorError> {
+        let word = line.raw.split(|&byte| byte == b'\t').nth(number).and_then(text::unescape);
+        word.map(Path::from).ok_or_else(|| self.bad_line(line.start))
+    }
+
     /// All lines, in order.
     #[must_use]
     pub fn lines(&self) -> Lines<'_> {

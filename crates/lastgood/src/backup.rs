@@ -5,6 +5,7 @@
 //! file that did not change costs one `statx` and nothing else.
 
 mod again;
+mod along;
 mod baseline;
 mod building;
 mod content;
@@ -41,6 +42,7 @@ use crate::select::{OwnContent, OwnDirectory, SelectOptions, Selection};
 use crate::trace::Tape;
 use crate::writer_state::WriterState;
 pub(crate) use again::read_again;
+pub(crate) use along::{Along, ReadAlong};
 use baseline::{choose_parent, trusted_before, usable_baseline};
 use engine::{Engine, Scanned};
 use partial::{is_partial, retire_partials};
@@ -199,26 +201,42 @@ pub struct BackupReport {
 /// used by the next run.
 #[must_use]
 pub fn start(repo: Arc<Repository>, options: BackupOptions) -> Job<BackupReport> {
-    Job::spawn(move |control| {
-        let log = (!options.dry_run).then(|| logbook(&options));
-        let trace = options.trace.clone();
-        let entry = Entry::done("backup", repo.world().clock.now());
-        let mut result = run(&repo, options, control);
-        let entry = match &result {
-            Ok(report) => report.entry(entry),
-            Err(error) => entry.failed(error),
-        };
-        if let Some(Err(error)) = log.map(|log| log.write(&repo, entry)) {
-            match &mut result {
-                Ok(report) => report.unlogged = Some(error.to_string()),
-                Err(_) => control.note(format!("{UNLOGGED}: {error}")),
-            }
+    Job::spawn(move |control| logged(&repo, options, None, control))
+}
+
+/// Backs up, and notes that in the log.
+pub(crate) fn logged(
+    repo: &Arc<Repository>,
+    options: BackupOptions,
+    along: Option<&dyn ReadAlong>,
+    control: &Control,
+) -> Result<BackupReport, Error> {
+    let log = (!options.dry_run).then(|| logbook(&options));
+    let trace = options.trace.clone();
+    let entry = Entry::done("backup", repo.world().clock.now());
+    let mut result = run(repo, options, along, control);
+    let entry = match &result {
+        Ok(report) => report.entry(entry),
+        Err(error) => entry.failed(error),
+    };
+    if let Some(Err(error)) = log.map(|log| log.write(repo, entry)) {
+        match &mut result {
+            Ok(report) => report.unlogged = Some(error.to_string()),
+            Err(_) => control.note(format!("{UNLOGGED}: {error}")),
         }
-        if let Some(Err(error)) = trace.map(|trace| trace.end_of(&result)) {
-            control.note(format!("the trace of this run is not whole: {error}"));
-        }
-        result
-    })
+    }
+    if let Some(Err(error)) = trace.map(|trace| trace.end_of(&result)) {
+        control.note(format!("the trace of this run is not whole: {error}"));
+    }
+    result
+}
+
+/// The source of a backup that has one, as it names what it reads.
+pub(crate) fn only_source(options: &BackupOptions) -> Result<PathBuf, Error> {
+    match sources::absolute(&options.sources)?.paths() {
+        [source] => Ok(source.clone()),
+        _ => Err(Error::new(ErrorKind::Invalid, "a mirror is of one directory")),
+    }
 }
 
 /// What is said of a run that its log does not tell of.
@@ -233,6 +251,7 @@ fn logbook(options: &BackupOptions) -> Logbook {
 fn run(
     repo: &Arc<Repository>,
     mut options: BackupOptions,
+    along: Option<&dyn ReadAlong>,
     control: &Control,
 ) -> Result<BackupReport, Error> {
     let clock = &repo.world().clock;
@@ -273,7 +292,7 @@ fn run(
     let trusted_before = baseline.as_ref().map_or(i64::MIN, |b| trusted_before(b, &snapshots));
     let chain = snapshots.next_in_chain(writer_id, &parents);
     let record = Record::new(&options, &sources, baseline, chain, begun, &**clock);
-    let engine = Engine::new(
+    let mut engine = Engine::new(
         repo,
         session,
         &reader,
@@ -284,6 +303,7 @@ fn run(
         &options,
         control,
     )?;
+    engine.along = along;
     control.enter(Phase::Reading);
     let scanned = match stream {
         Some(stream) => stream::store(&engine, stream),

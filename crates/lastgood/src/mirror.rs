@@ -2,6 +2,7 @@
 //! See `docs/manual/mirror.md`.
 
 mod adopt;
+mod beside;
 mod compare;
 mod disk;
 mod insert;
@@ -16,7 +17,7 @@ use lastgood_host::metadata::ApplyPolicy;
 use lastgood_host::scan::{Directory, ListBuffer, Stat};
 use lastgood_host::volume;
 use lastgood_mirror::place::{HostPlace, Place};
-use lastgood_mirror::run::{self, Choice, Rules};
+use lastgood_mirror::run::{self, Begun, Choice, Rules, Taken};
 use lastgood_mirror::text::TextError;
 use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch, restore, thin, verify};
 use lastgood_repo::Clock;
@@ -30,6 +31,7 @@ use crate::select::{
 use crate::snapshots::{ParseTime, latest_back, split_path};
 
 pub use self::adopt::{AdoptOptions, start_adopt};
+pub use self::beside::{Both, start_beside};
 pub use self::compare::{diff, diff_live};
 pub use self::disk::is_on_encrypted_disk;
 pub use self::insert::{InsertOptions, start_insert};
@@ -82,14 +84,11 @@ pub struct Outcome<T> {
 #[must_use]
 pub fn start_run(options: RunOptions) -> Job<Outcome<RunReport>> {
     Job::spawn(move |control| {
-        let source = real(&options.source)?;
-        let subject = run::subject(&source)?;
-        let is_there = Mirror::open(&options.target).is_ok();
-        if options.dry_run && !is_there {
-            return first_dry_run(&options, &source, control);
-        }
-        let (mirror, _) = Mirror::open_or_create(&options.target, &subject)?;
-        run_on(&mirror, &options, &source, control)
+        let opened = Opened::open(options)?;
+        let watch = Watching::new(control);
+        let begun = opened.begin(&watch)?;
+        let report = opened.finish(begun, Taken::default(), &watch)?;
+        Ok(watch.outcome(report))
     })
 }
 
@@ -102,59 +101,72 @@ fn real(source: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// What a first run would do, seen from an empty mirror that goes again.
-fn first_dry_run(
-    options: &RunOptions,
-    source: &Path,
-    control: &Control,
-) -> Result<Outcome<RunReport>, Error> {
-    let folder = tempfile::tempdir().map_err(|error| {
-        let message = "cannot make a directory for this run";
-        Error::caused_by(ErrorKind::from(&error), message, error)
-    })?;
-    let (mirror, _) = Mirror::open_or_create(folder.path(), &run::subject(source)?)?;
-    run_on(&mirror, options, source, control)
+/// A mirror that is locked for a run, and what is to be done.
+struct Opened {
+    mirror: Mirror,
+    /// Of a first dry run: it is seen from an empty mirror that goes again.
+    _folder: Option<tempfile::TempDir>,
+    select: SelectOptions,
+    options: run::RunOptions,
 }
 
-fn run_on(
-    mirror: &Mirror,
-    options: &RunOptions,
-    source: &Path,
-    control: &Control,
-) -> Result<Outcome<RunReport>, Error> {
-    control.enter(Phase::Reading);
-    let selection = selection(mirror, &options.select, source)?;
-    let mut rules = Selected::new(&selection, source)?;
-    let watch = Watching::new(control);
-    let options = run::RunOptions {
-        source: source.into(),
-        now: options.clock.now(),
-        is_approved: options.is_approved,
-        forgets_excluded: options.forgets_excluded,
-        verifies_outgoing: options.verifies_outgoing,
-        scrub_days: options.scrub_days,
-        is_dry: options.dry_run,
-        available: volume::space(mirror.path())?.available,
-    };
-    let report = run::run(mirror, &options, &mut rules, &watch)?;
-    Ok(watch.outcome(report))
+impl Opened {
+    fn open(options: RunOptions) -> Result<Self, Error> {
+        let source = real(&options.source)?;
+        let subject = run::subject(&source)?;
+        let is_there = Mirror::open(&options.target).is_ok();
+        let folder = match options.dry_run && !is_there {
+            true => Some(tempfile::tempdir().map_err(|error| {
+                let message = "cannot make a directory for this run";
+                Error::caused_by(ErrorKind::from(&error), message, error)
+            })?),
+            false => None,
+        };
+        let target = folder.as_ref().map_or(&*options.target, tempfile::TempDir::path);
+        let (mirror, _) = Mirror::open_or_create(target, &subject)?;
+        let available = volume::space(mirror.path())?.available;
+        let run = run::RunOptions {
+            source,
+            now: options.clock.now(),
+            is_approved: options.is_approved,
+            forgets_excluded: options.forgets_excluded,
+            verifies_outgoing: options.verifies_outgoing,
+            scrub_days: options.scrub_days,
+            is_dry: options.dry_run,
+            available,
+        };
+        Ok(Self { mirror, _folder: folder, select: options.select, options: run })
+    }
+
+    /// Looks at what there is, and asks the guard.
+    fn begin(&self, watch: &Watching<'_>) -> Result<Begun, Error> {
+        watch.control.enter(Phase::Reading);
+        let selection = selection(&self.mirror, &self.select, &self.options.source)?;
+        let mut rules = Selected::new(&selection, &self.options.source)?;
+        Ok(run::begin(&self.mirror, &self.options, &mut rules, watch)?)
+    }
+
+    fn finish(&self, begun: Begun, taken: Taken, watch: &Watching<'_>) -> Result<RunReport, Error> {
+        Ok(begun.finish(&self.mirror, &self.options, taken, watch)?)
+    }
 }
 
 /// The rules of a backup for one directory; the mirror itself is never in.
 fn selection(mirror: &Mirror, select: &SelectOptions, source: &Path) -> Result<Selection, Error> {
-    let place = HostPlace::open(mirror.path())?;
-    let own = place.stat(b"")?.map(|stat| stat.file_id());
     let mut select = select.clone();
     if let Ok(mounts) = std::fs::read("/proc/self/mountinfo") {
         select.file_systems = FileSystems::parse(&mounts);
     }
-    select.own_directories.extend(own.map(|file_id| OwnDirectory {
-        path: mirror.path().into(),
-        file_id,
-        holds: OwnContent::Mirror,
-    }));
+    select.own_directories.extend(own_directory(mirror)?);
     Selection::compile(&select, &[source.to_owned()])
         .map_err(|error| Error::caused_by(ErrorKind::Invalid, "a rule makes no sense", error))
+}
+
+/// What no rule need leave out of a backup: the mirror itself.
+fn own_directory(mirror: &Mirror) -> Result<Option<OwnDirectory>, Error> {
+    let place = HostPlace::open(mirror.path())?;
+    let (path, holds) = (mirror.path().into(), OwnContent::Mirror);
+    Ok(place.stat(b"")?.map(|stat| OwnDirectory { path, file_id: stat.file_id(), holds }))
 }
 
 /// Lets the next run do what the guard kept the last one from, and no more than that.
@@ -497,3 +509,6 @@ impl From<MirrorError> for Error {
         crate::error::split(kind, error)
     }
 }
+
+/// In so many days everything that a mirror holds is read once, unless somebody says otherwise.
+pub const SCRUB_DAYS: u32 = 30;

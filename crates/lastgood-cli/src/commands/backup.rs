@@ -1,13 +1,18 @@
 //! `lastgood backup`.
 
+mod beside;
+
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lastgood::backup::{self, BackupOptions, BackupReport, Parent, Stream, StreamFrom, UNLOGGED};
 use lastgood::select::{ListKind, SourceList};
-use lastgood::{Action, Error, ErrorKind, Item, ParityShare, Settings, Timestamp, this_host};
+use lastgood::{
+    Action, Error, ErrorKind, Item, ParityShare, Repository, Settings, Timestamp, this_host,
+};
 use serde_json::{Map, Value, json};
 
 use super::pick;
@@ -72,6 +77,13 @@ pub(crate) struct Args {
         conflicts_with_all = ["threads", "dry_run", "stdin", "stdin_from_command"]
     )]
     record: Option<PathBuf>,
+    /// Mirror the directory into DIR as well, as `lastgood mirror run` does; it is read once for both
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["record", "time", "stdin", "stdin_from_command"]
+    )]
+    also_mirror: Option<PathBuf>,
     #[command(flatten)]
     select: SelectArgs,
     #[command(flatten)]
@@ -115,6 +127,19 @@ impl Args {
         let (sources, stream) = self.sources(app)?;
         // A slip in the first command ever makes no repository.
         sources.iter().try_for_each(|path| there(path))?;
+        match &self.also_mirror {
+            None => self.back_up(app, self.prepare(app, sources, stream)?),
+            Some(target) => beside::run(&self, app, target, sources),
+        }
+    }
+
+    /// Opens the repository, and says what to do.
+    fn prepare(
+        &self,
+        app: &App<'_>,
+        sources: Vec<PathBuf>,
+        stream: Option<Stream>,
+    ) -> Result<Prepared, Failure> {
         let (repo, repo_path) = app.open_for_backup(self.dry_run)?;
         let parent = match &self.parent {
             Some(name) => Parent::Id(pick::one(app, &repo, name)?.id),
@@ -124,7 +149,7 @@ impl Args {
         let home = app.home()?;
         let mut select = self.select.options();
         this_host::add_rules(&mut select, &home, &repo_path);
-        let mut options = BackupOptions {
+        let options = BackupOptions {
             stream,
             select,
             parent,
@@ -146,6 +171,11 @@ impl Args {
             items: app.out.style.verbosity > 0,
             ..BackupOptions::new(sources, home.state.clone())
         };
+        Ok(Prepared { repo, repo_path, options })
+    }
+
+    fn back_up(&self, app: &App<'_>, prepared: Prepared) -> Result<(), Failure> {
+        let Prepared { repo, repo_path, mut options } = prepared;
         let named = options.sources.clone();
         let verbosity = app.out.style.verbosity;
         let repo = match &self.record {
@@ -159,19 +189,22 @@ impl Args {
             Err(failure) if self.stream.stdin_from_command && failure.code == Code::Usage => {
                 return Err(failure.with_code(Code::Failed));
             }
-            // Not the disk of the home, which no snapshot takes space of.
-            Err(failure) if failure.is_full(&location) => {
-                let forget = app.hints().command("forget --keep-last 3 --gc");
-                return Err(failure.hint(format!(
-                    "free some space there, or forget old snapshots: {forget}; then run the command \
-                     again: what was stored is kept and reused"
-                )));
-            }
-            result => result?,
+            result => result.map_err(|failure| full(app, &location, failure))?,
         };
-        self.show(app, &report);
+        self.end(app, &report, &named, &repo_path)
+    }
+
+    /// Shows what was done, and says whether all is well.
+    fn end(
+        &self,
+        app: &App<'_>,
+        report: &BackupReport,
+        named: &[PathBuf],
+        repo_path: &Path,
+    ) -> Result<(), Failure> {
+        self.show(app, report);
         if !self.dry_run {
-            warn_of_same_disk(app, &named, &repo_path);
+            warn_of_same_disk(app, named, repo_path);
         }
         match report.problems.errors {
             0 => Ok(()),
@@ -315,6 +348,26 @@ impl Args {
         }
         fields
     }
+}
+
+/// What is needed to back up.
+struct Prepared {
+    repo: Arc<Repository>,
+    repo_path: PathBuf,
+    options: BackupOptions,
+}
+
+/// Says what helps where the disk of the repository is full: not that of the home, which no snapshot
+/// takes space of.
+fn full(app: &App<'_>, location: &str, failure: Failure) -> Failure {
+    if !failure.is_full(location) {
+        return failure;
+    }
+    let forget = app.hints().command("forget --keep-last 3 --gc");
+    failure.hint(format!(
+        "free some space there, or forget old snapshots: {forget}; then run the command again: what \
+         was stored is kept and reused"
+    ))
 }
 
 /// Refuses a path that leads to nothing.

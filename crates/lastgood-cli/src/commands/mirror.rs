@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 pub(super) use self::diff::of_named as diff_of_named;
 pub(super) use self::restore::of_named as restore_of_named;
+pub(super) use self::run::Ended;
 use crate::app::App;
 use crate::failure::{Code, Failure};
 use crate::text;

@@ -254,6 +254,9 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["mirror", "run", &docs, "--to", &mirror, "--approve"]);
     world.write("docs/a", b"22");
     check(&["mirror", "run", &docs, "--to", &mirror]);
+    check(&["backup", &docs, "--also-mirror", &mirror]);
+    let held = world.run(&["--json", "backup", &docs, "--also-mirror", &docs]).code(1);
+    held.messages().iter().chain(&held.errors()).for_each(|message| validate(&schema, message));
     check(&["mirror", "versions", &mirror]);
     check(&["mirror", "versions", &mirror, "a"]);
     check(&["mirror", "restore", &mirror, "-t", &world.text("plain"), "-n"]);

@@ -178,7 +178,7 @@ impl World {
 }
 
 /// Every path below `root` with what it is.
-fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -8,6 +8,7 @@ use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_host::source::{SourceFile, Stability};
 
+use super::intake::Taken;
 use super::scan::Wanted;
 use crate::record::{self, Path};
 use crate::sheet::Sheet;
@@ -54,8 +55,8 @@ impl Ahead {
     }
 }
 
-/// Reads the small files that a sheet wants read, until nobody takes them any more.
-pub(super) fn read(root: &Directory, wanted: &Sheet, to: &SyncSender<Batch>) {
+/// Reads the small files that a sheet wants read and nobody has, until nobody takes them any more.
+pub(super) fn read(root: &Directory, wanted: &Sheet, taken: &Taken, to: &SyncSender<Batch>) {
     let mut parents = Parents::default();
     let (mut batch, mut bytes) = (Batch::new(), 0);
     for line in wanted.lines() {
@@ -66,7 +67,11 @@ pub(super) fn read(root: &Directory, wanted: &Sheet, to: &SyncSender<Batch>) {
         }
         let seen = match Wanted::parse(wanted, &line) {
             // The other names of a file need not be read.
-            Ok(Wanted::Read(seen) | Wanted::Check(seen)) if seen.link.is_none() => seen,
+            Ok(Wanted::Read(seen) | Wanted::Check(seen))
+                if seen.link.is_none() && !taken.has(&line.path) =>
+            {
+                seen
+            }
             Ok(_) => continue,
             Err(_) => return,
         };

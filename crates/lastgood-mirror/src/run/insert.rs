@@ -6,6 +6,7 @@ use lastgood_format::entry::Timestamp;
 use lastgood_format::id::BlobId;
 use lastgood_host::scan::Directory;
 
+use super::intake::Taken;
 use super::scrub::Slice;
 use super::staged::How;
 use super::{Rules, RunOptions, SPACE_RESERVE_BYTES, scan, stage};
@@ -47,7 +48,7 @@ pub fn insert(
     if needed > options.available {
         return Err(MirrorError::NoSpace { needed, available: options.available });
     }
-    let staged = stage::stage(mirror, &nothing, found, &root, options, watch)?;
+    let staged = stage::stage(mirror, &nothing, found, &Taken::default(), &root, options, watch)?;
     check(watch)?;
     let view = mirror.view_from(at.saturating_sub(1))?;
     let (mut new, mut staged_at) = (Manifest::new(), BTreeMap::new());

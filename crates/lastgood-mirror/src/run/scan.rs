@@ -736,7 +736,7 @@ fn is_same_time(wanted: Timestamp, shown: Timestamp) -> bool {
 pub(super) const GONE: &[u8] = b"gone";
 pub(super) const KNOWN: &[u8] = b"known";
 pub(super) const READ: &[u8] = b"read";
-const CHECK: &[u8] = b"check";
+pub(super) const CHECK: &[u8] = b"check";
 /// A file may be written to again in this time without its stamps showing it: the coarsest clock
 /// of a file system (FAT).
 const RACY_SECONDS: i64 = 2;

@@ -8,6 +8,7 @@ use lastgood_host::target::TargetFile;
 
 use super::ahead::{self, Ahead, Parents, Whole};
 use super::gone::Gone;
+use super::intake::Taken;
 use super::scan::{self, Found, Wanted};
 use super::staged::{BUILT, How, MOVED, PUT, Staged};
 use super::{RunOptions, RunReport};
@@ -47,6 +48,7 @@ pub(super) fn stage(
     mirror: &Mirror,
     old: &Sheet,
     mut found: Found,
+    taken: &Taken,
     root: &Directory,
     options: &RunOptions,
     watch: &dyn Watch,
@@ -61,6 +63,7 @@ pub(super) fn stage(
         options,
         watch,
         found,
+        taken,
         report,
         unshown: 0,
         out: writer("known"),
@@ -87,6 +90,8 @@ struct Stage<'a> {
     options: &'a RunOptions,
     watch: &'a dyn Watch,
     found: Found,
+    /// What somebody else has read.
+    taken: &'a Taken,
     report: RunReport,
     /// Symbolic links that are in the records only.
     unshown: u64,
@@ -109,12 +114,12 @@ impl Stage<'_> {
         work: impl FnOnce(&mut Self) -> Result<(), MirrorError>,
     ) -> Result<(), MirrorError> {
         let (ahead, to) = Ahead::new();
-        let root = self.root;
+        let (root, taken) = (self.root, self.taken);
         std::thread::scope(|scope| {
             self.ahead = Some(ahead);
             // Without the thread everything is read when its turn comes.
             let reader = std::thread::Builder::new();
-            drop(reader.spawn_scoped(scope, move || ahead::read(root, wanted, &to)));
+            drop(reader.spawn_scoped(scope, move || ahead::read(root, wanted, taken, &to)));
             let worked = work(self);
             self.ahead = None;
             worked
@@ -270,7 +275,9 @@ impl Stage<'_> {
 
     /// A file that looks as it did, and whose bytes in the mirror are as they were.
     fn check(&mut self, path: &Path, present: Present) -> Result<(), MirrorError> {
-        let Some(read) = self.read(path, Some(&present), false)? else { return Ok(()) };
+        let Some(read) = self.read(path, Some(&present), present.link, false)? else {
+            return Ok(());
+        };
         if read.is_rotted(&present) {
             self.alarm(path);
         } else if read.present.entry.node != present.entry.node {
@@ -298,7 +305,7 @@ impl Stage<'_> {
         seems_same: bool,
     ) -> Result<(), MirrorError> {
         let read = match self.linked(path, link)? {
-            None => self.read(path, Some(was), !seems_same)?,
+            None => self.read(path, Some(was), link, !seems_same)?,
             linked => linked,
         };
         let Some(read) = read else { return Ok(()) };
@@ -339,7 +346,8 @@ impl Stage<'_> {
             self.watch.file(path);
             return Ok(());
         }
-        let Some(mut read) = self.read(path, was, !gone.is_likely(seen))? else { return Ok(()) };
+        let is_kept = !gone.is_likely(seen);
+        let Some(mut read) = self.read(path, was, seen.link, is_kept)? else { return Ok(()) };
         let copied = copied(&read.present);
         let from = gone
             .take(&copied)?
@@ -356,7 +364,7 @@ impl Stage<'_> {
         } else {
             if read.stage.is_none() {
                 // It only looked like one that moved.
-                let Some(again) = self.read(path, was, true)? else { return Ok(()) };
+                let Some(again) = self.read(path, was, None, true)? else { return Ok(()) };
                 read = again;
             }
             self.put(path, read)?;
@@ -420,8 +428,12 @@ impl Stage<'_> {
         &mut self,
         path: &Path,
         was: Option<&Present>,
+        link: Option<(u64, u64)>,
         is_kept: bool,
     ) -> Result<Option<Read>, MirrorError> {
+        if let Some(read) = self.taken(path, link, is_kept)? {
+            return Ok(Some(read));
+        }
         for attempt in 1..=ATTEMPTS_MAX {
             check(self.watch)?;
             match self.attempt(path, was, is_kept, attempt == ATTEMPTS_MAX) {
@@ -439,6 +451,33 @@ impl Stage<'_> {
             self.out.record(&[scan::GONE, b""], path, &State::Absent)?;
         }
         Ok(None)
+    }
+
+    /// What somebody else has read of a file, unless that lacks what is needed.
+    fn taken(
+        &mut self,
+        path: &Path,
+        link: Option<(u64, u64)>,
+        is_kept: bool,
+    ) -> Result<Option<Read>, MirrorError> {
+        let Some((found, at)) = self.taken.get(path, link)? else { return Ok(None) };
+        let stage = match (is_kept, at) {
+            (false, _) => None,
+            (true, None) => return Ok(None),
+            (true, Some(at)) => {
+                let stage = self.next(path);
+                match self.mirror.place.rename(&at, &stage) {
+                    // Another name of the file has it, where names cannot share one.
+                    Err(error) if error.is_not_found() => return Ok(None),
+                    renamed => renamed?,
+                }
+                Some(stage)
+            }
+        };
+        self.watch.bytes(path, found.size());
+        let entry = Entry { name: record::name(path).into(), ..found.entry };
+        let present = Present { entry, at: At::Here(path.clone()), ..found };
+        Ok(Some(Read { present, stage, is_link: false }))
     }
 
     /// Reads once; `None` when it changed meanwhile and there is another attempt.
@@ -462,7 +501,7 @@ impl Stage<'_> {
         let stage = is_kept.then(|| self.next(path));
         let target = stage.as_ref().map(|stage| self.mirror.place.create(stage)).transpose()?;
         let base = match &target {
-            Some(target) => self.shared(path, was, file.stat(), target)?,
+            Some(target) => shared(self.mirror, path, was, file.stat(), target)?,
             None => None,
         };
         let watch = self.watch;
@@ -532,23 +571,6 @@ impl Stage<'_> {
         })
     }
 
-    /// What the mirror has of a large file, if a new one can share its bytes.
-    fn shared(
-        &self,
-        path: &Path,
-        was: Option<&Present>,
-        stat: &Stat,
-        target: &TargetFile,
-    ) -> Result<Option<SourceFile>, HostError> {
-        let was_large = was.is_some_and(|was| was.is_file() && was.size() >= SHARED_BYTES_MIN);
-        let is_large = stat.size >= SHARED_BYTES_MIN && !stat.is_sparse();
-        if !is_large || !was_large {
-            return Ok(None);
-        }
-        let Some(base) = self.mirror.place.open(&layout::latest(path))? else { return Ok(None) };
-        Ok(target.share(&base)?.then_some(base))
-    }
-
     /// What could not be read is not deleted.
     fn lose(
         &mut self,
@@ -588,6 +610,23 @@ impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         Self::Mirror(error.into())
     }
+}
+
+/// What the mirror has of a large file, if a new one can share its bytes.
+pub(super) fn shared(
+    mirror: &Mirror,
+    path: &[u8],
+    was: Option<&Present>,
+    stat: &Stat,
+    target: &TargetFile,
+) -> Result<Option<SourceFile>, HostError> {
+    let was_large = was.is_some_and(|was| was.is_file() && was.size() >= SHARED_BYTES_MIN);
+    let is_large = stat.size >= SHARED_BYTES_MIN && !stat.is_sparse();
+    if !is_large || !was_large {
+        return Ok(None);
+    }
+    let Some(base) = mirror.place.open(&layout::latest(path))? else { return Ok(None) };
+    Ok(target.share(&base)?.then_some(base))
 }
 
 fn copied(present: &Present) -> Copied {

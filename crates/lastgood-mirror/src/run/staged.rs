@@ -59,7 +59,7 @@ impl How {
         let path = || fields.next().and_then(text::unescape).map(Path::from).ok_or_else(bad);
         Ok(match word {
             scan::GONE => Self::Gone,
-            scan::KNOWN => Self::Known,
+            scan::KNOWN | scan::CHECK => Self::Known,
             scan::READ => Self::Read,
             PUT => Self::Put({ path }()?),
             BUILT => Self::Built({ path }()?),

@@ -16,6 +16,7 @@ use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::recipe::{Part, PartJoiner, RecipeCodec};
 
+use super::along::Reading;
 use super::engine::{Engine, Worker, lock};
 use super::sink::Stop;
 
@@ -131,13 +132,13 @@ impl Engine<'_> {
     /// Reads a stretch of a file.
     fn read_at(
         &self,
-        file: &SourceFile,
+        reading: &Reading<'_>,
         buffer: &mut [u8],
         offset: u64,
     ) -> Result<usize, HostError> {
-        let length = file.read_at(buffer, offset)?;
+        let length = reading.read_at(buffer, offset)?;
         if let Some(trace) = &self.trace {
-            trace.content(file.path(), offset, &buffer[..length]);
+            trace.content(reading.file.path(), offset, &buffer[..length]);
         }
         Ok(length)
     }
@@ -179,24 +180,30 @@ impl Worker<'_> {
             };
             let stat = Box::new(*file.stat());
             let details = file.details();
-            let node = match self.store_file(&file) {
+            let reading = Reading::new(file, self.engine.along);
+            let node = match self.store_file(&reading) {
                 Ok(node) => node,
                 Err(ReadStop::Host(error)) => return Ok(unreadable(&error)),
                 Err(ReadStop::Stop(stop)) => return Err(stop),
             };
+            let (file, along) = reading.into_parts();
             let is_stable = match file.finish() {
                 Ok(stability) => stability == Stability::Stable,
                 Err(error) => return Ok(unreadable(&error)),
             };
+            if let Some(along) = along.filter(|_| is_stable) {
+                along.finish(&details);
+            }
             if is_stable || tries_left == 0 || stat.size > WINDOW_BYTES as u64 {
                 return Ok(FileRead::Stored { node, stat, details, is_stable });
             }
         }
     }
 
-    fn store_file(&mut self, file: &SourceFile) -> Result<Node, ReadStop> {
-        let size = file.stat().size;
-        if file.stat().is_sparse() {
+    fn store_file(&mut self, file: &Reading<'_>) -> Result<Node, ReadStop> {
+        let stat = file.file.stat();
+        let size = stat.size;
+        if stat.is_sparse() {
             return self.store_sparse(file);
         }
         if size <= WINDOW_BYTES as u64 {
@@ -218,7 +225,7 @@ impl Worker<'_> {
     /// Stores a file that fits the window; nothing when it grew beyond.
     fn store_small(
         &mut self,
-        file: &SourceFile,
+        file: &Reading<'_>,
         window: &mut [u8],
     ) -> Result<Option<Node>, ReadStop> {
         let length = self.engine.read_at(file, window, 0)?;
@@ -234,11 +241,11 @@ impl Worker<'_> {
     }
 
     /// Stores the data of a file with holes, and its holes as such.
-    fn store_sparse(&mut self, file: &SourceFile) -> Result<Node, ReadStop> {
-        let size = file.stat().size;
+    fn store_sparse(&mut self, file: &Reading<'_>) -> Result<Node, ReadStop> {
+        let size = file.file.stat().size;
         let mut recipe = Recipe::default();
         let mut at = 0;
-        for extent in file.extents() {
+        for extent in file.file.extents() {
             let extent = extent?;
             if extent.start > at {
                 recipe.push(self, Part::Hole { bytes: extent.start - at })?;

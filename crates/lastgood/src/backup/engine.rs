@@ -20,6 +20,7 @@ use lastgood_repo::{
 };
 
 use super::BackupOptions;
+use super::along::ReadAlong;
 use super::baseline::BaselineRef;
 use super::content::{Batch, SpareBuffers, Window};
 use super::estimate::estimate;
@@ -73,6 +74,8 @@ pub(super) struct Engine<'a> {
     pub(super) imagined: BlobSet,
     /// Who looks for lost blobs in a dry run.
     pub(super) recovery: Option<&'a Mutex<Recovery>>,
+    /// Who wants what is read as well.
+    pub(super) along: Option<&'a dyn ReadAlong>,
     pub(super) spare_buffers: SpareBuffers,
     pub(super) queue: Mutex<Queue>,
     pub(super) changed: Condvar,
@@ -188,6 +191,7 @@ impl<'a> Engine<'a> {
             tree: OnceLock::new(),
             imagined: BlobSet::beside(&index),
             recovery: None,
+            along: None,
             index,
             baseline: baseline_reader,
             selection,

@@ -1,8 +1,8 @@
 //! `lastgood mirror run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use lastgood::mirror::{self, RunOptions, RunReport};
+use lastgood::mirror::{self, Outcome, RunOptions, RunReport};
 use lastgood::system;
 use serde_json::{Map, Value, json};
 
@@ -32,7 +32,7 @@ pub(super) struct RunArgs {
     no_verify_outgoing: bool,
     /// Read everything that the mirror holds once in so many days, a part of it in each run, and heal
     /// what rotted; 0 for never
-    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    #[arg(long, value_name = "DAYS", default_value_t = mirror::SCRUB_DAYS)]
     scrub_days: u32,
     /// Write nothing; say what would be done
     #[arg(short = 'n', long)]
@@ -55,14 +55,35 @@ impl RunArgs {
             dry_run: self.dry_run,
             clock: system::world().clock,
         }))?;
-        self.show(app, &outcome.report, outcome.problems.errors);
-        if is_first && mirror::is_on_encrypted_disk(&self.to) == Some(false) {
+        Ended { outcome: &outcome, target: &self.to, is_first, dry_run: self.dry_run }
+            .show(app, "summary")
+    }
+}
+
+/// A run that ended.
+pub(in crate::commands) struct Ended<'a> {
+    pub(in crate::commands) outcome: &'a Outcome<RunReport>,
+    pub(in crate::commands) target: &'a Path,
+    /// Whether there was no mirror before.
+    pub(in crate::commands) is_first: bool,
+    pub(in crate::commands) dry_run: bool,
+}
+
+impl Ended<'_> {
+    /// Tells what it did, in a message of this type, and whether all is well.
+    pub(in crate::commands) fn show(
+        &self,
+        app: &App<'_>,
+        message_type: &str,
+    ) -> Result<(), Failure> {
+        self.tell(app, message_type);
+        if self.is_first && mirror::is_on_encrypted_disk(self.target) == Some(false) {
             app.out.note(
                 "the disk of the mirror is not encrypted, and neither is anything in the mirror: \
                  whoever holds it can read it",
             );
         }
-        let report = &outcome.report;
+        let report = &self.outcome.report;
         let lost = report.rotted.len() - report.healed.len();
         if lost + report.damaged.len() > 0 {
             let message = format!(
@@ -78,12 +99,12 @@ impl RunArgs {
             return Err(Failure::new(Code::Damaged, message)
                 .hint("compare them with latest, and copy back what is right"));
         }
-        unless_incomplete(outcome.problems.errors, "could not be read, or changed meanwhile")
+        let errors = self.outcome.problems.errors;
+        unless_incomplete(errors, "could not be read, or changed meanwhile")
     }
 
-    fn show(&self, app: &App<'_>, report: &RunReport, errors: u64) {
-        let out = app.out;
-        let seconds = app.watch.elapsed().as_secs_f64();
+    fn fields(&self, seconds: f64) -> Value {
+        let report = &self.outcome.report;
         let paths = |paths: &[Box<[u8]>]| {
             let paths: Vec<&[u8]> = paths.iter().map(|path| &**path).collect();
             let mut fields = Map::new();
@@ -109,12 +130,18 @@ impl RunArgs {
             "bytes_checked": report.bytes_checked,
             "unset": unset_json(&report.unset),
             "total_duration": seconds,
-            "error_count": errors,
+            "error_count": self.outcome.problems.errors,
         });
         if let Some(version) = &report.version {
             fields["version"] = version.name.as_str().into();
         }
-        out.json("summary", fields);
+        fields
+    }
+
+    fn tell(&self, app: &App<'_>, message_type: &str) {
+        let (out, report) = (app.out, &self.outcome.report);
+        let seconds = app.watch.elapsed().as_secs_f64();
+        out.json(message_type, self.fields(seconds));
         out.info(format!(
             "Files: {} new, {} changed, {} moved, {} deleted, {} unmodified",
             report.new, report.changed, report.moved, report.deleted, report.unchanged
