@@ -95,7 +95,7 @@ pub(crate) fn from_stdin() -> Result<Password, Failure> {
 
 /// The failure of a command that needs a password and was given none.
 pub(crate) fn none_given() -> Failure {
-    Failure::new(Code::WrongKey, "this repository needs a password, and none was given").hint(
+    Failure::new(Code::WrongKey, "a password is needed, and none was given").hint(
         "give one with --password-file, --password-command, LASTGOOD_PASSWORD or at a terminal; a \
          key file with --key-file",
     )

@@ -27,6 +27,7 @@ mod seeded;
 mod session;
 mod snapshots;
 mod space;
+mod uncovered;
 mod world;
 
 pub use check::{CheckObserver, CheckPlan, CheckReport, ReadData, check};

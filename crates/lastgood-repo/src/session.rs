@@ -13,7 +13,6 @@ use crossbeam_channel::{Sender, bounded};
 use lastgood_backend::{BackendError, PutOutcome};
 use lastgood_format::gc::PackLocation;
 use lastgood_format::id::{BlobId, PackId, SessionId, SnapshotId, WriterId};
-use lastgood_format::index::IndexSegment;
 use lastgood_format::key::{Class, ClassSecret, Signer};
 use lastgood_format::limits::SMALL_OBJECT_BYTES_MAX;
 use lastgood_format::object::name;
@@ -29,11 +28,12 @@ use crate::index::IndexLocation;
 use crate::last_seen::LastSeen;
 use crate::log::Deed;
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
-use crate::reader::{BlobReader, PackReader};
+use crate::reader::BlobReader;
 use crate::relocations::StandIns;
 use crate::repository::Repository;
 use crate::rounds::RoundLists;
 use crate::snapshots::SnapshotRecord;
+use crate::uncovered;
 
 /// A session that writes. Workers take a [`BlobWriter`] each.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl WriteSession {
         let secrets = Class::ALL
             .map(|class| ClassSecret::create(repo.keys(), class, session, repo.world().secret()));
         let shared = Arc::new(Shared::new(repo.clone(), index, settings, secrets, usable, tally));
-        let recovered_packs = recover(&shared, &existing, session)?;
+        let recovered_packs = uncovered::recover(&shared, &existing, session)?;
         let stopped_by = Arc::default();
         let (finished, uploaders) = start_uploaders(&shared, &stopped_by);
         Ok(Self {
@@ -635,49 +635,5 @@ fn announce(repo: &Arc<Repository>, signer: &Signer) -> Result<(Announced, Round
     }
 }
 
-/// Opens usable packs that no segment covers and adds them to the index, durably with this
-/// session's next segment.
-fn recover(
-    shared: &Shared,
-    existing: &[(SessionId, PackId, u64)],
-    own: SessionId,
-) -> Result<usize, RepoError> {
-    let covered: HashSet<PackId> = shared.index.packs().into_iter().map(|pack| pack.pack).collect();
-    let reader = PackReader::new(shared.repo.clone());
-    let mut segment = IndexSegment::default();
-    let mut recovered = 0;
-    let mut settled = HashSet::new();
-    for &(session, pack, bytes) in existing {
-        let mut pack = PackRef { session, pack, class: Class::Data, bytes };
-        if covered.contains(&pack.pack) || !shared.may_refer_to(&pack) || session == own {
-            continue;
-        }
-        // Foreign or damaged: not ours to use; check reports it.
-        let Ok(opened) = reader.open(pack) else { continue };
-        // Whoever has a root of before may say that anything is in it.
-        let header = &opened.header;
-        if shared.repo.keys().is_rotated_out(header.class, header.session, &header.wrapped) {
-            continue;
-        }
-        // Its writer may have died before the name was durable. An index segment is put after the
-        // packs that it covers, so those were.
-        if settled.insert(session) {
-            shared.repo.backend().settle(&format!("{}{session}/", name::PACKS))?;
-        }
-        pack.class = opened.header.class;
-        segment.add_pack(pack, &opened.directory.blobs);
-        recovered += 1;
-        if segment.entries.len() >= RECOVERED_ENTRIES_MAX {
-            shared.adopt(std::mem::take(&mut segment))?;
-        }
-    }
-    if !segment.packs.is_empty() {
-        shared.adopt(segment)?;
-    }
-    Ok(recovered)
-}
-
 /// Packs that may hold one pack set before it is written anew in one.
 const REF_PACKS_MAX: usize = 32;
-/// Entries of one segment made of recovered packs.
-const RECOVERED_ENTRIES_MAX: usize = 1 << 18;

@@ -38,14 +38,18 @@ impl Args {
         }
         let count = text::count(report.damage.len() as u64, "damaged object");
         let failure = Failure::new(Code::Damaged, format!("the repository has {count}"));
+        let hints = app.hints();
         Err(failure.hint(match report.affected.is_empty() {
             true => {
                 "no file of a snapshot is affected; back up again to store anew what is missing"
+                    .to_owned()
             }
-            false => {
-                "back up again while the originals are there: what is missing is stored anew; all \
-                 that is not listed here can be restored"
-            }
+            false => format!(
+                "where there is a copy of the repository or the files, take what is lost from \
+                 there: {}; or back up again while the originals are there, which stores anew what \
+                 is missing; all that is not listed here can be restored",
+                hints.command("repair --from COPY")
+            ),
         }))
     }
 }

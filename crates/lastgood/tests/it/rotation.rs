@@ -17,7 +17,7 @@ use lastgood_repo::format::object::name;
 use lastgood_repo::format::slot::WorkFactors;
 use lastgood_repo::{InitOptions, OpenOptions, RepoErrorKind, Settings, WriteSession};
 
-use crate::place::{Place, Tree};
+use crate::place::{Place, Tree, noise};
 
 fn credential(place: &Place, file: &str) -> Credential {
     opening::write_key_file(&place.path(file), &world()).unwrap()
@@ -126,6 +126,28 @@ fn what_old_keys_sign_after_a_rotation_does_not_count() {
     let options = lastgood::restore::RestoreOptions::new(first, at("back"));
     lastgood::restore::start(repo, options).wait(|_| {}).unwrap();
     assert_eq!(fs::read(at("back").join("file")).unwrap(), b"mine");
+}
+
+/// What snapshots from before name is what it was, so an index that is lost after a rotation is made
+/// again of all of it.
+#[test]
+fn an_index_that_is_lost_after_a_rotation_is_made_again() {
+    let mut place = Place::new();
+    fs::write(place.source().join("file"), noise(1, 3 << 20)).unwrap();
+    place.backup();
+    let key = credential(&place, "new-key");
+    place.repo = keys::rotate(&place.repo, &key, "new").unwrap().repo;
+    fs::write(place.source().join("file"), noise(2, 3 << 20)).unwrap();
+    place.backup();
+    let segments = fs::read_dir(place.home.default_repository().join("index")).unwrap();
+    segments.for_each(|segment| fs::remove_file(segment.unwrap().path()).unwrap());
+    place.repo = open(&place, &key).unwrap();
+    fs::write(place.source().join("file"), noise(1, 3 << 20)).unwrap();
+    let (report, _) = place.backup();
+    assert!(report.totals.bytes_added < 1 << 20, "what was stored before is known: {report:?}");
+    let options = CheckOptions { read_data: ReadData::No, threads: 2 };
+    let report = lastgood::check::start(place.repo.clone(), options).wait(|_| {}).unwrap();
+    assert_eq!((report.damage, report.remarks), (Vec::new(), Vec::new()));
 }
 
 #[test]
