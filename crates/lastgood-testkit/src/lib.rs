@@ -17,3 +17,5 @@ pub mod machine;
 pub mod network;
 pub mod recording;
 pub mod schedule;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod tracer;
