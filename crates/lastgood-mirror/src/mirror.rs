@@ -15,7 +15,7 @@ use crate::layout;
 use crate::place::{self, HostPlace, Place};
 use crate::record::{Path, Present};
 use crate::sheet::Sheet;
-use crate::text::{self, Seal, TextError};
+use crate::text::{self, Reader, Seal, TextError};
 use crate::texts::{Head, parse_versions};
 
 /// One version.
@@ -90,10 +90,13 @@ impl Mirror {
             place => place?,
         };
         let mirror = Self::on(Arc::new(place), path);
+        if mirror.is_founded()? { Ok(mirror) } else { Err(MirrorError::NoMirror(path.into())) }
+    }
+
+    /// Whether something says what it is of.
+    pub(crate) fn is_founded(&self) -> Result<bool, MirrorError> {
         let second = layout::second(layout::MIRROR);
-        let is_there =
-            mirror.place.stat(layout::MIRROR)?.is_some() || mirror.place.stat(&second)?.is_some();
-        if is_there { Ok(mirror) } else { Err(MirrorError::NoMirror(path.into())) }
+        Ok(self.place.stat(layout::MIRROR)?.is_some() || self.place.stat(&second)?.is_some())
     }
 
     /// A mirror on any place; `path` is for messages. Nobody else may change it.
@@ -118,26 +121,33 @@ impl Mirror {
     /// # Errors
     /// [`MirrorError::Foreign`]; [`MirrorError::OtherSource`]; [`MirrorError::Busy`].
     pub fn open_or_create(path: &FilePath, subject: &Subject) -> Result<(Self, Done), MirrorError> {
-        match Self::open_to_change(path) {
-            Err(MirrorError::NoMirror(_)) => {}
-            Err(error) => return Err(error),
-            Ok((mirror, done)) => {
-                let recorded = mirror.subject()?.source;
-                if recorded != subject.source {
-                    let given = subject.source.clone();
-                    return Err(MirrorError::OtherSource { recorded, given });
-                }
-                return Ok((mirror, done));
-            }
+        let mut mirror = match Self::open(path) {
+            Err(MirrorError::NoMirror(_)) => Self::begin(path)?,
+            mirror => mirror?,
+        };
+        mirror.lock()?;
+        // Only who has the lock knows whether somebody else has made it meanwhile.
+        if !mirror.is_founded()? {
+            mirror.found(subject)?;
+            return Ok((mirror, Done::default()));
         }
+        let done = mirror.recover()?;
+        let recorded = mirror.subject()?.source;
+        if recorded != subject.source {
+            let given = subject.source.clone();
+            return Err(MirrorError::OtherSource { recorded, given });
+        }
+        Ok((mirror, done))
+    }
+
+    /// A directory that is to become a mirror, with what the lock lies in.
+    fn begin(path: &FilePath) -> Result<Self, MirrorError> {
         let place = HostPlace::create(path)?;
         if !is_free(&place)? {
             return Err(MirrorError::Foreign(path.into()));
         }
         place::make_directories(&place, layout::STAGE)?;
-        let mirror = Self::locked(place, path)?;
-        mirror.found(subject)?;
-        Ok((mirror, Done::default()))
+        Ok(Self::on(Arc::new(place), path))
     }
 
     /// A directory that is to become a mirror, locked. It has a directory of ours.
@@ -275,14 +285,19 @@ impl Mirror {
     }
 
     /// Whether this release may change the mirror: a later one may have made rules for writers. They
-    /// stand in two texts, whatever they are about.
+    /// stand in this text and in the journal, whatever they are about. A copy that is damaged says
+    /// nothing.
     fn check_writer(&self) -> Result<(), MirrorError> {
-        for path in [layout::MIRROR, layout::JOURNAL] {
-            let Some(file) = self.place.open(path)? else { continue };
-            let mut head = [0; HEAD_BYTES];
-            let count = file.read_at(&mut head, 0)?;
-            let features = head[..count].split(|&byte| byte == b'\n').nth(1).unwrap_or_default();
-            text::check_writer(features).map_err(|source| failed(path, source))?;
+        for at in [layout::MIRROR.into(), layout::second(layout::MIRROR)] {
+            let Some(bytes) = place::read(&*self.place, &at).ok().flatten() else { continue };
+            match Reader::open("mirror", &bytes) {
+                Ok(_) => {
+                    let features = bytes.split(|&byte| byte == b'\n').nth(1).unwrap_or_default();
+                    text::check_writer(features).map_err(|source| failed(&at, source))?;
+                }
+                Err(source @ TextError::Feature(_)) => return Err(failed(&at, source)),
+                Err(_) => {}
+            }
         }
         Ok(())
     }
@@ -568,7 +583,5 @@ pub(crate) fn failed(path: &[u8], source: TextError) -> MirrorError {
     MirrorError::Text { path: path.into(), source }
 }
 
-/// The lines that say what a text is and needs are shorter.
-const HEAD_BYTES: usize = 4096;
 /// A view that fails while somebody commits is made again so often.
 const VIEWS_MAX: usize = 3;

@@ -31,6 +31,11 @@ pub trait Place: Send + Sync {
     /// # Errors
     /// When it cannot be opened.
     fn open(&self, path: &[u8]) -> Result<Option<SourceFile>, HostError>;
+    /// Where a symbolic link points to; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_link(&self, path: &[u8]) -> Result<Option<Path>, HostError>;
     /// Makes a directory in one that is there.
     ///
     /// # Errors
@@ -174,6 +179,10 @@ impl Place for HostPlace {
             Err(SourceError::ChangedKind { .. }) => Ok(None),
             Err(SourceError::Host(error)) => there(Err(error)),
         }
+    }
+
+    fn read_link(&self, path: &[u8]) -> Result<Option<Path>, HostError> {
+        there(self.known_parent(path).and_then(|(parent, name)| parent.source().read_link(name)))
     }
 
     fn make_directory(&self, path: &[u8]) -> Result<(), HostError> {

@@ -2,6 +2,8 @@
 
 use std::path::Path as FilePath;
 
+use lastgood_format::entry::Entry;
+use lastgood_host::HostError;
 use lastgood_host::scan::Directory;
 
 use super::scan::{self, Wanted};
@@ -31,16 +33,30 @@ pub fn adopt(
     watch: &dyn Watch,
 ) -> Result<Version, MirrorError> {
     let place = HostPlace::open(path)?;
-    if place.stat(layout::MIRROR)?.is_some() {
+    let root = Directory::open_root(path)?;
+    // As it is before anything of ours is in it.
+    let look = root.own_stat()?.entry(b"", record::DIRECTORY, root.own_details());
+    let is_free = |place: &dyn Place| -> Result<bool, HostError> {
+        let is_begun = place.stat(ADOPT)?.is_some() || place.stat(layout::DELTAS)?.is_some();
+        let names = place.list(layout::OURS)?;
+        Ok(is_begun || names.iter().all(|name| [&b"lock"[..], b"stage"].contains(&&**name)))
+    };
+    if place.stat(layout::MIRROR)?.is_some() || !is_free(&place)? {
         return Err(MirrorError::Foreign(path.into()));
     }
+    place::make_directories(&place, layout::OURS)?;
+    let mirror = Mirror::locked(place, path)?;
+    // Somebody else may have made one before the lock was ours.
+    if mirror.is_founded()? {
+        return Err(MirrorError::Foreign(path.into()));
+    }
+    let place = &*mirror.place;
     let is_moved = place.stat(layout::DELTAS)?.is_some() && place.stat(ADOPT)?.is_none();
     if !is_moved {
-        gather(&place, leave, path)?;
+        gather(place, leave, &look)?;
     }
-    place::make_directories(&place, layout::STAGE)?;
-    let mirror = Mirror::locked(place, path)?;
-    place::empty(&*mirror.place, layout::STAGE)?;
+    place::make_directories(place, layout::STAGE)?;
+    place::empty(place, layout::STAGE)?;
     let mut version = Version {
         name: mirror.free_name(&[], options.now)?,
         time: options.now,
@@ -59,13 +75,7 @@ pub fn adopt(
 
 /// Moves everything into a directory of ours, which becomes `latest/` when all is there: the copy
 /// may hold something of that name.
-fn gather(place: &dyn Place, leave: &[Path], path: &FilePath) -> Result<(), MirrorError> {
-    let root = Directory::open_root(path)?;
-    let look = root.own_stat()?.entry(b"", record::DIRECTORY, root.own_details());
-    let is_begun = place.stat(ADOPT)?.is_some();
-    if !is_begun && !place.list(layout::OURS)?.is_empty() {
-        return Err(MirrorError::Foreign(path.into()));
-    }
+fn gather(place: &dyn Place, leave: &[Path], look: &Entry) -> Result<(), MirrorError> {
     place::make_directories(place, ADOPT)?;
     place.sync()?;
     for name in place.list(b"")? {
@@ -74,7 +84,7 @@ fn gather(place: &dyn Place, leave: &[Path], path: &FilePath) -> Result<(), Mirr
             place.rename(&name, &record::join(ADOPT, &name))?;
         }
     }
-    place.look(ADOPT, &look)?;
+    place.look(ADOPT, look)?;
     place::make_directories(place, layout::DELTAS)?;
     place.sync()?;
     place.rename(ADOPT, layout::LATEST)?;

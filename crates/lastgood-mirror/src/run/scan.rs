@@ -281,7 +281,7 @@ impl Scan<'_> {
     fn inspect(&mut self, path: &Path, present: &Present) -> Result<(), MirrorError> {
         self.settle(Some(path))?;
         let stat = self.mirror.place.stat(&layout::latest(path))?;
-        if !looks_as(present, stat.as_ref(), self.can) {
+        if !looks_as(present, stat.as_ref(), self.can) || !self.points_as(path, present) {
             self.spoiled.insert(path.clone(), Spoiled::Edited);
         } else if self.slice.rotted.contains(path) {
             self.spoiled.insert(path.clone(), Spoiled::Rotted);
@@ -296,6 +296,13 @@ impl Scan<'_> {
             self.shown.enter(path.clone(), 0);
         }
         Ok(())
+    }
+
+    /// Whether a symbolic link in `latest/` points where it should, as far as that can be known.
+    fn points_as(&self, path: &[u8], present: &Present) -> bool {
+        let Node::Symlink { target } = &present.entry.node else { return true };
+        let shown = || self.mirror.place.read_link(&layout::latest(path));
+        !self.can.has_symlinks || matches!(shown(), Ok(Some(shown)) if shown == *target)
     }
 
     /// Looks for what does not belong into the directories that lie behind.

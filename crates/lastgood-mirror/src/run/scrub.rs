@@ -61,7 +61,7 @@ pub(super) fn read(
     }
     let time = newest.time.min(options.now);
     let start = Reached { time, folder: NEWEST.to_owned(), path: Path::default() };
-    let known = load(mirror)?.filter(|known| known.time <= options.now);
+    let known = load(mirror).filter(|known| known.time <= options.now);
     let from = known.clone().unwrap_or(start);
     let kept = view.versions.iter().map(|version| version.bytes_kept);
     let total = kept.sum::<u64>() + newest.bytes;
@@ -109,9 +109,10 @@ impl Slice {
     }
 }
 
-fn load(mirror: &Mirror) -> Result<Option<Reached>, MirrorError> {
-    let Some(bytes) = place::read(&*mirror.place, layout::SCRUB)? else { return Ok(None) };
-    Ok(parse(&bytes).ok().flatten())
+fn load(mirror: &Mirror) -> Option<Reached> {
+    // A hint that the disk does not give back is none.
+    let bytes = place::read(&*mirror.place, layout::SCRUB).ok().flatten();
+    bytes.and_then(|bytes| parse(&bytes).ok().flatten())
 }
 
 fn parse(bytes: &[u8]) -> Result<Option<Reached>, TextError> {
@@ -182,7 +183,8 @@ impl Round<'_> {
             }
             let Some(present) = state.present() else { continue };
             let shown = layout::latest(&path);
-            let stat = self.mirror.place.stat(&shown)?;
+            // What does not answer here is told by the scan.
+            let stat = self.mirror.place.stat(&shown).ok().flatten();
             // What somebody changed is no rot: the scan finds it.
             let is_there = present.is_file() && present.at != At::Lost;
             if !is_there || !super::scan::looks_as(present, stat.as_ref(), Abilities::default()) {
@@ -213,10 +215,15 @@ impl Round<'_> {
         let version = &self.view.versions[index];
         let delta = match self.mirror.delta(self.view, version) {
             Ok((delta, _)) => delta,
-            // No run needs it: what is newer goes on without.
-            Err(error @ (MirrorError::Text { .. } | MirrorError::Missing(_))) => {
+            // No run needs it, damaged or out of reach: what is newer goes on without.
+            Err(
+                error @ (MirrorError::Text { .. } | MirrorError::Missing(_) | MirrorError::Host(_)),
+            ) => {
                 let path = layout::delta(&version.name);
-                self.slice.damaged.push(path.clone());
+                // A disk that does not answer may have it all the same.
+                if !matches!(error, MirrorError::Host(_)) {
+                    self.slice.damaged.push(path.clone());
+                }
                 self.watch.trouble(Trouble { path, during: "read", message: told(&error) });
                 return Ok(true);
             }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use lastgood_host::target::Target;
 use lastgood_mirror::run::{adopt, subject};
 use lastgood_mirror::{MirrorError, Version};
 
@@ -77,9 +78,28 @@ fn case_41_an_adoption_that_was_cut_is_gone_on_with() {
     assert_eq!(below(&world.mirror("latest")), below(&world.source("")));
     // As after the last: nothing says yet that it is a mirror.
     fs::remove_file(world.mirror(".lastgood/mirror")).unwrap();
+    fs::remove_file(world.mirror(".lastgood/second/mirror")).unwrap();
     world.adopt(&[]).unwrap();
     assert_eq!(below(&world.mirror("latest")), below(&world.source("")));
     assert!(!world.mirror("latest/latest/latest").exists());
+}
+
+#[test]
+fn case_22_an_adoption_moves_nothing_while_somebody_else_is_at_it() {
+    let world = World::new();
+    world.write("a", b"one");
+    world.write("b", b"two");
+    world.copy_plain();
+    fs::create_dir_all(world.mirror(".lastgood/adopt")).unwrap();
+    fs::write(world.mirror(".lastgood/lock"), b"").unwrap();
+    let theirs = Target::open_existing(&world.mirror(".lastgood")).unwrap();
+    let theirs = theirs.root().open_file(b"lock").unwrap();
+    assert!(theirs.try_lock().unwrap());
+    let before = tree(&world.mirror(""));
+    assert!(matches!(world.adopt(&[]), Err(MirrorError::Busy(_))));
+    assert_eq!(tree(&world.mirror("")), before);
+    drop(theirs);
+    world.adopt(&[]).unwrap();
 }
 
 #[test]

@@ -403,6 +403,30 @@ fn case_28_an_edit_in_latest_is_kept_aside_and_undone() {
 }
 
 #[test]
+fn case_28_a_link_that_somebody_turned_elsewhere_is_an_edit() {
+    let mut world = World::new();
+    world.write("a", b"1");
+    symlink("a", world.source("link")).unwrap();
+    symlink("a", world.source("excluded")).unwrap();
+    world.run();
+    // As long as before, and as old.
+    for name in ["link", "excluded"] {
+        fs::remove_file(world.mirror("latest").join(name)).unwrap();
+        symlink("b", world.mirror("latest").join(name)).unwrap();
+    }
+    world.excluded = vec!["excluded"];
+    let report = world.run();
+    assert_eq!(report.version, None);
+    assert_eq!(report.conflicts, [b"excluded"[..].into(), b"link"[..].into()]);
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    for name in ["link", "excluded"] {
+        let aside = world.mirror(".lastgood/conflicts").join(world.folder_of(0)).join(name);
+        assert_eq!(fs::read_link(aside).unwrap(), std::path::Path::new("b"));
+    }
+    world.check();
+}
+
+#[test]
 fn case_39_a_mirror_that_was_copied_elsewhere_is_a_mirror() {
     let mut world = World::new();
     world.write("d/a", b"1");

@@ -210,6 +210,9 @@ impl Place for Weak {
     fn open(&self, path: &[u8]) -> Result<Option<SourceFile>, HostError> {
         self.0.open(&Self::at(path)?)
     }
+    fn read_link(&self, path: &[u8]) -> Result<Option<Box<[u8]>>, HostError> {
+        self.0.read_link(&Self::at(path)?)
+    }
     fn make_directory(&self, path: &[u8]) -> Result<(), HostError> {
         self.0.make_directory(&Self::at(path)?)
     }

@@ -13,4 +13,5 @@ mod insert;
 mod kinds;
 mod recorder;
 mod sick;
+mod texts;
 mod world;

@@ -77,6 +77,10 @@ impl Place for Recorder {
         self.inner.open(path)
     }
 
+    fn read_link(&self, path: &[u8]) -> Result<Option<Name>, HostError> {
+        self.inner.read_link(path)
+    }
+
     fn make_directory(&self, path: &[u8]) -> Result<(), HostError> {
         self.inner.make_directory(path)?;
         self.note(|| Step::MakeDirectory(path.into()));
