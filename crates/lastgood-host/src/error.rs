@@ -79,6 +79,21 @@ impl HostError {
         self.is(&[Errno::TXTBSY])
     }
 
+    /// The disk does not give back what it was given, as far as it says so itself.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.is(&[Errno::IO, Errno::BADMSG, Errno::UCLEAN])
+    }
+
+    /// Something about this one path: others of the same file system may well be changed.
+    #[must_use]
+    pub fn is_of_one_path(&self) -> bool {
+        let others = [Errno::ACCESS, Errno::PERM, Errno::BUSY, Errno::TXTBSY, Errno::XDEV];
+        let kinds = [Errno::NOTDIR, Errno::ISDIR, Errno::LOOP, Errno::NOTEMPTY, Errno::EXIST];
+        let names = [Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ];
+        self.is_unreadable() || [&others[..], &kinds, &names].iter().any(|errnos| self.is(errnos))
+    }
+
     /// A directory was expected and something else is there, a symbolic link for instance.
     #[must_use]
     pub fn is_not_directory(&self) -> bool {

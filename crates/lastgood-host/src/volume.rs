@@ -23,6 +23,8 @@ pub struct Space {
     pub available: u64,
     /// How many more entries it can hold; `None` where it has no fixed number.
     pub entries_available: Option<u64>,
+    /// What each file takes is a multiple of this.
+    pub block_bytes: u64,
 }
 
 /// Room on the file system of `path`, which may not exist yet: then of what will hold it.
@@ -38,6 +40,7 @@ pub fn space(path: &Path) -> Result<Space, HostError> {
         free: raw.f_bfree.saturating_mul(raw.f_frsize),
         available: raw.f_bavail.saturating_mul(raw.f_frsize),
         entries_available: (raw.f_files > 0).then_some(raw.f_favail),
+        block_bytes: raw.f_frsize,
     })
 }
 

@@ -46,7 +46,7 @@ def names(path):
     """What a path may be called while a commit is under way, its own name first: by itself, or
     because a directory above it is renamed."""
     found = [path]
-    journal = read(OURS + b"journal")
+    journal = read(OURS + b"journal") or read(OURS + b"second/journal")
     for line in journal[1] if journal else []:
         if line[0] not in (b"keep", b"put"):
             continue

@@ -55,6 +55,7 @@ is_sealed() {
 names() {
     printf '%s\n' "$1"
     journal=$mirror/.lastgood/journal
+    is_sealed "$journal" || journal=$mirror/.lastgood/second/journal
     if is_sealed "$journal"; then
         LASTGOOD_PATH=$1 awk -F '\t' '
             function called(one, other,  number, name) {

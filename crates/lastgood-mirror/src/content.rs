@@ -4,6 +4,7 @@ use lastgood_host::HostError;
 use lastgood_host::source::SourceFile;
 use lastgood_host::target::TargetFile;
 
+use crate::error::MirrorError;
 use crate::place::{Place, READ_BYTES};
 use crate::text::Sha256;
 
@@ -13,8 +14,33 @@ use crate::text::Sha256;
 /// When it cannot be read.
 pub fn hash(place: &dyn Place, path: &[u8]) -> Result<Option<[u8; 32]>, HostError> {
     match place.open(path)? {
-        Some(file) => copy(&file, None, &mut |_| true).map(|copied| copied.map(|it| it.hash)),
+        Some(file) => Ok(copy(&file, None, &mut |_| true)?.map(|copied| copied.hash)),
         None => Ok(None),
+    }
+}
+
+/// Which side of a copy failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// That from which was read.
+    #[error(transparent)]
+    Read(HostError),
+    /// That to which was written.
+    #[error(transparent)]
+    Write(HostError),
+}
+
+impl From<CopyError> for HostError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Read(error) | CopyError::Write(error) => error,
+        }
+    }
+}
+
+impl From<CopyError> for MirrorError {
+    fn from(error: CopyError) -> Self {
+        Self::Host(error.into())
     }
 }
 
@@ -36,12 +62,12 @@ pub fn copy(
     from: &SourceFile,
     to: Option<&TargetFile>,
     step: &mut dyn FnMut(u64) -> bool,
-) -> Result<Option<Copied>, HostError> {
+) -> Result<Option<Copied>, CopyError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut position = 0;
     for range in from.extents() {
-        let range = range?;
+        let range = range.map_err(CopyError::Read)?;
         if !skip(&mut hash, range.start - position, step) {
             return Ok(None);
         }
@@ -49,14 +75,14 @@ pub fn copy(
         while position < range.end {
             let wanted = (range.end - position).min(READ_BYTES as u64);
             let wanted = usize::try_from(wanted).unwrap_or(READ_BYTES);
-            let count = from.read_at(&mut buffer[..wanted], position)?;
+            let count = from.read_at(&mut buffer[..wanted], position).map_err(CopyError::Read)?;
             if count == 0 {
                 // Cut meanwhile: what was read is all there is.
                 return finish(hash, position, to).map(Some);
             }
             hash.update(&buffer[..count]);
             if let Some(to) = to {
-                to.write_at(&buffer[..count], position)?;
+                to.write_at(&buffer[..count], position).map_err(CopyError::Write)?;
             }
             position += count as u64;
             if !step(count as u64) {
@@ -80,16 +106,16 @@ pub fn update(
     base: &SourceFile,
     to: &TargetFile,
     step: &mut dyn FnMut(u64) -> bool,
-) -> Result<Option<Copied>, HostError> {
+) -> Result<Option<Copied>, CopyError> {
     let mut hash = Sha256::new();
     let (mut new, mut old) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
     let mut position = 0;
     loop {
-        let count = read_full(from, &mut new, position)?;
+        let count = read_full(from, &mut new, position).map_err(CopyError::Read)?;
         // What cannot be read of the old file is no reason not to have the new one.
         let known = read_full(base, &mut old[..count], position).unwrap_or_default();
         hash.update(&new[..count]);
-        write_changed(to, &new[..count], &old[..known], position)?;
+        write_changed(to, &new[..count], &old[..known], position).map_err(CopyError::Write)?;
         position += count as u64;
         if count < READ_BYTES {
             return finish(hash, position, Some(to)).map(Some);
@@ -138,7 +164,7 @@ impl Copying {
     /// All was read of a file that was so long when it was opened.
     pub(crate) fn finish(mut self, size: u64) -> Result<Copied, HostError> {
         skip(&mut self.hash, size.saturating_sub(self.position), &mut |_| true);
-        finish(self.hash, self.position.max(size), self.to.as_ref())
+        Ok(finish(self.hash, self.position.max(size), self.to.as_ref())?)
     }
 }
 
@@ -168,9 +194,9 @@ fn read_full(file: &SourceFile, buffer: &mut [u8], at: u64) -> Result<usize, Hos
     Ok(filled)
 }
 
-fn finish(hash: Sha256, size: u64, to: Option<&TargetFile>) -> Result<Copied, HostError> {
+fn finish(hash: Sha256, size: u64, to: Option<&TargetFile>) -> Result<Copied, CopyError> {
     if let Some(to) = to {
-        to.set_len(size)?;
+        to.set_len(size).map_err(CopyError::Write)?;
     }
     Ok(Copied { size, hash: hash.finish() })
 }

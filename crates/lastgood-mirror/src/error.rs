@@ -54,6 +54,14 @@ pub enum MirrorError {
         /// What the file system has.
         available: u64,
     },
+    /// Too many files and directories, and nothing was changed.
+    #[error("the mirror needs {needed} more files and directories, and {available} can be made")]
+    NoEntries {
+        /// What the run would make, and a reserve.
+        needed: u64,
+        /// What the file system can take.
+        available: u64,
+    },
     /// A text is damaged, or too new.
     #[error("{} cannot be used", path.escape_ascii())]
     Text {

@@ -52,6 +52,12 @@ pub fn second(text: &[u8]) -> Path {
     [b".lastgood/second", name].concat().into()
 }
 
+/// Whether a path is that of a second copy of a text.
+#[must_use]
+pub(crate) fn is_second(path: &[u8]) -> bool {
+    record::is_below(path, b".lastgood/second")
+}
+
 /// Where a run puts what is in its way and is not ours.
 #[must_use]
 pub fn conflicts(name: &str) -> Path {

@@ -9,11 +9,11 @@ use lastgood_host::target::TargetFile;
 
 use crate::content;
 use crate::delta::{self, History};
-use crate::error::MirrorError;
-use crate::journal::{Done, Journal, JournalWriter, Operation};
+use crate::error::{MirrorError, told};
+use crate::journal::{self, Done, Journal, JournalWriter, Operation};
 use crate::layout;
 use crate::place::{self, HostPlace, Place};
-use crate::record::{Path, Present};
+use crate::record::{self, Path, Present};
 use crate::sheet::Sheet;
 use crate::text::{self, Reader, Seal, TextError};
 use crate::texts::{Head, parse_versions};
@@ -205,7 +205,7 @@ impl Mirror {
                 operations.push(Operation::Put { from, to });
             }
         }
-        Ok(operations)
+        Ok(seconds_first(operations))
     }
 
     /// Where it is.
@@ -270,18 +270,43 @@ impl Mirror {
     /// # Errors
     /// It can be done again.
     pub fn recover(&self) -> Result<Done, MirrorError> {
-        let journal = Journal::open(&*self.place)?;
         self.check_writer()?;
-        let done = match journal {
-            Some(journal) => {
+        let done = match Journal::open(&*self.place) {
+            Ok(None) => Done::default(),
+            Ok(Some(journal)) => {
+                journal.check_writer()?;
                 let done = journal.roll_forward(&*self.place, true)?;
                 self.close()?;
                 done
             }
-            None => Done::default(),
+            Err(error) if journal::is_unreadable(&error) => self.give_up(&error)?,
+            Err(error) => return Err(error),
         };
         place::empty(&*self.place, layout::STAGE)?;
         Ok(done)
+    }
+
+    /// No copy of the journal says what was to be done. Nothing is thrown away, the stage least of
+    /// all; what is not as the texts say is for the next run.
+    fn give_up(&self, why: &MirrorError) -> Result<Done, MirrorError> {
+        let aside = self.free_place(layout::damaged("journal"))?;
+        place::drop_other_names(&*self.place, layout::STAGE)?;
+        place::make_directories(&*self.place, &aside)?;
+        let copies = [layout::JOURNAL.into(), layout::second(layout::JOURNAL)];
+        // The journal last: until it has gone, this is done again.
+        for (from, name) in [Path::from(layout::STAGE)]
+            .into_iter()
+            .chain(copies)
+            .zip(["stage", "journal", "second"])
+        {
+            if self.place.stat(&from)?.is_some() {
+                self.place.rename(&from, &record::join(&aside, name.as_bytes()))?;
+                self.place.sync()?;
+            }
+        }
+        place::make_directories(&*self.place, layout::STAGE)?;
+        self.place.sync()?;
+        Ok(Done { unreadable: Some((aside, told(why))), ..Done::default() })
     }
 
     /// Whether this release may change the mirror: a later one may have made rules for writers. They
@@ -315,9 +340,9 @@ impl Mirror {
 
     /// Makes a journal durable that is in the stage, and does what it says.
     pub(crate) fn commit(&self, journal: &Journal) -> Result<Done, MirrorError> {
-        self.place.sync()?;
-        self.place.rename(&layout::stage("journal"), layout::JOURNAL)?;
-        self.place.sync()?;
+        // The second copy first: what is under its own name has another.
+        let puts = self.stage_second(&layout::stage("journal"), layout::JOURNAL.into())?;
+        self.put_texts(&puts)?;
         let done = journal.roll_forward(&*self.place, false)?;
         self.close()?;
         place::empty(&*self.place, layout::STAGE)?;
@@ -327,7 +352,12 @@ impl Mirror {
     /// Removes the journal. Only when that is durable something else may bear a name of the stage:
     /// a journal that came back would put it in place.
     fn close(&self) -> Result<(), MirrorError> {
-        self.place.remove(layout::JOURNAL)?;
+        for copy in [layout::JOURNAL.into(), layout::second(layout::JOURNAL)] {
+            match self.place.remove(&copy) {
+                Err(error) if error.is_not_found() => {}
+                removed => removed?,
+            }
+        }
         Ok(self.place.sync()?)
     }
 
@@ -405,7 +435,11 @@ impl Mirror {
     }
 
     fn view_once(&self, first: usize) -> Result<View, MirrorError> {
-        let journal = Journal::open(&*self.place)?;
+        let journal = match Journal::open(&*self.place) {
+            // Whoever changes the mirror next sets it aside; the texts are whole without it.
+            Err(error) if journal::is_unreadable(&error) => None,
+            journal => journal?,
+        };
         let mut failure = None;
         for at in text_names(journal.as_ref(), layout::VERSIONS)? {
             let view = match place::read(&*self.place, &at) {
@@ -483,6 +517,16 @@ impl Mirror {
         }
         Err(failure)
     }
+}
+
+/// Texts in the order in which they are put in place: either all second copies are those of before,
+/// or all first ones are, at any moment.
+pub(crate) fn seconds_first(mut puts: Vec<Operation>) -> Vec<Operation> {
+    puts.sort_by_key(|put| match put {
+        Operation::Put { to, .. } => !layout::is_second(to),
+        _ => true,
+    });
+    puts
 }
 
 /// Whether a directory may become a mirror: it is empty, or its making was cut.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lastgood_format::entry::Entry;
 use lastgood_host::HostError;
 use lastgood_host::metadata::{ApplyPolicy, Metadata, Unset, flags};
-use lastgood_host::scan::{ListBuffer, Stat};
+use lastgood_host::scan::{Kind, ListBuffer, Stat};
 use lastgood_host::source::{SourceError, SourceFile};
 use lastgood_host::target::{Target, TargetDirectory, TargetFile};
 
@@ -302,12 +302,28 @@ pub(crate) fn empty(place: &dyn Place, directory: &[u8]) -> Result<(), HostError
     for name in place.list(directory)? {
         let path = record::join(directory, &name);
         match place.stat(&path)? {
-            Some(stat) if stat.kind == lastgood_host::scan::Kind::Directory => {
+            Some(stat) if stat.kind == Kind::Directory => {
                 empty(place, &path)?;
                 place.remove_directory(&path)?;
             }
             Some(_) => place.remove(&path)?,
             None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes names below a directory of files that have others.
+///
+/// # Errors
+/// The rest is there then.
+pub(crate) fn drop_other_names(place: &dyn Place, directory: &[u8]) -> Result<(), HostError> {
+    for name in place.list(directory)? {
+        let path = record::join(directory, &name);
+        match place.stat(&path)? {
+            Some(stat) if stat.kind == Kind::Directory => drop_other_names(place, &path)?,
+            Some(stat) if stat.kind == Kind::File && stat.links > 1 => place.remove(&path)?,
+            _ => {}
         }
     }
     Ok(())

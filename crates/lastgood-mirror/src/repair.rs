@@ -13,7 +13,7 @@ use crate::delta;
 use crate::error::{MirrorError, Watch, check};
 use crate::journal::Operation;
 use crate::layout;
-use crate::mirror::{Mirror, View};
+use crate::mirror::{Mirror, View, seconds_first};
 use crate::place;
 use crate::record::{self, At, Path, State};
 use crate::sheet::SheetWriter;
@@ -219,7 +219,8 @@ fn commit(
         };
         let to = record::join(&folder, &file.path);
         aside.insert(file.k, folder);
-        operations.push(Operation::Keep { from: file.place.clone(), to, hash: None });
+        let from = file.place.clone();
+        operations.push(Operation::Keep { from, to, hash: None, looks: None });
     }
     operations.push(Operation::Barrier);
     operations.extend(mends.iter().map(|Mend { file, stage }| match stage {
@@ -234,9 +235,9 @@ fn commit(
             operations.push(Operation::Look(parent.into(), Box::new(present)));
         }
     }
-    let mut news = BTreeSet::new();
+    let (mut news, mut puts) = (BTreeSet::new(), Vec::new());
     for (text, path) in texts(mirror, view, mends)? {
-        operations.extend(mirror.stage_second(&text, path.clone())?);
+        puts.extend(mirror.stage_second(&text, path.clone())?);
         news.insert(path);
     }
     // One of whose copies is damaged is written again, unless it is anyway.
@@ -247,8 +248,9 @@ fn commit(
         let file = mirror.place.open(&from)?.ok_or_else(|| MirrorError::Missing(from.clone()))?;
         let text = layout::stage(&format!("copy-{number}"));
         content::copy(&file, Some(&mirror.place.create(&text)?), &mut |_| true)?;
-        operations.extend(mirror.stage_second(&text, path)?);
+        puts.extend(mirror.stage_second(&text, path)?);
     }
+    operations.extend(seconds_first(puts));
     operations.push(Operation::Barrier);
     let name = view.versions.last().map(|version| &*version.name).unwrap_or_default();
     let aside = mirror.free_place(layout::conflicts(name))?;

@@ -6,6 +6,7 @@
 mod adopt;
 mod ahead;
 mod fit;
+mod fixed;
 mod gone;
 mod guard;
 mod hold;
@@ -13,6 +14,7 @@ mod insert;
 mod intake;
 mod links;
 mod plan;
+mod room;
 mod scan;
 mod scrub;
 mod stage;
@@ -25,7 +27,9 @@ use lastgood_host::scan::{Directory, Stat};
 
 use self::scan::Found;
 use self::scrub::Slice;
-use crate::error::{MirrorError, Watch, check};
+use crate::error::{MirrorError, Trouble, Watch, check, told};
+use crate::journal;
+use crate::layout;
 use crate::mirror::{Mirror, Subject, Version, View};
 use crate::record::Path;
 
@@ -34,6 +38,7 @@ pub use guard::Held;
 pub use hold::Hold;
 pub use insert::insert;
 pub use intake::{Intake, Taken, Taking};
+pub use room::Room;
 
 /// What of a source is mirrored.
 pub trait Rules {
@@ -75,8 +80,8 @@ pub struct RunOptions {
     pub scrub_days: u32,
     /// Whether nothing is written.
     pub is_dry: bool,
-    /// Bytes free on the file system of the mirror.
-    pub available: u64,
+    /// What the file system of the mirror has room for.
+    pub room: Room,
 }
 
 /// What a run did.
@@ -163,7 +168,7 @@ pub fn begin(
     check(watch)?;
     let subject = mirror.subject()?;
     let now = Subject { root: root.own_stat()?.hint.inode, ..subject.clone() };
-    let hold = mirror.hold()?;
+    let (hold, is_held) = known_hold(mirror, watch)?;
     found.held.is_other_root = !view.latest.is_empty() && subject.root != now.root;
     if let Some(held) = guard::check(found.held)
         && !options.is_approved
@@ -174,12 +179,11 @@ pub fn begin(
         }
         return Err(MirrorError::Held(held));
     }
-    let needed = found.forecast.bytes_written + SPACE_RESERVE_BYTES;
-    if !options.is_dry && needed > options.available {
-        return Err(MirrorError::NoSpace { needed, available: options.available });
+    if !options.is_dry {
+        found.need.check(options.room)?;
     }
     let subject = (now != subject).then_some(now);
-    Ok(Begun { view, slice, found, root, subject, is_held: hold.is_some() })
+    Ok(Begun { view, slice, found, root, subject, is_held })
 }
 
 impl Begun {
@@ -215,6 +219,20 @@ impl Begun {
     }
 }
 
+/// The run that is held, as far as that is known, and whether one is. Of what nobody can read, nobody
+/// approved anything: the guard asks anew.
+fn known_hold(mirror: &Mirror, watch: &dyn Watch) -> Result<(Option<Hold>, bool), MirrorError> {
+    match mirror.hold() {
+        Ok(hold) => Ok((hold, hold.is_some())),
+        Err(error) if journal::is_unreadable(&error) => {
+            let (path, message) = (layout::HELD.into(), told(&error));
+            watch.trouble(Trouble { path, during: "read", message });
+            Ok((None, true))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// What a mirror of `source` says that it is of.
 ///
 /// # Errors
@@ -223,6 +241,3 @@ pub fn subject(source: &FilePath) -> Result<Subject, MirrorError> {
     let root = Directory::open_root(source)?.own_stat()?.hint.inode;
     Ok(Subject { source: source.into(), root })
 }
-
-/// Room for texts and directories.
-const SPACE_RESERVE_BYTES: u64 = 16 << 20;

@@ -122,6 +122,7 @@ impl Removal {
             from: from.clone(),
             to: to.clone(),
             hash: None,
+            looks: None,
         };
         let mut operations: Vec<Operation> = self.moves.iter().map(keep).collect();
         operations.push(Operation::Barrier);

@@ -211,7 +211,9 @@ pub(crate) fn damaged_texts(mirror: &Mirror, view: &View) -> Result<Vec<Copies>,
             damaged.push(Copies { path, from: from.clone() });
         }
     }
-    for (path, kind) in [(layout::VERSIONS, "versions"), (layout::MIRROR, "mirror")] {
+    let small =
+        [(layout::VERSIONS, "versions"), (layout::MIRROR, "mirror"), (layout::HELD, "held")];
+    for (path, kind) in small {
         let names = [Path::from(path), layout::second(path)];
         let mut copies = Vec::new();
         for at in &names {

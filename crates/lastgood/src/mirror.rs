@@ -84,8 +84,8 @@ pub struct Outcome<T> {
 #[must_use]
 pub fn start_run(options: RunOptions) -> Job<Outcome<RunReport>> {
     Job::spawn(move |control| {
-        let opened = Opened::open(options)?;
         let watch = Watching::new(control);
+        let opened = Opened::open(options, &watch)?;
         let begun = opened.begin(&watch)?;
         let report = opened.finish(begun, Taken::default(), &watch)?;
         Ok(watch.outcome(report))
@@ -111,7 +111,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(options: RunOptions) -> Result<Self, Error> {
+    fn open(options: RunOptions, watch: &Watching<'_>) -> Result<Self, Error> {
         let source = real(&options.source)?;
         let subject = run::subject(&source)?;
         let is_there = Mirror::open(&options.target).is_ok();
@@ -123,8 +123,9 @@ impl Opened {
             false => None,
         };
         let target = folder.as_ref().map_or(&*options.target, tempfile::TempDir::path);
-        let (mirror, _) = Mirror::open_or_create(target, &subject)?;
-        let available = volume::space(mirror.path())?.available;
+        let (mirror, done) = Mirror::open_or_create(target, &subject)?;
+        done.tell(watch);
+        let room = volume::space(mirror.path())?.into();
         let run = run::RunOptions {
             source,
             now: options.clock.now(),
@@ -133,7 +134,7 @@ impl Opened {
             verifies_outgoing: options.verifies_outgoing,
             scrub_days: options.scrub_days,
             is_dry: options.dry_run,
-            available,
+            room,
         };
         Ok(Self { mirror, _folder: folder, select: options.select, options: run })
     }
@@ -501,7 +502,7 @@ impl From<MirrorError> for Error {
             }
             MirrorError::Busy(_) => ErrorKind::Conflict,
             MirrorError::Held(_) => ErrorKind::Held,
-            MirrorError::NoSpace { .. } => ErrorKind::NoSpace,
+            MirrorError::NoSpace { .. } | MirrorError::NoEntries { .. } => ErrorKind::NoSpace,
             MirrorError::Text { source: TextError::Feature(_), .. } => ErrorKind::TooNew,
             MirrorError::Text { .. } | MirrorError::Missing(_) => ErrorKind::Damaged,
             MirrorError::Cancelled => ErrorKind::Cancelled,

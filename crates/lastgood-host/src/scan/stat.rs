@@ -1,7 +1,7 @@
 //! The metadata of one entry that one call gives.
 
 use lastgood_format::entry::{DeviceNumber, Entry, Hint, Marks, Node, Timestamp};
-use rustix::fs::{FileType, Statx, StatxTimestamp};
+use rustix::fs::{FileType, Statx, StatxAttributes, StatxTimestamp};
 
 use crate::metadata::Details;
 
@@ -49,6 +49,8 @@ pub struct Stat {
     pub hint: Hint,
     /// Mount the entry was seen through; differs from that of the parent at a mount point.
     pub mount_id: u64,
+    /// Whether it is immutable or append-only: nobody may remove it, or put anything in its place.
+    pub is_locked: bool,
 }
 
 impl Stat {
@@ -72,6 +74,7 @@ impl Stat {
                 device: u64::from(raw.stx_dev_major) << 32 | u64::from(raw.stx_dev_minor),
             },
             mount_id: raw.stx_mnt_id,
+            is_locked: raw.stx_attributes.intersects(LOCKS),
         })
     }
 
@@ -165,3 +168,5 @@ const fn timestamp(raw: StatxTimestamp) -> Timestamp {
         nanos: if raw.tv_nsec < 1_000_000_000 { raw.tv_nsec } else { 999_999_999 },
     }
 }
+
+const LOCKS: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);

@@ -59,10 +59,20 @@ impl Mirror {
     /// The run that is held, if one is.
     ///
     /// # Errors
-    /// When the text cannot be read.
+    /// When no copy of the text can be read: then a run is held, and nobody knows which.
     pub fn hold(&self) -> Result<Option<Hold>, MirrorError> {
-        let Some(bytes) = place::read(&*self.place, layout::HELD)? else { return Ok(None) };
-        Hold::parse(&bytes).map(Some).map_err(|source| failed(layout::HELD, source))
+        let mut failure = None;
+        for at in [layout::HELD.into(), layout::second(layout::HELD)] {
+            match place::read(&*self.place, &at) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => match Hold::parse(&bytes) {
+                    Ok(hold) => return Ok(Some(hold)),
+                    Err(source) => failure = failure.or(Some(failed(&at, source))),
+                },
+                Err(error) => failure = failure.or(Some(error.into())),
+            }
+        }
+        failure.map_or(Ok(None), Err)
     }
 
     /// Lets the next run do what the held one would have done. The mirror is locked.
@@ -76,11 +86,7 @@ impl Mirror {
     }
 
     pub(super) fn set_hold(&self, hold: &Hold) -> Result<(), MirrorError> {
-        let stage = layout::stage("held");
-        place::write(&*self.place, &stage, &hold.to_text())?;
-        self.place.sync()?;
-        self.place.rename(&stage, layout::HELD)?;
-        Ok(self.place.sync()?)
+        self.write_texts(vec![(layout::HELD.into(), hold.to_text())])
     }
 }
 

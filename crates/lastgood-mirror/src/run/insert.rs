@@ -9,7 +9,7 @@ use lastgood_host::scan::Directory;
 use super::intake::Taken;
 use super::scrub::Slice;
 use super::staged::How;
-use super::{Rules, RunOptions, SPACE_RESERVE_BYTES, scan, stage};
+use super::{Rules, RunOptions, scan, stage};
 use crate::content;
 use crate::delta::insert::{to_new, to_newer};
 use crate::delta::{self, Delta, Manifest};
@@ -44,10 +44,7 @@ pub fn insert(
     let root = Directory::open_root(&options.source)?;
     let nothing = Sheet::default();
     let found = scan::scan(mirror, &nothing, &Slice::default(), &root, options, rules, watch)?;
-    let needed = found.forecast.bytes_written + SPACE_RESERVE_BYTES;
-    if needed > options.available {
-        return Err(MirrorError::NoSpace { needed, available: options.available });
-    }
+    found.need.check(options.room)?;
     let staged = stage::stage(mirror, &nothing, found, &Taken::default(), &root, options, watch)?;
     check(watch)?;
     let view = mirror.view_from(at.saturating_sub(1))?;

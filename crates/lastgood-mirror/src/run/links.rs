@@ -45,6 +45,11 @@ impl Links {
         }
     }
 
+    /// Whether a name of a file was met.
+    pub(super) fn knows(&self, link: Option<Link>) -> bool {
+        link.is_some_and(|link| self.names.contains_key(&link))
+    }
+
     /// The bytes of a file are here now.
     pub(super) fn add(&mut self, at: Path, present: &Present) {
         if let Some(link) = present.link {

@@ -10,9 +10,9 @@ use super::{RunOptions, RunReport};
 use crate::content;
 use crate::delta;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
-use crate::journal::{JournalWriter, Operation};
+use crate::journal::{JournalWriter, Looks, Operation};
 use crate::layout;
-use crate::mirror::{Mirror, Subject, Version, View};
+use crate::mirror::{Mirror, Subject, Version, View, seconds_first};
 use crate::place;
 use crate::record::{self, At, Path, Present, State};
 use crate::sheet::{Sheet, SheetWriter};
@@ -78,8 +78,9 @@ pub(super) fn commit(
     };
     let mut puts = Vec::new();
     if news.ends_hold {
-        let gone = layout::stage("held");
-        puts.push(Operation::Put { from: layout::HELD.into(), to: gone });
+        let copies = [(layout::HELD.into(), "held"), (layout::second(layout::HELD), "second-held")];
+        let gone = copies.map(|(from, to)| Operation::Put { from, to: layout::stage(to) });
+        puts.extend(gone);
     }
     if let (true, Some(name), Some(last)) = (is_new, &last, versions.last_mut()) {
         (last.seal, last.bytes_kept) = (past.seal, past.bytes_kept);
@@ -94,21 +95,15 @@ pub(super) fn commit(
     texts.extend(news.subject.map(|subject| (layout::MIRROR.into(), subject.to_text())));
     // No barrier before these: until the journal goes, a reader finds files under either name.
     puts.extend(mirror.stage_texts(texts)?);
+    let mut puts = seconds_first(puts);
     puts.push(Operation::Barrier);
     check(watch)?;
     let mut journal = JournalWriter::new(&*mirror.place, plan.conflicts.clone())?;
     plan.write(&mut journal)?;
     puts.iter().try_for_each(|put| journal.add(put))?;
-    let done = mirror.commit(&journal.finish()?)?;
-    let is_news = |path: &Path| !report.conflicts.iter().any(|it| layout::latest(it) == *path);
-    for path in done.vanished.into_iter().filter(is_news) {
-        let message = "somebody removed it while the run went on".to_owned();
-        watch.trouble(Trouble { path, during: "keep", message });
-    }
-    for path in done.aside {
-        let message = "somebody put it there while the run went on; it is in .lastgood/conflicts";
-        watch.trouble(Trouble { path, during: "keep", message: message.to_owned() });
-    }
+    let mut done = mirror.commit(&journal.finish()?)?;
+    done.vanished.retain(|path| !report.conflicts.iter().any(|it| layout::latest(it) == *path));
+    done.tell(watch);
     for (what, count) in done.unset {
         place::add_unset(&mut report.unset, what, count);
     }
@@ -165,6 +160,7 @@ impl Past {
         (report.files, report.bytes, report.unchanged) = (same.files, same.bytes, same.files);
         let mut draft = Draft {
             mirror,
+            from: view.versions.last().map(|version| &*version.name),
             old: &view.latest,
             options,
             watch,
@@ -199,6 +195,8 @@ impl Past {
 /// The delta from the newest version to the next, as it is written.
 struct Draft<'a> {
     mirror: &'a Mirror,
+    /// Name of the version that is the newest now.
+    from: Option<&'a str>,
     old: &'a Sheet,
     options: &'a RunOptions,
     watch: &'a dyn Watch,
@@ -298,7 +296,10 @@ impl Draft<'_> {
         past: &Present,
     ) -> Result<bool, MirrorError> {
         if staged.is_spoiled(path) {
-            return Ok(false);
+            // A commit that nobody could roll forward may have kept it before.
+            let kept = self.from.map(|from| layout::folder(from, path));
+            let hash = kept.and_then(|kept| content::hash(&*self.mirror.place, &kept).ok());
+            return Ok(hash.flatten() == past.hash().map(|id| *id.as_bytes()));
         }
         if !self.options.verifies_outgoing {
             return Ok(true);
@@ -511,13 +512,14 @@ impl Plan<'_> {
 
     /// A second name for all that leaves its place in `latest/`.
     fn keep(&self, journal: &mut JournalWriter<'_>) -> Result<(), MirrorError> {
-        let mut keep = |from: &[u8], to: Path, hash| {
-            journal.add(&Operation::Keep { from: layout::latest(from), to, hash })
+        let mut keep = |from: &[u8], to: Path, hash, looks| {
+            journal.add(&Operation::Keep { from: layout::latest(from), to, hash, looks })
         };
         for record in self.delta.records() {
             let (path, state) = record?;
             if let (Some(_), Some(from)) = (delta::own_bytes(&path, &state), self.from) {
-                keep(&path, layout::folder(from, &path), None)?;
+                let looks = state.present().and_then(Looks::of);
+                keep(&path, layout::folder(from, &path), None, looks)?;
             }
         }
         for (path, why) in &self.staged.spoiled {
@@ -525,17 +527,18 @@ impl Plan<'_> {
                 Spoiled::Rotted => &self.damaged,
                 Spoiled::Edited => &self.conflicts,
             };
-            keep(path, record::join(to, path), None)?;
+            keep(path, record::join(to, path), None, None)?;
         }
         for path in &self.staged.extras {
-            keep(path, record::join(&self.conflicts, path), None)?;
+            keep(path, record::join(&self.conflicts, path), None, None)?;
         }
         let mut number = 0;
         for item in self.staged.items() {
             let (to, How::Moved(from), present) = item? else { continue };
             if !self.only_in_case(&from, &to) {
                 let hash = present.and_then(|present| present.hash());
-                keep(&from, moving(number), hash.map(|id| *id.as_bytes()))?;
+                let looks = self.old.present(&from)?.as_ref().and_then(Looks::of);
+                keep(&from, moving(number), hash.map(|id| *id.as_bytes()), looks)?;
             }
             number += 1;
         }

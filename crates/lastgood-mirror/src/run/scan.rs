@@ -6,14 +6,18 @@ use lastgood_format::entry::{Hint, Marks, Node, Timestamp};
 use lastgood_host::HostError;
 use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Seen, Stat};
+use lastgood_host::source::SourceFile;
 
 use super::fit::{Abilities, Names};
+use super::fixed::{Fixed, LOCKED};
 use super::guard::Held;
 use super::links::Links;
+use super::room::Need;
 use super::scrub::Slice;
 use super::{Choice, Rules, RunOptions, RunReport};
 use crate::above::Above;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
+use crate::journal::Looks;
 use crate::layout;
 use crate::mirror::Mirror;
 use crate::record::{self, At, Path, Present, State};
@@ -91,6 +95,8 @@ pub(super) struct Found {
     pub(super) held: Held,
     /// Files that have to be read, and their bytes.
     pub(super) reads: (u64, u64),
+    /// What it takes of the room that the mirror has.
+    pub(super) need: Need,
     /// What the file system of the mirror can do.
     pub(super) can: Abilities,
     /// Moments from this one on may still be written to without a trace.
@@ -155,11 +161,14 @@ pub(super) fn scan(
         out: SheetWriter::new(&*mirror.place, layout::stage("wanted"), "wanted", WORDS),
         spoiled: BTreeMap::new(),
         extras: BTreeSet::new(),
+        fixed: Fixed::default(),
         links: Links::default(),
         forecast: RunReport::default(),
         same: Same::default(),
         held: Held { files: 0, deleted: 0, changed: 0, is_other_root: false },
         reads: (0, 0),
+        need: Need::default(),
+        data: 0,
     };
     let stat = root.own_stat()?;
     let was = scan.reach(b"")?;
@@ -187,11 +196,16 @@ struct Scan<'a> {
     out: SheetWriter<'a>,
     spoiled: BTreeMap<Path, Spoiled>,
     extras: BTreeSet<Path>,
+    /// What nobody can change in `latest/`.
+    fixed: Fixed,
     links: Links,
     forecast: RunReport,
     same: Same,
     held: Held,
     reads: (u64, u64),
+    need: Need,
+    /// What a file has to be given room for that was looked at last.
+    data: u64,
 }
 
 /// What is done with all that lies below a path, when its turn in the order comes.
@@ -221,6 +235,7 @@ impl Scan<'_> {
             same: self.same,
             held: self.held,
             reads: self.reads,
+            need: self.need,
             can: self.can,
             racy: self.racy,
         })
@@ -280,7 +295,14 @@ impl Scan<'_> {
     /// Compares what lies in `latest/` with what should, without reading it.
     fn inspect(&mut self, path: &Path, present: &Present) -> Result<(), MirrorError> {
         self.settle(Some(path))?;
-        let stat = self.mirror.place.stat(&layout::latest(path))?;
+        let stat = match self.mirror.place.stat(&layout::latest(path)) {
+            Ok(stat) => stat,
+            Err(error) if error.is_of_one_path() => return self.unknown(path, present, &error),
+            Err(error) => return Err(error.into()),
+        };
+        if stat.is_some_and(|stat| stat.is_locked) {
+            self.fixed.add(path, LOCKED);
+        }
         if !looks_as(present, stat.as_ref(), self.can) || !self.points_as(path, present) {
             self.spoiled.insert(path.clone(), Spoiled::Edited);
         } else if self.slice.rotted.contains(path) {
@@ -290,6 +312,23 @@ impl Scan<'_> {
             && self.can.shows(present)
             && let Some(count) = self.shown.parent(path)
         {
+            *count += 1;
+        }
+        if present.entry.is_directory() {
+            self.shown.enter(path.clone(), 0);
+        }
+        Ok(())
+    }
+
+    /// What cannot be examined may be right, and cannot be changed either.
+    fn unknown(
+        &mut self,
+        path: &Path,
+        present: &Present,
+        error: &HostError,
+    ) -> Result<(), MirrorError> {
+        self.fixed.add(path, &told(error));
+        if let Some(count) = self.shown.parent(path) {
             *count += 1;
         }
         if present.entry.is_directory() {
@@ -308,7 +347,15 @@ impl Scan<'_> {
     /// Looks for what does not belong into the directories that lie behind.
     fn settle(&mut self, path: Option<&[u8]>) -> Result<(), MirrorError> {
         for (directory, count) in self.shown.pass(path) {
-            let names = self.mirror.place.list(&layout::latest(&directory))?;
+            let names = match self.mirror.place.list(&layout::latest(&directory)) {
+                Ok(names) => names,
+                Err(error) if error.is_of_one_path() => {
+                    let (path, message) = (layout::latest(&directory), told(&error));
+                    self.watch.trouble(Trouble { path, during: "list", message });
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             if names.len() == count {
                 continue;
             }
@@ -323,11 +370,58 @@ impl Scan<'_> {
                 let known = self.manifest.present(&child)?;
                 let is_known = known.is_some_and(|known| self.can.shows(&known));
                 if !is_known && !keys.contains(&self.can.key(&child)) {
-                    self.extras.insert(child);
+                    self.extra(child)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Somebody put something into `latest/`.
+    fn extra(&mut self, path: Path) -> Result<(), MirrorError> {
+        let stat = self.mirror.place.stat(&layout::latest(&path));
+        if matches!(stat, Ok(Some(stat)) if stat.is_locked) {
+            self.fixed.add(&path, LOCKED);
+        }
+        match self.fixed.why(&path) {
+            Some(why) => tell_fixed(self.watch, &path, why),
+            None => drop(self.extras.insert(path)),
+        }
+        Ok(())
+    }
+
+    /// What the next version can have at a path: where nobody can change what `latest/` shows, that
+    /// stays, and is told. `None` where nothing comes to be.
+    fn possible(&mut self, path: &[u8], was: Option<&Present>, wanted: Wanted) -> Option<Wanted> {
+        if self.fixed.is_empty() {
+            return Some(wanted);
+        }
+        if was.is_none() && self.fixed.is_below_missing(path) {
+            return None;
+        }
+        let is = match &wanted {
+            Wanted::Gone => None,
+            Wanted::Known(is) | Wanted::Read(is) | Wanted::Check(is) => Some(&**is),
+        };
+        let is_directory = |it: Option<&Present>| it.is_some_and(|it| it.entry.is_directory());
+        let stays_directory = is_directory(was) && is_directory(is);
+        let why = match stays_directory {
+            // What a directory looks like is its own.
+            true => self.fixed.why_itself(path),
+            false => self.fixed.why(path),
+        };
+        let Some(why) = why.map(str::to_owned) else { return Some(wanted) };
+        let is_spoiled = self.spoiled.remove(path).is_some();
+        let is_same = matches!(&wanted, Wanted::Known(is) | Wanted::Check(is) if was == Some(is));
+        if is_same && !is_spoiled {
+            return Some(wanted);
+        }
+        tell_fixed(self.watch, path, &why);
+        if is_directory(is) && !stays_directory {
+            self.fixed.miss(path);
+        }
+        self.forecast.kept += u64::from(was.is_some());
+        was.map(|was| Wanted::Known(Box::new(kept(was))))
     }
 
     /// Notes what the next version is to have at a path.
@@ -337,6 +431,7 @@ impl Scan<'_> {
         was: Option<&Present>,
         wanted: Wanted,
     ) -> Result<(), MirrorError> {
+        let Some(wanted) = self.possible(path, was, wanted) else { return Ok(()) };
         let is_spoiled = was.is_some() && self.spoiled.contains_key(path);
         self.tally(was, &wanted, is_spoiled);
         let is = match &wanted {
@@ -344,6 +439,8 @@ impl Scan<'_> {
             Wanted::Known(is) | Wanted::Read(is) | Wanted::Check(is) => Some(&**is),
         };
         let is_there = matches!(wanted, Wanted::Known(_) | Wanted::Check(_));
+        let data = std::mem::take(&mut self.data);
+        self.need.add(path, was, &wanted, data, self.options.room);
         self.links.meet(path, was, is, is_there);
         if let (Wanted::Known(is), Some(was)) = (&wanted, was)
             && **is == *was
@@ -515,7 +612,7 @@ impl Scan<'_> {
             return Ok(None);
         }
         let wanted = match stat.kind {
-            Kind::File => self.file(path, was, stat),
+            Kind::File => self.file(path, was, parent, stat),
             Kind::Directory => return self.directory(path, was, parent, stat, choice),
             Kind::Symlink => match parent.read_link(name) {
                 Ok(target) => {
@@ -571,7 +668,13 @@ impl Scan<'_> {
     }
 
     /// A file is believed to be unchanged when all that a writer leaves behind is as it was.
-    fn file(&mut self, path: &[u8], was: Option<&Present>, stat: &Stat) -> Wanted {
+    fn file(
+        &mut self,
+        path: &[u8],
+        was: Option<&Present>,
+        parent: &Directory,
+        stat: &Stat,
+    ) -> Wanted {
         let same = was.filter(|was| {
             looks_unchanged(was, stat) && was.at != At::Lost && !self.spoiled.contains_key(path)
         });
@@ -586,8 +689,11 @@ impl Scan<'_> {
             None => {
                 let seen = seen(path, stat);
                 let is_spoiled = self.spoiled.contains_key(path);
-                if !seems_same(was, is_spoiled, &seen) {
-                    self.forecast.bytes_written += stat.size.min(stat.allocated_bytes());
+                // Other names of a file take no room of their own.
+                if !seems_same(was, is_spoiled, &seen) && !self.links.knows(seen.link) {
+                    self.data = data_bytes(parent, record::name(path), stat);
+                    self.forecast.bytes_written += self.data;
+                    self.data = self.data.max(1);
                 }
                 Wanted::Read(Box::new(seen))
             }
@@ -667,6 +773,11 @@ impl Scan<'_> {
     }
 }
 
+fn tell_fixed(watch: &dyn Watch, path: &[u8], why: &str) {
+    let (path, message) = (layout::latest(path), why.to_owned());
+    watch.trouble(Trouble { path, during: "change", message });
+}
+
 /// What comes before a name, without the slash that put it in its place.
 fn first_before(later: &mut BTreeMap<Path, Later>, name: &[u8]) -> Option<(Path, Later)> {
     let first = later.first_entry().filter(|first| **first.key() < *name)?;
@@ -689,6 +800,17 @@ fn children(manifest: &Sheet, directory: &[u8]) -> Result<Vec<Path>, MirrorError
         }
     }
     Ok(children)
+}
+
+/// How much of a file is no hole. Where fewer bytes are allocated than it is long, it may only be
+/// compressed.
+fn data_bytes(parent: &Directory, name: &[u8], stat: &Stat) -> u64 {
+    if !stat.is_sparse() || stat.size < HOLEY_BYTES_MIN {
+        return stat.size;
+    }
+    let Ok(file) = SourceFile::open(parent, name) else { return stat.size };
+    let extents = file.extents().map(|range| range.map(|range| range.end - range.start));
+    extents.sum::<Result<u64, _>>().unwrap_or(stat.size)
 }
 
 /// A file as it was seen, before it is read.
@@ -724,10 +846,8 @@ pub(super) fn link(stat: &Stat) -> Option<(u64, u64)> {
 pub(super) fn looks_as(present: &Present, stat: Option<&Stat>, can: Abilities) -> bool {
     let Some(stat) = stat else { return !can.shows(present) };
     match present.entry.node {
-        Node::File { size, .. } if can.shows(present) => {
-            stat.kind == Kind::File
-                && stat.size == size
-                && is_same_time(present.entry.mtime, stat.mtime)
+        Node::File { .. } if can.shows(present) => {
+            Looks::of(present).is_some_and(|looks| looks.are_of(stat))
         }
         Node::Directory { .. } => stat.kind == Kind::Directory,
         Node::Symlink { .. } => stat.kind == Kind::Symlink,
@@ -735,15 +855,12 @@ pub(super) fn looks_as(present: &Present, stat: Option<&Stat>, can: Abilities) -
     }
 }
 
-/// Whether a file system may show one time for the other: FAT keeps even seconds only.
-fn is_same_time(wanted: Timestamp, shown: Timestamp) -> bool {
-    wanted == shown || (shown.nanos == 0 && wanted.seconds.abs_diff(shown.seconds) <= 2)
-}
-
 pub(super) const GONE: &[u8] = b"gone";
 pub(super) const KNOWN: &[u8] = b"known";
 pub(super) const READ: &[u8] = b"read";
 pub(super) const CHECK: &[u8] = b"check";
+/// Holes of shorter files are not worth to be looked for.
+const HOLEY_BYTES_MIN: u64 = 64 << 10;
 /// A file may be written to again in this time without its stamps showing it: the coarsest clock
 /// of a file system (FAT).
 const RACY_SECONDS: i64 = 2;

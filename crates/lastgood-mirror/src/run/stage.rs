@@ -13,7 +13,7 @@ use super::scan::{self, Found, Wanted};
 use super::staged::{BUILT, How, MOVED, PUT, Staged};
 use super::{RunOptions, RunReport};
 use crate::above::Above;
-use crate::content::{self, Copied};
+use crate::content::{self, Copied, CopyError};
 use crate::error::{MirrorError, Trouble, Watch, check, told};
 use crate::index::Index;
 use crate::layout;
@@ -520,8 +520,9 @@ impl Stage<'_> {
         let copied = match copied {
             Ok(Some(copied)) => copied,
             Ok(None) => return Err(Failure::Mirror(MirrorError::Cancelled)),
-            Err(error) if error.is_no_space() => return Err(error.into()),
-            Err(error) => {
+            // The next file would fare no better: what was staged goes when the next run begins.
+            Err(CopyError::Write(error)) => return Err(error.into()),
+            Err(CopyError::Read(error)) => {
                 drop_stage()?;
                 return Err(Failure::source(error));
             }

@@ -2,10 +2,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use lastgood_mirror::run::{Room, RunOptions, RunReport, run, subject};
 use lastgood_mirror::thin::drop_version;
 use lastgood_mirror::{Mirror, MirrorError};
 
-use crate::world::{World, tree};
+use crate::world::{Names, World, tree};
 
 #[test]
 fn the_first_run_makes_a_plain_copy() {
@@ -282,24 +283,47 @@ fn unreadable(world: &mut World) {
     assert_eq!(world.verify().damaged, Vec::<Box<[u8]>>::new());
 }
 
+/// Runs where there is no more room than that; what that ended with.
+fn run_in(world: &mut World, room: Room) -> Result<RunReport, MirrorError> {
+    let options = RunOptions { room, ..world.next_options() };
+    let subject = subject(&options.source).unwrap();
+    let (mirror, _) = Mirror::open_or_create(&world.mirror(""), &subject).unwrap();
+    run(&mirror, &options, &mut Names(&[]), &world.troubles)
+}
+
 #[test]
 fn case_21_too_little_room_changes_nothing() {
+    const RESERVE: u64 = 16 << 20;
     let mut world = World::new();
     world.write("a", &[1; 100_000]);
     world.run();
-    world.write("b", &[2; 100_000]);
-    let mut options = world.options();
-    options.available = 50_000;
-    let mirror = Mirror::open(&world.mirror("")).unwrap();
     let before = tree(&world.mirror("latest"));
-    let result = lastgood_mirror::run::run(
-        &mirror,
-        &options,
-        &mut crate::world::Names(&[]),
-        &world.troubles,
-    );
-    assert!(matches!(result, Err(MirrorError::NoSpace { .. })), "{result:?}");
+    let room = |bytes| Room { bytes: RESERVE + bytes, entries: Some(10_000), block_bytes: 4096 };
+    let is_full = |result| matches!(result, Err(MirrorError::NoSpace { .. }));
+    world.write("b", &[2; 100_000]);
+    assert!(is_full(run_in(&mut world, room(50_000))));
+    fs::remove_file(world.source("b")).unwrap();
+    // Small files take whole blocks, and directories take some as well.
+    (0..50).for_each(|number| world.write(&format!("{number}/small"), b"1"));
+    assert!(is_full(run_in(&mut world, room(390_000))));
+    let few = Room { entries: Some(150), ..room(1 << 30) };
+    let result = run_in(&mut world, few);
+    assert!(matches!(result, Err(MirrorError::NoEntries { available: 150, .. })), "{result:?}");
     assert_eq!(tree(&world.mirror("latest")), before);
+    // Holes take none, nor do further names of a file.
+    let holes = fs::File::create(world.source("holes")).unwrap();
+    holes.set_len(4 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_at(&holes, b"1", 1 << 20).unwrap();
+    world.write("names/0", &[3; 200_000]);
+    (1..9).for_each(|number| {
+        fs::hard_link(world.source("names/0"), world.source(&format!("names/{number}"))).unwrap();
+    });
+    run_in(&mut world, room(800_000)).unwrap();
+    assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
+    // What leaves needs directories to go to.
+    (0..50).for_each(|number| fs::remove_file(world.source(&format!("{number}/small"))).unwrap());
+    assert!(is_full(run_in(&mut world, room(200_000))));
+    run_in(&mut world, room(300_000)).unwrap();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use lastgood_host::metadata::ApplyPolicy;
 use lastgood_mirror::Mirror;
 use lastgood_mirror::repair::{Donor, repair};
 use lastgood_mirror::restore::{RestoreOptions, restore};
-use lastgood_mirror::run::{RunOptions, insert, run, subject};
+use lastgood_mirror::run::{Room, RunOptions, insert, run, subject};
 use lastgood_mirror::thin::drop_version;
 use lastgood_mirror::verify::verify;
 
@@ -133,7 +133,7 @@ impl Story {
             verifies_outgoing: true,
             scrub_days: 1,
             is_dry: false,
-            available: u64::MAX,
+            room: Room::ENDLESS,
         }
     }
 
@@ -292,6 +292,11 @@ fn each_barrier_is_needed() {
         (0..story.steps.len()).filter(|&index| matches!(story.steps[index], Step::Sync)).collect();
     let per_run = syncs.iter().filter(|&&index| index < story.first_over).count();
     for (number, &index) in syncs.iter().take(per_run).enumerate() {
+        // That of the journal is for file systems without hard links, where what is kept is renamed:
+        // here the next run finds it without.
+        if number == 1 {
+            continue;
+        }
         // Nothing but the barrier is missing: an empty rename takes its place.
         let step = std::mem::replace(
             &mut story.steps[index],

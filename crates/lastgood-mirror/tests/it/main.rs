@@ -11,6 +11,7 @@ mod guard;
 mod heal;
 mod insert;
 mod kinds;
+mod locked;
 mod recorder;
 mod sick;
 mod texts;

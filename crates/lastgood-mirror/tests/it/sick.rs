@@ -11,13 +11,13 @@ use lastgood_host::HostError;
 use lastgood_host::metadata::Unset;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_host::source::SourceFile;
-use lastgood_host::target::TargetFile;
-use lastgood_mirror::Mirror;
+use lastgood_host::target::{Target, TargetFile};
 use lastgood_mirror::place::{HostPlace, Place};
 use lastgood_mirror::repair::{Donor, Source, repair};
 use lastgood_mirror::restore::restore;
 use lastgood_mirror::run::run;
 use lastgood_mirror::verify::verify;
+use lastgood_mirror::{Mirror, MirrorError};
 
 use crate::world::{Names, World, tree};
 
@@ -78,7 +78,13 @@ impl Place for Sick {
     }
     fn create(&self, path: &[u8]) -> Result<TargetFile, HostError> {
         self.ask("create", path)?;
-        self.inner.create(path)
+        match self.ask("write", path) {
+            Ok(()) => self.inner.create(path),
+            // It takes no bytes that are no number.
+            Err(_) => {
+                Target::open_existing(Path::new("/proc/self"))?.root().open_file(b"oom_score_adj")
+            }
+        }
     }
     fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<(), HostError> {
         self.ask("make symlink", path)?;
@@ -197,6 +203,28 @@ fn the_reading_of_everything_goes_on_past_a_text_that_no_copy_answers_for() {
     assert_eq!(tree(&world.mirror("latest")), tree(&world.source("")));
     world.versions.push((report.version.unwrap().name, tree(&world.source(""))));
     world.check();
+}
+
+#[test]
+fn a_mirror_that_takes_no_bytes_is_told_as_such_and_not_as_trouble_of_the_source() {
+    for (name, length) in [("small", 1000), ("large", 1 << 20)] {
+        let mut world = World::new();
+        world.write(name, b"as it was");
+        world.run();
+        world.write(name, &vec![b'x'; length]);
+        let before = tree(&world.mirror("latest"));
+        let options = world.next_options();
+        let mirror = Sick::failing(&world.mirror(""), |call, path| {
+            (call == "write" && path == b".lastgood/stage/1").then_some(EIO)
+        });
+        let failed = run(&mirror, &options, &mut Names(&[]), &world.troubles).unwrap_err();
+        let MirrorError::Host(failed) = failed else { panic!("{failed}") };
+        assert!(failed.path.ends_with("oom_score_adj") && failed.action == "write", "{failed}");
+        assert_eq!(world.troubles.0.lock().unwrap().len(), 0);
+        assert_eq!(tree(&world.mirror("latest")), before);
+        world.run();
+        world.check();
+    }
 }
 
 const EIO: i32 = 5;

@@ -12,7 +12,7 @@ use lastgood_format::entry::Timestamp;
 use lastgood_host::metadata::ApplyPolicy;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_mirror::restore::{RestoreOptions, RestoreReport, restore};
-use lastgood_mirror::run::{Choice, Rules, RunOptions, RunReport, run, subject};
+use lastgood_mirror::run::{Choice, Room, Rules, RunOptions, RunReport, run, subject};
 use lastgood_mirror::text::{Seal, sha256};
 use lastgood_mirror::verify::{VerifyReport, verify};
 use lastgood_mirror::{Mirror, MirrorError, Trouble, Watch};
@@ -97,7 +97,7 @@ impl World {
             verifies_outgoing: true,
             scrub_days: self.scrub_days,
             is_dry: false,
-            available: u64::MAX,
+            room: Room::ENDLESS,
         }
     }
 

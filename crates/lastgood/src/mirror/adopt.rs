@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_mirror::Version;
-use lastgood_mirror::run::{self, Choice, Rules, RunOptions};
+use lastgood_mirror::run::{self, Choice, Room, Rules, RunOptions};
 use lastgood_repo::Clock;
 
 use super::{Outcome, Watching, real};
@@ -50,7 +50,7 @@ pub fn start_adopt(options: AdoptOptions) -> Job<Outcome<Option<Version>>> {
             verifies_outgoing: true,
             scrub_days: 0,
             is_dry: false,
-            available: u64::MAX,
+            room: Room::ENDLESS,
         };
         let version = run::adopt(&target, &subject, &leave, &options, &mut Everything, &watch)?;
         Ok(watch.outcome(Some(version)))

@@ -46,7 +46,7 @@ fn both(
     control: &Control,
 ) -> Both {
     let watch = Watching::new(control);
-    let opened = Opened::open(mirror);
+    let opened = Opened::open(mirror, &watch);
     // Not even when the mirror is held it belongs into the backup.
     if let Ok(opened) = &opened {
         options.select.own_directories.extend(own_directory(&opened.mirror).ok().flatten());

@@ -37,10 +37,11 @@ pub fn start_insert(options: InsertOptions) -> Job<Outcome<Option<Version>>> {
     Job::spawn(move |control| {
         control.enter(Phase::Reading);
         let directory = real(&options.directory)?;
-        let (mirror, _) = Mirror::open_to_change(&options.mirror)?;
+        let watch = Watching::new(control);
+        let (mirror, done) = Mirror::open_to_change(&options.mirror)?;
+        done.tell(&watch);
         let selection = selection(&mirror, &options.select, &directory)?;
         let mut rules = Selected::new(&selection, &directory)?;
-        let watch = Watching::new(control);
         let options = RunOptions {
             source: directory,
             now: options.time,
@@ -49,7 +50,7 @@ pub fn start_insert(options: InsertOptions) -> Job<Outcome<Option<Version>>> {
             verifies_outgoing: true,
             scrub_days: 0,
             is_dry: false,
-            available: volume::space(mirror.path())?.available,
+            room: volume::space(mirror.path())?.into(),
         };
         let version = run::insert(&mirror, &options, &mut rules, &watch)?;
         Ok(watch.outcome(Some(version)))

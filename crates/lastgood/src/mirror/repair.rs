@@ -35,9 +35,14 @@ pub struct RepairOptions {
 pub fn start_repair(options: RepairOptions) -> Job<Outcome<RepairReport>> {
     Job::spawn(move |control| {
         control.enter(Phase::Verifying);
+        let watch = Watching::new(control);
         let mirror = match options.dry_run {
             true => Mirror::open(&options.mirror)?,
-            false => Mirror::open_to_change(&options.mirror)?.0,
+            false => {
+                let (mirror, done) = Mirror::open_to_change(&options.mirror)?;
+                done.tell(&watch);
+                mirror
+            }
         };
         let source = mirror.subject()?.source;
         let mut donors: Vec<Box<dyn Donor>> = Vec::new();
@@ -51,7 +56,6 @@ pub fn start_repair(options: RepairOptions) -> Job<Outcome<RepairReport>> {
                 source: source.as_os_str().as_bytes().to_vec(),
             }));
         }
-        let watch = Watching::new(control);
         let report = repair::repair(&mirror, &mut donors, options.dry_run, &watch)?;
         Ok(watch.outcome(report))
     })

@@ -351,7 +351,22 @@ fn decode_stat(reader: &mut Reader<'_>) -> Result<Stat, DecodeError> {
     let mtime = decode_time(reader)?;
     let (ctime, btime) = (decode_time(reader)?, decode_time(reader)?);
     let hint = Hint { ctime, btime, inode, device };
-    Ok(Stat { kind, mode, uid, gid, links, size, blocks, device_number, mtime, hint, mount_id })
+    // No run asks whether what it reads can be changed.
+    let is_locked = false;
+    Ok(Stat {
+        kind,
+        mode,
+        uid,
+        gid,
+        links,
+        size,
+        blocks,
+        device_number,
+        mtime,
+        hint,
+        mount_id,
+        is_locked,
+    })
 }
 
 /// What went wrong at a backend, to the letter: it may end up in the log of the repository.
