@@ -5,6 +5,7 @@
 
 mod adopt;
 mod ahead;
+mod commit;
 mod fit;
 mod fixed;
 mod gone;
@@ -13,10 +14,12 @@ mod hold;
 mod insert;
 mod intake;
 mod links;
+mod past;
 mod plan;
 mod room;
 mod scan;
 mod scrub;
+mod shown;
 mod stage;
 mod staged;
 
@@ -212,8 +215,8 @@ impl Begun {
         }
         let staged = stage::stage(mirror, &view.latest, found, &taken, &root, options, watch)?;
         check(watch)?;
-        let news = plan::News { subject: subject.as_ref(), ends_hold: is_held };
-        let report = plan::commit(mirror, &view, staged, &news, options, watch)?;
+        let news = commit::News { subject: subject.as_ref(), ends_hold: is_held };
+        let report = commit::commit(mirror, &view, staged, &news, options, watch)?;
         slice.note(mirror)?;
         Ok(RunReport { damaged: slice.damaged, bytes_checked: slice.bytes, ..report })
     }

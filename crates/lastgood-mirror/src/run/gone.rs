@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::scan::Spoiled;
+use super::shown::Spoiled;
 use super::staged::How;
 use crate::content::Copied;
 use crate::error::MirrorError;

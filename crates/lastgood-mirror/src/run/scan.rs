@@ -1,6 +1,6 @@
 //! What the source has, and what somebody did to `latest/`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lastgood_format::entry::{Hint, Marks, Node, Timestamp};
 use lastgood_host::HostError;
@@ -8,16 +8,14 @@ use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Seen, Stat};
 use lastgood_host::source::SourceFile;
 
-use super::fit::{Abilities, Names};
-use super::fixed::{Fixed, LOCKED};
+use super::fit::{Abilities, Names, Rivals};
 use super::guard::Held;
 use super::links::Links;
 use super::room::Need;
 use super::scrub::Slice;
+use super::shown::{Shown, Spoiled, children, tell_fixed};
 use super::{Choice, Rules, RunOptions, RunReport};
-use crate::above::Above;
 use crate::error::{MirrorError, Trouble, Watch, check, told};
-use crate::journal::Looks;
 use crate::layout;
 use crate::mirror::Mirror;
 use crate::record::{self, At, Path, Present, State};
@@ -67,15 +65,6 @@ impl Wanted {
     }
 }
 
-/// Why what lies in `latest/` is not what should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spoiled {
-    /// Somebody changed it, or removed it.
-    Edited,
-    /// Its bytes are others, and nothing else of it is.
-    Rotted,
-}
-
 /// What the scan found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -85,6 +74,8 @@ pub(super) struct Found {
     pub(super) spoiled: BTreeMap<Path, Spoiled>,
     /// Paths in `latest/` that the manifest does not have.
     pub(super) extras: BTreeSet<Path>,
+    /// Paths of the newest version that are other names of others, each with that.
+    pub(super) masked: BTreeMap<Path, Path>,
     /// Files of more than one name.
     pub(super) links: Links,
     /// What a run would do, as far as that is known without reading a file.
@@ -157,11 +148,9 @@ pub(super) fn scan(
         racy,
         buffer: ListBuffer::new(),
         names: Names::new(mirror),
-        shown: Above::default(),
+        shown: Shown::new(mirror, old, slice, watch, can),
         out: SheetWriter::new(&*mirror.place, layout::stage("wanted"), "wanted", WORDS),
-        spoiled: BTreeMap::new(),
-        extras: BTreeSet::new(),
-        fixed: Fixed::default(),
+        masked: BTreeMap::new(),
         links: Links::default(),
         forecast: RunReport::default(),
         same: Same::default(),
@@ -191,13 +180,10 @@ struct Scan<'a> {
     racy: Timestamp,
     buffer: ListBuffer,
     names: Names<'a>,
-    /// Directories of the newest version, with how many of their entries lie in `latest/`.
-    shown: Above<usize>,
+    shown: Shown<'a>,
     out: SheetWriter<'a>,
-    spoiled: BTreeMap<Path, Spoiled>,
-    extras: BTreeSet<Path>,
-    /// What nobody can change in `latest/`.
-    fixed: Fixed,
+    /// Names that another one has in the mirror, each with that one.
+    masked: BTreeMap<Path, Path>,
     links: Links,
     forecast: RunReport,
     same: Same,
@@ -223,13 +209,14 @@ impl Scan<'_> {
         while let Some(line) = self.old.next().transpose()? {
             self.gone(&line)?;
         }
-        self.settle(None)?;
+        self.shown.settle(None)?;
         let forecast = &mut self.forecast;
-        forecast.conflicts = self.spoiled.keys().chain(&self.extras).cloned().collect();
+        forecast.conflicts = self.shown.spoiled.keys().chain(&self.shown.extras).cloned().collect();
         Ok(Found {
             wanted: self.out.finish()?,
-            spoiled: self.spoiled,
-            extras: self.extras,
+            spoiled: self.shown.spoiled,
+            extras: self.shown.extras,
+            masked: self.masked,
             links: self.links,
             forecast: self.forecast,
             same: self.same,
@@ -285,118 +272,20 @@ impl Scan<'_> {
         check(self.watch)?;
         match self.manifest.state(line)? {
             State::Present(present) => {
-                self.inspect(&line.path, &present)?;
+                self.shown.meet(&line.path, &present)?;
                 Ok(*present)
             }
             State::Absent => Err(self.manifest.bad_line(line.start)),
         }
     }
 
-    /// Compares what lies in `latest/` with what should, without reading it.
-    fn inspect(&mut self, path: &Path, present: &Present) -> Result<(), MirrorError> {
-        self.settle(Some(path))?;
-        let stat = match self.mirror.place.stat(&layout::latest(path)) {
-            Ok(stat) => stat,
-            Err(error) if error.is_of_one_path() => return self.unknown(path, present, &error),
-            Err(error) => return Err(error.into()),
-        };
-        if stat.is_some_and(|stat| stat.is_locked) {
-            self.fixed.add(path, LOCKED);
-        }
-        if !looks_as(present, stat.as_ref(), self.can) || !self.points_as(path, present) {
-            self.spoiled.insert(path.clone(), Spoiled::Edited);
-        } else if self.slice.rotted.contains(path) {
-            self.spoiled.insert(path.clone(), Spoiled::Rotted);
-        }
-        if stat.is_some()
-            && self.can.shows(present)
-            && let Some(count) = self.shown.parent(path)
-        {
-            *count += 1;
-        }
-        if present.entry.is_directory() {
-            self.shown.enter(path.clone(), 0);
-        }
-        Ok(())
-    }
-
-    /// What cannot be examined may be right, and cannot be changed either.
-    fn unknown(
-        &mut self,
-        path: &Path,
-        present: &Present,
-        error: &HostError,
-    ) -> Result<(), MirrorError> {
-        self.fixed.add(path, &told(error));
-        if let Some(count) = self.shown.parent(path) {
-            *count += 1;
-        }
-        if present.entry.is_directory() {
-            self.shown.enter(path.clone(), 0);
-        }
-        Ok(())
-    }
-
-    /// Whether a symbolic link in `latest/` points where it should, as far as that can be known.
-    fn points_as(&self, path: &[u8], present: &Present) -> bool {
-        let Node::Symlink { target } = &present.entry.node else { return true };
-        let shown = || self.mirror.place.read_link(&layout::latest(path));
-        !self.can.has_symlinks || matches!(shown(), Ok(Some(shown)) if shown == *target)
-    }
-
-    /// Looks for what does not belong into the directories that lie behind.
-    fn settle(&mut self, path: Option<&[u8]>) -> Result<(), MirrorError> {
-        for (directory, count) in self.shown.pass(path) {
-            let names = match self.mirror.place.list(&layout::latest(&directory)) {
-                Ok(names) => names,
-                Err(error) if error.is_of_one_path() => {
-                    let (path, message) = (layout::latest(&directory), told(&error));
-                    self.watch.trouble(Trouble { path, during: "list", message });
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if names.len() == count {
-                continue;
-            }
-            let mut keys = HashSet::new();
-            if self.can.is_blind {
-                for child in children(self.manifest, &directory)? {
-                    keys.insert(self.can.key(&child));
-                }
-            }
-            for name in names {
-                let child = record::join(&directory, &name);
-                let known = self.manifest.present(&child)?;
-                let is_known = known.is_some_and(|known| self.can.shows(&known));
-                if !is_known && !keys.contains(&self.can.key(&child)) {
-                    self.extra(child)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Somebody put something into `latest/`.
-    fn extra(&mut self, path: Path) -> Result<(), MirrorError> {
-        let stat = self.mirror.place.stat(&layout::latest(&path));
-        if matches!(stat, Ok(Some(stat)) if stat.is_locked) {
-            self.fixed.add(&path, LOCKED);
-        }
-        match self.fixed.why(&path) {
-            Some(why) => tell_fixed(self.watch, &path, why),
-            None => drop(self.extras.insert(path)),
-        }
-        Ok(())
-    }
-
     /// What the next version can have at a path: where nobody can change what `latest/` shows, that
     /// stays, and is told. `None` where nothing comes to be.
     fn possible(&mut self, path: &[u8], was: Option<&Present>, wanted: Wanted) -> Option<Wanted> {
-        if self.fixed.is_empty() {
+        if self.shown.fixed.is_empty() {
             return Some(wanted);
         }
-        if was.is_none() && self.fixed.is_below_missing(path) {
+        if was.is_none() && self.shown.fixed.is_below_missing(path) {
             return None;
         }
         let is = match &wanted {
@@ -407,18 +296,18 @@ impl Scan<'_> {
         let stays_directory = is_directory(was) && is_directory(is);
         let why = match stays_directory {
             // What a directory looks like is its own.
-            true => self.fixed.why_itself(path),
-            false => self.fixed.why(path),
+            true => self.shown.fixed.why_itself(path),
+            false => self.shown.fixed.why(path),
         };
         let Some(why) = why.map(str::to_owned) else { return Some(wanted) };
-        let is_spoiled = self.spoiled.remove(path).is_some();
+        let is_spoiled = self.shown.spoiled.remove(path).is_some();
         let is_same = matches!(&wanted, Wanted::Known(is) | Wanted::Check(is) if was == Some(is));
         if is_same && !is_spoiled {
             return Some(wanted);
         }
         tell_fixed(self.watch, path, &why);
         if is_directory(is) && !stays_directory {
-            self.fixed.miss(path);
+            self.shown.fixed.miss(path);
         }
         self.forecast.kept += u64::from(was.is_some());
         was.map(|was| Wanted::Known(Box::new(kept(was))))
@@ -432,7 +321,7 @@ impl Scan<'_> {
         wanted: Wanted,
     ) -> Result<(), MirrorError> {
         let Some(wanted) = self.possible(path, was, wanted) else { return Ok(()) };
-        let is_spoiled = was.is_some() && self.spoiled.contains_key(path);
+        let is_spoiled = was.is_some() && self.shown.spoiled.contains_key(path);
         self.tally(was, &wanted, is_spoiled);
         let is = match &wanted {
             Wanted::Gone => None,
@@ -501,7 +390,10 @@ impl Scan<'_> {
             }
         };
         self.rules.enter(path, directory);
-        let mut rivals = self.rivals(path, listing.names());
+        let mut rivals = match self.options.is_dry {
+            true => Rivals::default(),
+            false => Rivals::among(self.mirror, self.can, &listing)?,
+        };
         // What lies below `a` comes after `a-x`.
         let mut later: BTreeMap<Path, Later> = BTreeMap::new();
         for scanned in directory.scan(&listing) {
@@ -542,50 +434,24 @@ impl Scan<'_> {
         }
     }
 
-    /// Names in a directory that are one name where case means nothing, each with who has it.
-    fn rivals<'n>(
-        &self,
-        path: &[u8],
-        names: impl Iterator<Item = &'n [u8]>,
-    ) -> HashMap<Vec<u8>, Option<Path>> {
-        let mut rivals = HashMap::new();
-        if !self.can.is_blind {
-            return rivals;
-        }
-        let mut met = HashSet::new();
-        for name in names {
-            let key = self.can.key(&record::join(path, name));
-            if !met.insert(key.clone()) {
-                rivals.insert(key, None);
-            }
-        }
-        rivals
-    }
-
     /// Whether the mirror can hold a name; what was there first keeps it.
     fn fits(
         &mut self,
         path: &[u8],
         was: Option<&Present>,
-        rivals: &mut HashMap<Vec<u8>, Option<Path>>,
+        rivals: &mut Rivals,
     ) -> Result<bool, MirrorError> {
         if self.options.is_dry {
             return Ok(true);
         }
-        let mut is_first = true;
-        if let Some(holder) = rivals.get_mut(&self.can.key(path)) {
-            if holder.is_none() {
-                let parent = record::parent(path).unwrap_or_default();
-                let key = self.can.key(path);
-                let known = children(self.manifest, parent)?;
-                *holder = known.into_iter().find(|child| self.can.key(child) == key);
+        let (parent, name) = (record::parent(path).unwrap_or_default(), record::name(path));
+        let holder = rivals.holder(name, || children(self.manifest, parent))?;
+        let message = if let Some(holder) = holder.filter(|holder| ***holder != *name) {
+            if was.is_some() {
+                self.masked.insert(path.into(), record::join(parent, holder));
             }
-            is_first = **holder.get_or_insert_with(|| path.into()) == *path;
-        }
-        let message = if !is_first {
-            "another name differs from it only in case, and the mirror's file system takes them \
-             for one"
-        } else if was.is_none() && !self.names.fit(record::name(path))? {
+            "the mirror's file system takes it and another name for one"
+        } else if was.is_none() && !self.names.fit(name)? {
             "the mirror's file system does not allow its name"
         } else {
             return Ok(true);
@@ -601,7 +467,7 @@ impl Scan<'_> {
         parent: &Directory,
         stat: &Stat,
         choice: Choice,
-        rivals: &mut HashMap<Vec<u8>, Option<Path>>,
+        rivals: &mut Rivals,
     ) -> Result<Option<Later>, MirrorError> {
         let was = self.reach(path)?;
         let (was, name) = (was.as_ref(), record::name(path));
@@ -676,7 +542,9 @@ impl Scan<'_> {
         stat: &Stat,
     ) -> Wanted {
         let same = was.filter(|was| {
-            looks_unchanged(was, stat) && was.at != At::Lost && !self.spoiled.contains_key(path)
+            looks_unchanged(was, stat)
+                && was.at != At::Lost
+                && !self.shown.spoiled.contains_key(path)
         });
         match same {
             Some(was) => {
@@ -688,7 +556,7 @@ impl Scan<'_> {
             }
             None => {
                 let seen = seen(path, stat);
-                let is_spoiled = self.spoiled.contains_key(path);
+                let is_spoiled = self.shown.spoiled.contains_key(path);
                 // Other names of a file take no room of their own.
                 if !seems_same(was, is_spoiled, &seen) && !self.links.knows(seen.link) {
                     self.data = data_bytes(parent, record::name(path), stat);
@@ -773,33 +641,11 @@ impl Scan<'_> {
     }
 }
 
-fn tell_fixed(watch: &dyn Watch, path: &[u8], why: &str) {
-    let (path, message) = (layout::latest(path), why.to_owned());
-    watch.trouble(Trouble { path, during: "change", message });
-}
-
 /// What comes before a name, without the slash that put it in its place.
 fn first_before(later: &mut BTreeMap<Path, Later>, name: &[u8]) -> Option<(Path, Later)> {
     let first = later.first_entry().filter(|first| **first.key() < *name)?;
     let (name, then) = first.remove_entry();
     Some((name[..name.len() - 1].into(), then))
-}
-
-/// What a manifest has in a directory.
-fn children(manifest: &Sheet, directory: &[u8]) -> Result<Vec<Path>, MirrorError> {
-    let prefix = if directory.is_empty() { Vec::new() } else { [directory, b"/"].concat() };
-    let mut lines = manifest.lines();
-    lines.seek(&prefix)?;
-    let mut children = Vec::new();
-    for line in lines {
-        let path = line?.path;
-        match path.strip_prefix(&*prefix) {
-            Some(name) if !name.is_empty() && !name.contains(&b'/') => children.push(path),
-            Some(_) => {}
-            None => break,
-        }
-    }
-    Ok(children)
 }
 
 /// How much of a file is no hole. Where fewer bytes are allocated than it is long, it may only be
@@ -840,19 +686,6 @@ pub(super) fn kept(old: &Present) -> Present {
 /// What hard links of one file share.
 pub(super) fn link(stat: &Stat) -> Option<(u64, u64)> {
     (stat.links > 1).then(|| stat.file_id())
-}
-
-/// Whether what lies in `latest/` can be what a run put there.
-pub(super) fn looks_as(present: &Present, stat: Option<&Stat>, can: Abilities) -> bool {
-    let Some(stat) = stat else { return !can.shows(present) };
-    match present.entry.node {
-        Node::File { .. } if can.shows(present) => {
-            Looks::of(present).is_some_and(|looks| looks.are_of(stat))
-        }
-        Node::Directory { .. } => stat.kind == Kind::Directory,
-        Node::Symlink { .. } => stat.kind == Kind::Symlink,
-        _ => false,
-    }
 }
 
 pub(super) const GONE: &[u8] = b"gone";

@@ -187,7 +187,7 @@ impl Round<'_> {
             let stat = self.mirror.place.stat(&shown).ok().flatten();
             // What somebody changed is no rot: the scan finds it.
             let is_there = present.is_file() && present.at != At::Lost;
-            if !is_there || !super::scan::looks_as(present, stat.as_ref(), Abilities::default()) {
+            if !is_there || !super::shown::looks_as(present, stat.as_ref(), Abilities::default()) {
                 continue;
             }
             match self.file(NEWEST, &path, &shown, present)? {

@@ -208,6 +208,7 @@ impl Stage<'_> {
             moved: moved.sort(),
             spoiled: found.spoiled,
             extras: found.extras,
+            masked: found.masked,
             links: found.links,
             same: found.same,
             can: found.can,
@@ -243,7 +244,7 @@ impl Stage<'_> {
                 let is_below = self.trees.any(path).is_some();
                 let is_new = !was.is_some_and(|was| was.entry.is_directory());
                 // Where names are blind, a directory of another name may be the same.
-                if is_below || (is_new && !path.is_empty() && !self.found.can.is_blind) {
+                if is_below || (is_new && !path.is_empty() && !self.found.can.folds()) {
                     how = if is_below { BUILT } else { PUT };
                     at = self.next(path);
                     self.mirror.place.make_directory(&at)?;

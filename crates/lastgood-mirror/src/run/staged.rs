@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::RunReport;
 use super::fit::Abilities;
 use super::links::Links;
-use super::scan::{self, Same, Spoiled};
+use super::scan::{self, Same};
+use super::shown::Spoiled;
 use crate::error::MirrorError;
 use crate::index::Index;
 use crate::record::{Path, Present, State};
@@ -24,6 +25,8 @@ pub(super) struct Staged {
     pub(super) spoiled: BTreeMap<Path, Spoiled>,
     /// Paths in `latest/` that are in no manifest.
     pub(super) extras: BTreeSet<Path>,
+    /// Paths of the newest version that are other names of others, each with that.
+    pub(super) masked: BTreeMap<Path, Path>,
     /// Files of more than one name.
     pub(super) links: Links,
     /// What of it the newest version has just so.

@@ -7,6 +7,7 @@ mod busy;
 mod cases;
 mod crash;
 mod file_systems;
+mod folding;
 mod guard;
 mod heal;
 mod insert;
