@@ -41,6 +41,8 @@ const HARNESSES: &[Harness] = &[
     // Here a seed is a run that replaces 40 files while they are read.
     Harness { name: "mirror-readers", package: "lastgood-mirror", tests: "case_02", seeds: 2500 },
     Harness { name: "kill", package: "lastgood-cli", tests: "killed::", seeds: 500 },
+    // Here a seed is one call that fails; these go through all calls of each deed about once.
+    Harness { name: "calls", package: "lastgood-cli", tests: "calls::whatever", seeds: 4000 },
     // Here a seed is a second.
     Harness { name: "crowd", package: "lastgood-cli", tests: "crowd::", seeds: 600 },
 ];
@@ -50,6 +52,7 @@ const SEEDED_BUGS: &[Harness] = &[
     Harness { name: "crash", package: "lastgood", tests: "torture::crash::mistakes", seeds: 0 },
     Harness { name: "faults", package: "lastgood", tests: "faults::a_put_that_is_lost", seeds: 0 },
     Harness { name: "lines", package: "lastgood", tests: "planted::mistakes", seeds: 0 },
+    Harness { name: "calls", package: "lastgood-cli", tests: "calls::a_write", seeds: 0 },
     Harness { name: "ids", package: "lastgood-repo", tests: "session::mistakes", seeds: 0 },
     Harness {
         name: "readers",

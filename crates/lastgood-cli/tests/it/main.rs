@@ -1,6 +1,8 @@
 //! The command as a user meets it: the real binary, a home of its own, real files.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod calls;
 mod contract;
 mod crowd;
 mod damaged;
