@@ -53,6 +53,7 @@ const SEEDED_BUGS: &[Harness] = &[
     Harness { name: "faults", package: "lastgood", tests: "faults::a_put_that_is_lost", seeds: 0 },
     Harness { name: "lines", package: "lastgood", tests: "planted::mistakes", seeds: 0 },
     Harness { name: "calls", package: "lastgood-cli", tests: "calls::a_write", seeds: 0 },
+    Harness { name: "kill", package: "lastgood-cli", tests: "killed::a_disk", seeds: 0 },
     Harness { name: "ids", package: "lastgood-repo", tests: "session::mistakes", seeds: 0 },
     Harness {
         name: "readers",

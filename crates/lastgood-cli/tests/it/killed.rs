@@ -1,10 +1,14 @@
-//! Real processes, killed at random moments: what was committed stays, and the next run goes on.
-//! `cargo xtask torture kill` makes it a campaign.
+//! Real processes, killed at random moments, after which the power may go: what was committed
+//! stays, and the next run goes on. `cargo xtask torture kill` makes it a campaign.
 
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lastgood_testkit::campaign::{each_seed, tell};
 use lastgood_testkit::chance::Chance;
+use lastgood_testkit::machine::{self, Mounted};
 
 use crate::world::{BINARY, Files, Run, World};
 
@@ -14,12 +18,58 @@ struct Figures {
     runs: u64,
     backups_cut: u64,
     collections_cut: u64,
+    power_cuts: u64,
     committed: usize,
     restored: usize,
 }
 
+/// A disk of its own for the home of a user. Whatever the file system had not sent to it is missing
+/// from a copy of its image.
+struct Disk {
+    image: PathBuf,
+    mounted: Option<Mounted>,
+    home: PathBuf,
+}
+
+impl Disk {
+    /// Nothing, where none can be made.
+    fn new(world: &World) -> Option<Self> {
+        let image = world.path("disk");
+        File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
+        let arguments = [OsStr::new("-qF"), image.as_os_str()];
+        if !machine::run("mkfs.ext4", &arguments) {
+            return None;
+        }
+        let home = world.path("home");
+        let mounted = Some(Self::mount(&image, &home)?);
+        Some(Self { image, mounted, home })
+    }
+
+    fn mount(image: &Path, home: &Path) -> Option<Mounted> {
+        // Nothing is sent to the disk on its own while a copy is made.
+        Mounted::try_new(&[OsStr::new("-o"), "loop,commit=300".as_ref(), image.as_os_str()], home)
+    }
+
+    /// What is on the disk now.
+    fn copy(&self, name: &str) -> PathBuf {
+        let copy = self.image.with_file_name(name);
+        let arguments = ["--sparse=always".as_ref(), self.image.as_os_str(), copy.as_os_str()];
+        assert!(machine::run("cp", &arguments), "the image can be copied");
+        copy
+    }
+
+    /// Goes on with what was on the disk when a copy was made.
+    fn put_in(&mut self, copy: PathBuf) {
+        drop(self.mounted.take());
+        fs::rename(copy, &self.image).unwrap();
+        self.mounted = Self::mount(&self.image, &self.home);
+        assert!(self.mounted.is_some(), "what a power cut leaves can be mounted");
+    }
+}
+
 /// A repository whose runs are killed.
 struct Life {
+    disk: Option<Disk>,
     world: World,
     chance: Chance,
     source: String,
@@ -28,6 +78,7 @@ struct Life {
     committed: Vec<(String, Files)>,
     /// How long a run lasts that nobody kills.
     lasts: Duration,
+    power_cuts: u64,
 }
 
 impl Life {
@@ -35,7 +86,9 @@ impl Life {
         let world = World::new();
         let source = world.text("source");
         let mut life = Self {
+            disk: Disk::new(&world),
             world,
+            power_cuts: 0,
             chance: Chance::new(seed),
             source,
             files: Files::new(),
@@ -69,11 +122,17 @@ impl Life {
     }
 
     /// Runs something and kills it at some moment, if it has not ended by then; tells which. It must
-    /// not end in any other way.
+    /// not end in any other way. After one of two the power goes.
     fn kill(&mut self, args: &[&str]) -> Result<bool, String> {
         let moment = self.lasts.mul_f64((1 + self.chance.below(100)) as f64 / 100.0).as_secs_f64();
         let mut command = self.world.command("timeout");
         let run = Run::of(command.args(["-s", "KILL", &format!("{moment:.3}"), BINARY]).args(args));
+        if self.chance.one_in(2)
+            && let Some(disk) = &mut self.disk
+        {
+            disk.put_in(disk.copy("now"));
+            self.power_cuts += 1;
+        }
         match run.code {
             Some(0) => Ok(false),
             None | Some(CUT) => Ok(true),
@@ -152,6 +211,7 @@ impl Life {
         life.world.run(&["check", "--read-data"]).code(0);
         life.expect_all()?;
         (0..life.committed.len()).try_for_each(|number| life.restores(number))?;
+        figures.power_cuts = life.power_cuts;
         figures.committed = life.committed.len();
         figures.restored = figures.runs as usize + life.committed.len();
         Ok(())
@@ -166,15 +226,30 @@ fn killed_runs_lose_nothing_that_was_committed() {
     let (backups, collections) = (sum(|it| it.backups_cut), sum(|it| it.collections_cut));
     tell(&format!(
         "kill: of {} runs in {} repositories, {backups} backups and {collections} collections were \
-         cut off; {} snapshots stayed, {} were restored and compared; repositories that lost a \
+         cut off, and the power went {} times; {} snapshots stayed, {} were restored and compared; repositories that lost a \
          committed snapshot or needed a repair by hand: {}",
         sum(|it| it.runs),
         campaign.figures.len(),
+        sum(|it| it.power_cuts),
         sum(|it| it.committed as u64),
         sum(|it| it.restored as u64),
         campaign.failed()
     ));
     campaign.end();
+}
+
+/// A disk that forgets what it had taken is found out.
+#[test]
+fn a_disk_that_lies_is_noticed() {
+    let mut life = Life::begin(0);
+    let Some(before) = life.disk.as_ref().map(|disk| disk.copy("before")) else { return };
+    life.world.write("source/new", b"new");
+    life.world.run(&["backup", &life.source]).code(0);
+    life.committed.push((life.listed().pop().unwrap(), life.files.clone()));
+    life.expect_all().unwrap();
+    life.disk.as_mut().unwrap().put_in(before);
+    assert!(life.expect_all().is_err(), "a snapshot is gone, and nobody says so");
+    tell("seeded bug, a disk that forgets what it had taken: seen");
 }
 
 /// How many runs of one repository are killed.
@@ -183,4 +258,5 @@ const RUNS_MAX: u64 = 10 * KILLS;
 /// What `timeout` exits with when it had to kill.
 const CUT: i32 = 137;
 const FILES: usize = 24;
-const BYTES: usize = 400_000;
+const BYTES: usize = 200_000;
+const DISK_BYTES: u64 = 256 << 20;
