@@ -55,6 +55,7 @@ const SEEDED_BUGS: &[Harness] = &[
     Harness { name: "calls", package: "lastgood-cli", tests: "calls::a_write", seeds: 0 },
     Harness { name: "kill", package: "lastgood-cli", tests: "killed::a_disk", seeds: 0 },
     Harness { name: "ids", package: "lastgood-repo", tests: "session::mistakes", seeds: 0 },
+    Harness { name: "deltas", package: "lastgood-repo", tests: "deltas::bases", seeds: 0 },
     Harness {
         name: "readers",
         package: "lastgood-repo",

@@ -37,6 +37,9 @@ pub struct Feature {
     pub brings: &'static str,
 }
 
+/// The feature without which no chunk is stored as a change of another. Spec: pack §6
+pub const DELTAS: &str = "deltas";
+
 /// What a program may do with a repository that has a feature it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureSet {
@@ -50,11 +53,18 @@ pub enum FeatureSet {
 
 impl Feature {
     /// Every feature that this program knows.
-    pub const KNOWN: &[Self] = &[Self {
-        name: crate::revision::ROTATED_ROOTS,
-        set: FeatureSet::Required,
-        brings: "the root secret can be rotated (lastgood key rotate)",
-    }];
+    pub const KNOWN: &[Self] = &[
+        Self {
+            name: crate::revision::ROTATED_ROOTS,
+            set: FeatureSet::Required,
+            brings: "the root secret can be rotated (lastgood key rotate)",
+        },
+        Self {
+            name: DELTAS,
+            set: FeatureSet::Required,
+            brings: "a chunk can be stored as a change of another",
+        },
+    ];
 
     /// The feature of a name, if this program knows it.
     #[must_use]

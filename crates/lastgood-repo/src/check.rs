@@ -4,9 +4,10 @@
 //! names is there, and, where asked for, every byte of it decrypts to blobs that hash to their ids;
 //! every blob that a tree refers to is in a pack that is fine. Nothing is changed.
 //!
-//! Memory: three bits a blob beyond the index ([`BlobMarks`]), about 300 bytes a pack, and for each
+//! Memory: four bits a blob beyond the index ([`BlobMarks`]), about 300 bytes a pack, and for each
 //! thread a window of [`packs::WINDOW_BYTES`] and a group.
 
+mod deltas;
 mod packs;
 pub(crate) mod trees;
 
@@ -119,11 +120,14 @@ pub fn check(
         needed: HashSet::new(),
         moved: HashSet::new(),
         replaced: HashMap::new(),
+        with_deltas: Vec::new(),
     };
     let mut snapshots = check.objects()?;
     check.other_objects(plan)?;
     let (packs, marks) = check.packs(&mut snapshots)?;
+    check.mark_deltas(&marks)?;
     check.read_packs(plan, &packs, &marks)?;
+    check.mark_lost_deltas(&marks)?;
     if !check.report.is_stopped {
         check.trees(&snapshots, &marks)?;
     }
@@ -175,6 +179,8 @@ struct Check<'a> {
     /// Damaged ones among these, and what is wrong with them: damage only where a blob that is needed
     /// turns out to be nowhere else.
     replaced: HashMap<PackId, Vec<RepoError>>,
+    /// Packs in which blobs are stored as changes of others.
+    with_deltas: Vec<PackRef>,
 }
 
 impl Check<'_> {
@@ -365,6 +371,7 @@ impl Check<'_> {
     fn directories(&mut self, packs: Vec<PackRef>) -> Result<(Vec<PackRef>, BlobMarks), RepoError> {
         let seed = u64::from_le_bytes(self.repo.world().random());
         let directories = Mutex::new(HashMap::new());
+        let with_deltas = Mutex::new(Vec::new());
         let errors = Mutex::new(Vec::new());
         let this = &*self;
         this.each(&packs, &|pack, _| {
@@ -372,12 +379,16 @@ impl Check<'_> {
                 Ok(opened) => {
                     let fingerprint = Fingerprint::of(&opened.directory.blobs, seed);
                     lock(&directories).insert(pack.pack, fingerprint);
+                    if opened.directory.blobs.iter().any(|blob| blob.base.is_some()) {
+                        lock(&with_deltas).push(*pack);
+                    }
                 }
                 Err(error) => lock(&errors).push((pack.pack, error)),
             }
             this.observer.done(0, 0)
         });
         let directories = inner(directories);
+        self.with_deltas = inner(with_deltas);
         let mut errors = inner(errors).into_iter();
         errors.try_for_each(|(pack, error)| self.pack_damage(pack, error))?;
 

@@ -8,7 +8,7 @@
 //! Nothing is removed that a plan does not name, or a verdict of another collector.
 //!
 //! Memory: about 400 bytes a pack, 100 a session that ever was and 300 a live snapshot; where packs
-//! are repacked, three bits a blob beside the index.
+//! are repacked, four bits a blob beside the index.
 
 mod blobs;
 mod live;
@@ -20,6 +20,7 @@ mod segments;
 
 use std::sync::Arc;
 
+use lastgood_format::config::DELTAS;
 use lastgood_format::gc::PackLocation;
 use lastgood_format::id::{ObjectId, PackId, SessionId};
 use lastgood_format::object::{ObjectKind, name};
@@ -292,6 +293,16 @@ impl Gc {
             None => LiveBlobs::new(&self.repo.index()?),
         };
         blobs.walk(&self.reader, live, observer)?;
+        #[cfg(feature = "seeded-bugs")]
+        let takes_deltas =
+            self.repo.history().has(DELTAS) && !self.repo.has_bug(crate::SeededBug::BasesNotMarked);
+        #[cfg(not(feature = "seeded-bugs"))]
+        let takes_deltas = self.repo.history().has(DELTAS);
+        if takes_deltas {
+            let is_stood_in_for = |pack| !mark.relocations.of(pack).is_empty();
+            let (packs, threads) = (mark.of_data(), self.options.threads);
+            blobs.meet_bases(&self.reader, packs, &is_stood_in_for, threads, observer)?;
+        }
         self.blobs = Some(blobs);
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod check;
 mod each;
 mod error;
+mod footing;
 mod gc;
 mod history;
 mod index;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use lastgood_format::config::DELTAS;
 use lastgood_format::gc::PackLocation;
 use lastgood_format::group::Compression;
 use lastgood_format::id::{BlobId, SessionId, SnapshotId};
@@ -156,8 +157,9 @@ impl Lineage {
     }
 }
 
-/// The first path of a snapshot, without a leading slash, whose entry needs a blob: of a file, or
-/// of a directory for what describes it. Nothing when none does.
+/// The first path of a snapshot, without a leading slash, whose entry needs a blob: of a file, whose
+/// content may be stored as a change of it, or of a directory for what describes it. Nothing when
+/// none does.
 ///
 /// # Errors
 /// When a page cannot be read.
@@ -167,16 +169,18 @@ pub fn path_of(
     id: BlobId,
 ) -> Result<Option<Vec<u8>>, RepoError> {
     let met = BlobSet::beside(&*reader.repo().index()?);
+    let has_deltas = reader.repo().history().has(DELTAS);
     let path = Arc::new(Vec::new());
     let snapshot = &record.snapshot;
     let lists = [(BlobKind::Tree, snapshot.tree), (BlobKind::Hints, snapshot.hints)];
     let root = |(kind, id)| Pending { kind, id, child: None, path: path.clone() };
     let mut open: Vec<Pending> = lists.into_iter().rev().map(root).collect();
     while let Some(at) = open.pop() {
-        if at.id == id {
+        let is_chunk = at.kind == BlobKind::Chunk;
+        if at.id == id || is_chunk && has_deltas && is_change_of(reader, at.id, id)? {
             return Ok(Some(at.path.to_vec()));
         }
-        if at.kind == BlobKind::Chunk || !met.insert(at.id) {
+        if is_chunk || !met.insert(at.id) {
             continue;
         }
         let (level, references) = read_references(reader, at.kind, at.id, at.child.as_ref())?;
@@ -199,6 +203,12 @@ pub fn path_of(
         }));
     }
     Ok(None)
+}
+
+/// Whether a chunk is stored as a change of another somewhere.
+fn is_change_of(reader: &BlobReader, chunk: BlobId, base: BlobId) -> Result<bool, RepoError> {
+    let places = reader.places(BlobKind::Chunk, chunk)?;
+    Ok(places.iter().any(|place| place.entry.base == Some(base)))
 }
 
 /// Something that is going to be looked at.

@@ -4,13 +4,16 @@
 //! that are on their way, a few open packs to seal groups into, and the queue of finished packs. So
 //! memory grows little with threads, and a small run ends in one pack of each class.
 
+mod deltas;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crossbeam_channel::Sender;
+use lastgood_format::config::DELTAS;
 use lastgood_format::group::{Compression, FrameSize, GroupCompressor};
-use lastgood_format::id::{BlobId, PackId};
+use lastgood_format::id::{BlobId, PackId, SessionId};
 use lastgood_format::index::{BlobPrefix, IndexSegment};
 use lastgood_format::key::{Class, ClassSecret};
 use lastgood_format::limits::{BLOB_BYTES_MAX, GROUP_BYTES_MAX, PACK_BYTES_MAX};
@@ -20,10 +23,11 @@ use lastgood_format::packset::PackRef;
 use lastgood_format::parity::ParityShare;
 
 use crate::error::RepoError;
-use crate::index::{Index, IndexLocation};
+use crate::footing::{Footing, Footings};
+use crate::index::Index;
 use crate::objects::object_name;
 use crate::pack_memory::PackPool;
-use crate::reader::PackReader;
+use crate::reader::{BlobReader, Form};
 use crate::repository::Repository;
 
 /// How a session stores.
@@ -79,8 +83,10 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) secrets: [ClassSecret; 3],
     pub(crate) tally: Arc<Tally>,
-    /// Directories of packs that known blobs are said to be in.
-    packs: PackReader,
+    /// Reads the packs that known blobs are said to be in, and bases of deltas.
+    reader: BlobReader,
+    /// Whether the repository takes deltas.
+    takes_deltas: bool,
     /// Packs that may be referred to, with their lengths: see [`may_refer_to`](Self::may_refer_to).
     usable: HashSet<(PackId, u64)>,
     /// Blobs that were added and are in no index run yet.
@@ -172,7 +178,8 @@ impl Shared {
         settings.pack_bytes = settings.pack_bytes.min(longest as usize);
         let memory = Class::ALL.map(|class| PackMemory::new(&settings, class));
         Self {
-            packs: PackReader::new(repo.clone()),
+            reader: BlobReader::new(repo.clone()),
+            takes_deltas: repo.history().has(DELTAS),
             repo,
             index,
             settings,
@@ -210,12 +217,30 @@ impl Shared {
         self.usable.contains(&(pack, bytes))
     }
 
-    /// Whether a pack's own directory says that it holds a blob where the index says so. The index
-    /// is only a hint: what it claims wrongly would be missing from the snapshot.
-    fn holds(&self, at: &IndexLocation, id: BlobId) -> bool {
-        self.packs.open(at.pack).is_ok_and(|opened| {
-            opened.directory.blobs.get(at.ordinal as usize).is_some_and(|blob| blob.id == id)
-        })
+    /// The session that all of this is for.
+    pub(crate) const fn session(&self) -> SessionId {
+        let [data, ..] = &self.secrets;
+        data.session
+    }
+
+    fn is_own_or_usable(&self, own: SessionId, pack: &PackRef) -> bool {
+        pack.session == own || self.may_refer_to(pack)
+    }
+
+    /// What a blob stands on that this session stored or may refer to, in packs that `accept` takes.
+    pub(crate) fn footing(
+        &self,
+        form: Form,
+        blob: BlobId,
+        accept: &dyn Fn(&PackRef) -> bool,
+    ) -> Option<Footing> {
+        let own = self.session();
+        let may_refer_to = |pack: &PackRef| self.is_own_or_usable(own, pack) && accept(pack);
+        let footings = Footings::new(&self.index, self.reader.packs(), &may_refer_to);
+        match form {
+            Form::Any => footings.of_session(own).find(blob),
+            Form::Whole => footings.whole(blob).map(|at| Footing { pack: at.pack, base: None }),
+        }
     }
 
     fn add_group(&self, pack: &mut PackBuilder, class: Class, group: &GroupPayload<'_>) {
@@ -363,7 +388,7 @@ impl BlobWriter {
         id: BlobId,
         bytes: &[u8],
     ) -> Result<bool, RepoError> {
-        let is_new = self.claim(kind, id, bytes.len());
+        let is_new = self.claim(Form::Any, kind, id, bytes.len());
         if is_new {
             self.append(PackedBlob { id, kind, base: None, bytes: bytes.len() as u32 }, bytes)?;
         }
@@ -391,7 +416,7 @@ impl BlobWriter {
             let chunk = &bytes[start..end];
             let id = self.shared.repo.keys().blob_id(kind, chunk);
             ids.push(id);
-            if self.claim(kind, id, chunk.len()) {
+            if self.claim(Form::Any, kind, id, chunk.len()) {
                 run.push(PackedBlob { id, kind, base: None, bytes: chunk.len() as u32 });
             } else {
                 self.add_run(&bytes[run_start..start], &run)?;
@@ -443,9 +468,9 @@ impl BlobWriter {
     }
 
     /// Counts a blob, and claims it for this worker unless it is stored or claimed.
-    fn claim(&mut self, kind: BlobKind, id: BlobId, bytes: usize) -> bool {
+    fn claim(&mut self, form: Form, kind: BlobKind, id: BlobId, bytes: usize) -> bool {
         assert!(bytes <= BLOB_BYTES_MAX, "a blob exceeds its limit");
-        let is_new = !self.is_known(id, kind.class());
+        let is_new = !self.is_known(form, id, kind.class());
         let tally = &self.shared.tally;
         let counter = match (kind.class(), is_new) {
             (Class::Data, true) => &tally.data_bytes_new,
@@ -459,7 +484,7 @@ impl BlobWriter {
     }
 
     /// Claims a blob for this worker unless it is stored or claimed.
-    fn is_known(&mut self, id: BlobId, class: Class) -> bool {
+    fn is_known(&mut self, form: Form, id: BlobId, class: Class) -> bool {
         let prefix = BlobPrefix::from(id);
         let mut pending = lock(self.shared.shard(prefix));
         if pending.contains(&prefix) {
@@ -467,14 +492,9 @@ impl BlobWriter {
         }
         // Pages of the pack set are located without the index, so the set decides for itself.
         if class != Class::Refs {
-            let shared = &self.shared;
-            let found = shared.index.find(id, &mut |at| {
-                at.pack.session == shared.secrets[0].session
-                    || shared.may_refer_to(&at.pack) && shared.holds(at, id)
-            });
-            if let Some(found) = found {
+            if let Some(found) = self.shared.footing(form, id, &|_| true) {
                 drop(pending);
-                self.used.insert(found.pack);
+                self.used.extend(found.packs());
                 return true;
             }
         }

@@ -18,6 +18,8 @@ pub enum SeededBug {
     HeldNotCounted,
     /// Gc takes a relocated pack for dead without looking which blobs are needed.
     RelocatedMeansDead,
+    /// Gc does not count a blob as needed of which one that is needed is stored as a change.
+    BasesNotMarked,
     /// A writer does not read the round again after it announced its session.
     NotValidated,
     /// A writer does not load the lists of rounds.

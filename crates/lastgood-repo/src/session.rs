@@ -4,6 +4,8 @@
 //! snapshot, outcome. Each is durable before the next is begun. Dropping a session leaves packs that
 //! the next session finds and uses.
 
+mod takeover;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,17 +25,17 @@ use lastgood_format::session::{Outcome, Session};
 use lastgood_format::snapshot::Snapshot;
 
 use crate::error::{Damage, RepoError};
-use crate::gc::{LiveBlobs, Places};
-use crate::index::IndexLocation;
+use crate::gc::Places;
 use crate::last_seen::LastSeen;
 use crate::log::Deed;
 use crate::packer::{BlobWriter, Settings, Shared, Tally, flush_leftovers, lock};
-use crate::reader::BlobReader;
+use crate::reader::{BlobReader, Form};
 use crate::relocations::StandIns;
 use crate::repository::Repository;
 use crate::rounds::RoundLists;
 use crate::snapshots::SnapshotRecord;
 use crate::uncovered;
+use takeover::packs_by_content;
 
 /// A session that writes. Workers take a [`BlobWriter`] each.
 #[derive(Debug)]
@@ -346,19 +348,14 @@ impl WriteSession {
         refused.into_iter().find(|pack| forbidden.contains(&pack.pack))
     }
 
-    /// Where a blob lies that this session stored or may refer to: among `places`.
-    pub(crate) fn place_of(&self, blob: BlobId, places: &Places) -> Option<PackLocation> {
-        let own = self.id();
-        let mut found = None;
-        self.shared.index.find(blob, &mut |at| {
-            if at.pack.session != own && !self.shared.may_refer_to(&at.pack) {
-                return false;
-            }
-            let mut listed = places.of(at.pack.pack).map(|(place, _)| place);
-            found = listed.find(|place| !self.lists.forbid(place));
-            found.is_some()
-        });
-        found
+    /// The places to name for a blob that this session stored or may refer to, of `places`.
+    pub(crate) fn places_of(&self, blob: BlobId, places: &Places) -> Option<Vec<PackLocation>> {
+        let place = |pack: &PackRef| {
+            let mut listed = places.of(pack.pack).map(|(place, _)| place);
+            listed.find(|place| !self.lists.forbid(place))
+        };
+        let found = self.shared.footing(Form::Any, blob, &|pack| place(pack).is_some())?;
+        found.packs().map(|pack| place(&pack)).collect()
     }
 
     /// Puts the snapshot, then the outcome, which is the commit.
@@ -506,76 +503,6 @@ impl Drop for Announced {
             let fence = Outcome::Fenced.encode(keys, &keys.maintenance(), self.session.id);
             drop(self.repo.put(&name::outcome(self.session.id), &fence));
         }
-    }
-}
-
-impl Repository {
-    /// Of each retired snapshot, whether all that it needs may be referred to, as far as can be told
-    /// without a session. Where packs of it were repacked, its trees are read.
-    ///
-    /// # Errors
-    /// When gc's lists or the packs cannot be listed.
-    pub fn may_take_over(
-        self: &Arc<Self>,
-        snapshots: &[SnapshotRecord],
-    ) -> Result<Vec<bool>, RepoError> {
-        let lists = RoundLists::load(self, self.newest_round()?)?;
-        let listed = self.all_packs()?.into_iter().filter(|(session, pack, _)| {
-            !lists.forbid(&PackLocation { session: *session, pack: *pack })
-        });
-        let there: HashSet<(PackId, u64)> = listed.map(|(_, pack, bytes)| (pack, bytes)).collect();
-        let is_there = |pack: &PackRef| there.contains(&(pack.pack, pack.bytes));
-        let reader = BlobReader::new(self.clone());
-        let is_named = |record: &SnapshotRecord| -> Result<bool, RepoError> {
-            let (packs, _) = reader.pack_set(&record.snapshot)?;
-            let is_named = packs.iter().all(is_there);
-            Ok(is_named || packs_by_content(&reader, &record.snapshot, &is_there)?.is_some())
-        };
-        let is_whole = |record: &SnapshotRecord| match is_named(record) {
-            Err(error) if error.is_damage() => Ok(false),
-            is_whole => is_whole,
-        };
-        snapshots.iter().map(is_whole).collect()
-    }
-}
-
-/// The packs that hold what a snapshot refers to, of those that `may_refer_to` takes, by their own
-/// directories; none when something is in none of them. Reads all of its trees.
-fn packs_by_content(
-    reader: &BlobReader,
-    snapshot: &Snapshot,
-    may_refer_to: &dyn Fn(&PackRef) -> bool,
-) -> Result<Option<Vec<PackRef>>, RepoError> {
-    let index = reader.repo().index()?;
-    index.refresh(reader.repo())?;
-    // A pack that the store cannot give may hold it all the same.
-    let mut trouble = None;
-    let mut holds = |at: &IndexLocation, blob: BlobId| match reader.packs().open(at.pack) {
-        Ok(opened) => {
-            let found = opened.directory.blobs.get(at.ordinal as usize);
-            found.is_some_and(|it| it.id == blob)
-        }
-        Err(error) => {
-            trouble = trouble.take().or(error.is_unread().then_some(error));
-            false
-        }
-    };
-    let mut packs: HashMap<PackId, PackRef> = HashMap::new();
-    let roots = [snapshot.tree, snapshot.links, snapshot.hints];
-    let walked = LiveBlobs::new(&index).walk_from(reader, roots, &mut |blob| {
-        let found = index.find(blob, &mut |at| may_refer_to(&at.pack) && holds(at, blob));
-        let location = || reader.repo().location().to_owned();
-        let found = found.ok_or_else(|| RepoError::MissingBlob { blob, location: location() })?;
-        packs.insert(found.pack.pack, found.pack);
-        Ok(())
-    });
-    match walked {
-        Ok(()) => Ok(Some(packs.into_values().collect())),
-        Err(error) if !error.is_missing_blob() => Err(error),
-        Err(_) => match trouble.or_else(|| index.damage(reader.repo()).next()) {
-            Some(trouble) => Err(trouble),
-            None => Ok(None),
-        },
     }
 }
 

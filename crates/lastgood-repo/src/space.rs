@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lastgood_format::config::DELTAS;
 use lastgood_format::id::BlobId;
 use lastgood_format::pack::BlobKind;
 use lastgood_format::page::Child;
@@ -197,6 +198,14 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What a chunk is a change of.
+    fn base(&self, at: &Pending) -> Result<Option<BlobId>, RepoError> {
+        match self.reader.repo().history().has(DELTAS) {
+            true => Ok(self.reader.locate(at.kind, at.id)?.entry.base),
+            false => Ok(None),
+        }
+    }
+
     /// What a blob takes, if that is asked for; what it refers to is added to `open`.
     fn blob(
         &self,
@@ -209,6 +218,11 @@ impl<'a> Walk<'a> {
             bytes = self.reader.stored_bytes(&self.reader.locate(at.kind, at.id)?)?;
         }
         if at.kind == BlobKind::Chunk {
+            // Whoever needs a delta needs what it is a change of.
+            open.extend(self.base(at)?.map(|id| {
+                let (directory, depth) = (at.directory.clone(), at.depth);
+                Pending { kind: at.kind, id, child: None, directory, depth }
+            }));
             return Ok(bytes);
         }
         let (level, references) = read_references(&self.reader, at.kind, at.id, at.child.as_ref())?;

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lastgood_format::object::name;
 use lastgood_format::pack::{BlobEntry, OpenedPack, PackError, PackHeader, PackVerifier};
 use lastgood_format::packset::PackRef;
 
 use super::{Check, CheckPlan, ReadData, inner};
 use crate::error::{Damage, RepoError, RepoErrorKind};
-use crate::index::BlobMarks;
+use crate::index::{BlobMarks, Mark};
 use crate::packer::lock;
 use crate::reader::{BlobPlace, GroupBuffers};
 
@@ -181,6 +182,16 @@ impl Reading<'_> {
         }
     }
 
+    /// Whether an error is of this pack, and not of one that it needs.
+    fn is_here(&self, error: &RepoError) -> bool {
+        let here = name::pack(self.pack.session, self.pack.pack);
+        match error {
+            RepoError::Damaged { source: Damage::Base { .. }, .. } => false,
+            RepoError::Damaged { object, .. } => *object == here,
+            _ => false,
+        }
+    }
+
     /// Compares every blob of a group with its id.
     fn group(
         &mut self,
@@ -191,7 +202,7 @@ impl Reading<'_> {
         let reader = &self.check.reader;
         if let Err(error) = fetched {
             self.errors.push(error);
-            blobs.iter().for_each(|blob| self.marks.damaged(blob.id, self.pack.pack));
+            blobs.iter().for_each(|blob| self.marks.note(blob.id, self.pack.pack, Mark::Damaged));
             return;
         }
         for blob in blobs {
@@ -200,8 +211,12 @@ impl Reading<'_> {
                 Some(_) => reader.load(&BlobPlace { pack: self.pack, entry: *blob }).map(drop),
             };
             if let Err(error) = result {
-                self.errors.push(error);
-                self.marks.damaged(blob.id, self.pack.pack);
+                // A delta whose base is lost is no damage here, and none at all where nothing needs
+                // it: the walk of the trees tells.
+                if blob.base.is_none() || self.is_here(&error) || !error.is_damage() {
+                    self.errors.push(error);
+                }
+                self.marks.note(blob.id, self.pack.pack, Mark::Damaged);
             }
         }
     }

@@ -10,6 +10,7 @@ use lastgood_format::limits::TREE_DEPTH_MAX;
 use lastgood_format::links::LinksCodec;
 use lastgood_format::object::name;
 use lastgood_format::pack::BlobKind;
+use lastgood_format::packset::PackRef;
 use lastgood_format::page::{self, Child, LeafCodec, Page};
 use lastgood_format::recipe::{Part, RecipeCodec};
 use lastgood_format::tree::TreeCodec;
@@ -17,7 +18,7 @@ use lastgood_format::tree::TreeCodec;
 use super::Check;
 use crate::error::{Damage, RepoError};
 use crate::index::{BlobMarks, Mark};
-use crate::reader::BlobReader;
+use crate::reader::{BlobPlace, BlobReader, Form};
 use crate::snapshots::SnapshotRecord;
 
 impl Check<'_> {
@@ -98,6 +99,8 @@ struct Walk<'a> {
     lost: HashSet<BlobId>,
     /// Packs that hold copies of blobs of which none is whole.
     unreadable: BTreeSet<PackId>,
+    /// Packs of which it was told that bases are lost or in no pack that a snapshot names.
+    without_bases: HashSet<PackId>,
     errors: Vec<RepoError>,
     affected: Vec<(SnapshotId, Vec<u8>)>,
 }
@@ -115,6 +118,7 @@ impl<'a> Walk<'a> {
             blobs: 0,
             lost: HashSet::new(),
             unreadable: BTreeSet::new(),
+            without_bases: HashSet::new(),
             errors: Vec::new(),
             affected: Vec::new(),
         }
@@ -289,20 +293,48 @@ impl<'a> Walk<'a> {
         let is_fine = !self.marks.has(copy, Mark::Damaged) || self.marks.is_readable(id);
         if !is_fine {
             self.unreadable.extend(self.marks.packs_of(id));
+            self.tell_of_base(kind, id);
         }
         is_fine
     }
 
+    /// Where a blob cannot be had since that is lost which it is a change of, says so once for each
+    /// pack: the one that it is in need not be damaged.
+    fn tell_of_base(&mut self, kind: BlobKind, id: BlobId) {
+        let reader = &self.check.reader;
+        let lost = |place: &BlobPlace| place.entry.base.filter(|base| !self.marks.is_whole(*base));
+        let place = match reader.locate(kind, id) {
+            Ok(place) => place,
+            Err(error) => return self.errors.push(error),
+        };
+        let Some(base) = lost(&place) else { return };
+        let holders = self.marks.packs_of(base);
+        let (pack, error) = match reader.locate_as(Form::Whole, kind, base) {
+            Ok(at) if holders.contains(&at.pack.pack) => return self.unreadable.extend(holders),
+            Ok(at) => (at.pack, self.unnamed(at.pack)),
+            Err(error) if error.is_transient() => return self.errors.push(error),
+            Err(_) => {
+                let object = name::pack(place.pack.session, place.pack.pack);
+                let lost = Damage::Base { blob: id, base };
+                (place.pack, self.check.repo.damaged(&object, lost))
+            }
+        };
+        if self.without_bases.insert(pack.pack) {
+            self.errors.push(error);
+        }
+    }
+
     fn why_lost(&self, kind: BlobKind, id: BlobId) -> RepoError {
         match self.check.reader.locate(kind, id) {
-            Ok(place) => {
-                // It restores today, and would not once gc has removed what no snapshot names.
-                let object = name::pack(place.pack.session, place.pack.pack);
-                let state = "it holds a blob that a snapshot needs, and no snapshot names it";
-                self.check.repo.damaged(&object, Damage::State(state))
-            }
+            Ok(place) => self.unnamed(place.pack),
             Err(error) => error,
         }
+    }
+
+    /// It restores today, and would not once gc has removed what no snapshot names.
+    fn unnamed(&self, pack: PackRef) -> RepoError {
+        let state = "it holds a blob that a snapshot needs, and no snapshot names it";
+        self.check.repo.damaged(&name::pack(pack.session, pack.pack), Damage::State(state))
     }
 
     fn references(

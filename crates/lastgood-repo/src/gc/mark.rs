@@ -7,7 +7,7 @@ use lastgood_format::id::{BlobId, PackId, SessionId};
 use lastgood_format::key::Class;
 use lastgood_format::limits::PACK_BYTES_MAX;
 use lastgood_format::object::name;
-use lastgood_format::pack::verify_bytes;
+use lastgood_format::pack::{BlobEntry, verify_bytes};
 use lastgood_format::packset::PackRef;
 
 use super::GcObserver;
@@ -108,6 +108,13 @@ impl Mark {
         Ok(Self { needed, places, relocations, read: HashMap::new() })
     }
 
+    /// The needed packs that may hold deltas. Of one that is not there any more, all that is needed
+    /// is elsewhere.
+    pub(super) fn of_data(&self) -> impl Iterator<Item = PackRef> {
+        let packs = self.needed.values().filter(|pack| pack.class == Class::Data);
+        packs.filter(|pack| self.places.of(pack.pack).next().is_some()).copied()
+    }
+
     /// Why the pack in `place` can be spared there, all of `doomed` being gone; none when it
     /// cannot.
     ///
@@ -188,7 +195,7 @@ impl Mark {
         if reader.repo().has_bug(crate::SeededBug::RelocatedMeansDead) {
             return Ok(true);
         }
-        let mut held: HashSet<BlobId> = HashSet::new();
+        let mut held = Held::default();
         for to in to {
             let staying = self.places.of(to).filter(|(at, _)| !doomed.contains(at));
             let staying: Vec<(PackLocation, u64)> = staying.collect();
@@ -202,7 +209,7 @@ impl Mark {
             let Some((at, bytes)) = good else { continue };
             let to = PackRef { session: at.session, pack: at.pack, class: Class::Data, bytes };
             match reader.packs().open(to) {
-                Ok(opened) => held.extend(opened.directory.blobs.iter().map(|blob| blob.id)),
+                Ok(opened) => held.add(&opened.directory.blobs),
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
             }
@@ -214,7 +221,35 @@ impl Mark {
         };
         let mut kept = opened.directory.blobs.iter();
         kept.try_fold(true, |all, blob| {
-            Ok(all && (held.contains(&blob.id) || !blobs.may_need(blob.id)?))
+            Ok(all && (held.stands_in_for(blob) || !blobs.may_need(blob.id)?))
         })
+    }
+}
+
+/// What is in the packs that stand in for another one.
+#[derive(Debug, Default)]
+struct Held {
+    whole: HashSet<BlobId>,
+    /// Blobs that are stored as changes, and of what.
+    deltas: HashMap<BlobId, Vec<BlobId>>,
+}
+
+impl Held {
+    fn add(&mut self, blobs: &[BlobEntry]) {
+        for blob in blobs {
+            match blob.base {
+                None => drop(self.whole.insert(blob.id)),
+                Some(base) => self.deltas.entry(blob.id).or_default().push(base),
+            }
+        }
+    }
+
+    /// Whether nobody misses what stands in the entry of a blob. What is whole may be the base of
+    /// others, for which a delta is no use. Who needs a delta needs its base already, so another one
+    /// of the same base will do, and one of another base where that is here too.
+    fn stands_in_for(&self, blob: &BlobEntry) -> bool {
+        let bases = self.deltas.get(&blob.id).filter(|_| blob.base.is_some());
+        let will_do = |base: &BlobId| blob.base == Some(*base) || self.whole.contains(base);
+        self.whole.contains(&blob.id) || bases.is_some_and(|bases| bases.iter().any(will_do))
     }
 }

@@ -191,8 +191,9 @@ impl Gc {
                 None => true,
             };
             if is_needed {
-                let bytes = self.reader.load(&BlobPlace { pack, entry: *entry })?;
-                writer.add_identified(entry.kind, entry.id, &bytes)?;
+                // A delta stays one: whole, all of them would take many times the space.
+                let stored = self.reader.load_as_stored(&BlobPlace { pack, entry: *entry })?;
+                writer.move_blob(entry, &stored)?;
                 moved.push(entry.id);
             }
         }
@@ -208,10 +209,11 @@ impl Gc {
         let places = Places::list(&self.repo)?;
         let mut old = Vec::new();
         for (pack, blobs) in moved {
-            let found: Option<BTreeSet<PackLocation>> =
-                blobs.iter().map(|blob| session.place_of(*blob, &places)).collect();
+            let found: Option<Vec<Vec<PackLocation>>> =
+                blobs.iter().map(|blob| session.places_of(*blob, &places)).collect();
             // A blob that is nowhere was not moved, so the pack stays.
             let Some(found) = found else { continue };
+            let found: BTreeSet<PackLocation> = found.into_iter().flatten().collect();
             old.extend(places.of(*pack).map(|(place, _)| (place, found.clone())));
         }
         Ok(old)

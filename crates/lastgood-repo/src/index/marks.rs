@@ -1,4 +1,4 @@
-//! Notes about every blob that an index knows, at three bits a copy.
+//! Notes about every blob that an index knows, at four bits a copy.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub(crate) enum Mark {
     Seen,
     /// Something that it refers to cannot be had.
     Broken,
+    /// It is a change of another blob.
+    Delta,
 }
 
 /// A copy of a blob: its run and its position there.
@@ -44,7 +46,7 @@ struct MarkedRun {
     run: Arc<Run>,
     /// For each pack of the run, whether its directory holds just what the run says.
     is_true: Vec<bool>,
-    marks: [Vec<AtomicU64>; 3],
+    marks: [Vec<AtomicU64>; 4],
 }
 
 /// Stands for what a pack's directory holds, whatever the order.
@@ -190,11 +192,17 @@ impl BlobMarks {
         packs
     }
 
-    /// Notes that the copy of a blob in `pack` is damaged.
-    pub(crate) fn damaged(&self, blob: BlobId, pack: PackId) {
+    /// Whether some copy of a blob is whole, and not damaged.
+    pub(crate) fn is_whole(&self, blob: BlobId) -> bool {
+        let is_whole = |copy| !self.has(copy, Mark::Damaged) && !self.has(copy, Mark::Delta);
+        self.find_copy(blob, &mut |copy, _| is_whole(copy)).is_some()
+    }
+
+    /// Sets a mark of the copy of a blob in `pack`.
+    pub(crate) fn note(&self, blob: BlobId, pack: PackId, mark: Mark) {
         self.find_copy(blob, &mut |copy, found| {
             if found == pack {
-                self.set(copy, Mark::Damaged);
+                self.set(copy, mark);
             }
             false
         });
@@ -253,7 +261,7 @@ impl MarkedRun {
 
     fn unchecked(run: Arc<Run>) -> Self {
         let words = run.entry_count().div_ceil(64);
-        let marks = [(); 3].map(|()| (0..words).map(|_| AtomicU64::new(0)).collect());
+        let marks = [(); 4].map(|()| (0..words).map(|_| AtomicU64::new(0)).collect());
         Self { is_true: vec![true; run.packs().len()], run, marks }
     }
 }

@@ -198,11 +198,11 @@ fn marks_are_kept_for_packs_that_the_index_tells_truly_of() {
     assert!(marks.find(blob_id(300)).is_none());
 
     // A blob is lost when its last copy is.
-    marks.damaged(blob_id(150), ours.pack);
+    marks.note(blob_id(150), ours.pack, Mark::Damaged);
     assert!(marks.is_readable(blob_id(150)));
-    marks.damaged(blob_id(150), other.pack);
+    marks.note(blob_id(150), other.pack, Mark::Damaged);
     assert!(!marks.is_readable(blob_id(150)));
-    marks.damaged(blob_id(50), ours.pack);
+    marks.note(blob_id(50), ours.pack, Mark::Damaged);
     assert!(!marks.is_readable(blob_id(50)), "a false entry is no copy");
 }
 

@@ -305,13 +305,13 @@ impl<'a> Search<'a> {
         if first.is_some_and(|place| is_good(place.pack.pack) && place.entry.base.is_none()) {
             return Ok(true);
         }
-        let places = self.reader.places(kind, id)?;
+        let is_in_good = self.reader.is_in(kind, id, &is_good)?;
         let is_readable = match self.reader.blob(kind, id) {
             Ok(_) => true,
             Err(error) if error.is_damage() => false,
             Err(error) => return Err(error),
         };
-        if is_readable && places.iter().any(|place| is_good(place.pack.pack)) {
+        if is_readable && is_in_good {
             return Ok(true);
         }
         let noted = if is_readable { &mut self.result.loose } else { &mut self.result.lost };

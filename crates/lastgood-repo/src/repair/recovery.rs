@@ -166,8 +166,8 @@ impl Recovery {
         writer.finish()?;
         session.store_all()?;
         let places = Places::list(&self.repo)?;
-        let found = self.found.keys().filter_map(|blob| session.place_of(*blob, &places));
-        let to: BTreeSet<PackLocation> = found.collect();
+        let found = self.found.keys().filter_map(|blob| session.places_of(*blob, &places));
+        let to: BTreeSet<PackLocation> = found.flatten().collect();
         let from = self.replaced(&places, !to.is_empty());
         let is_new = !to.is_empty() || self.unreplaced().next().is_some();
         if is_new && !from.is_empty() {

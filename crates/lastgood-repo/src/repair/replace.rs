@@ -141,7 +141,7 @@ impl Rebuild<'_> {
             return Ok(false);
         }
         if let Some(packs) = &mut self.packs {
-            packs.extend(self.reader.places(kind, id)?.iter().map(|place| place.pack));
+            packs.extend(self.reader.packs_with_bases(kind, id)?);
         }
         Ok(true)
     }

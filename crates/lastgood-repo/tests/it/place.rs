@@ -8,6 +8,7 @@ use lastgood_backend::layer::retry::Pause;
 use lastgood_backend::memory::MemoryBackend;
 use lastgood_backend::{Backend, ObjectName};
 use lastgood_format::chunker::ChunkerParams;
+use lastgood_format::config::DELTAS;
 use lastgood_format::entry::Timestamp;
 use lastgood_format::guard::{Redundancy, guard};
 use lastgood_format::key::Secret;
@@ -34,6 +35,12 @@ impl Place {
         };
         let repo = Repository::create(faulty.clone(), world, &init, OpenOptions::default());
         Self { memory, faulty, repo: Arc::new(repo.unwrap()) }
+    }
+
+    /// The same, in which chunks may be stored as changes of others.
+    pub(crate) fn with_deltas() -> Self {
+        let place = Self::new();
+        Self { repo: place.repo.upgrade(&[DELTAS]).unwrap(), ..place }
     }
 
     /// The repository as another process finds it.

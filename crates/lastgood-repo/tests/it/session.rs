@@ -115,7 +115,11 @@ fn mistakes_with_ids_are_seen() {
 }
 
 /// Commits a snapshot with the tree of another, and a pack set of these pages.
-fn with_pack_set(place: &Place, other: &SnapshotRecord, packs: &[PackRef]) -> SnapshotRecord {
+pub(crate) fn with_pack_set(
+    place: &Place,
+    other: &SnapshotRecord,
+    packs: &[PackRef],
+) -> SnapshotRecord {
     let session = WriteSession::begin(&place.repo, crate::small::SETTINGS, &[1; 16]).unwrap();
     let mut writer = session.writer();
     let mut store = |bytes: &[u8]| writer.add(BlobKind::PackSet, bytes);
@@ -127,7 +131,10 @@ fn with_pack_set(place: &Place, other: &SnapshotRecord, packs: &[PackRef]) -> Sn
         let all = place.repo.all_packs().unwrap().into_iter();
         let class = Class::Refs;
         let pack = |(session, pack, bytes)| PackRef { session, pack, class, bytes };
-        let mut ref_packs: Vec<PackRef> = all.map(pack).collect();
+        let reader = BlobReader::new(place.repo.clone());
+        let class_of = |pack: &PackRef| reader.packs().open(*pack).unwrap().header.class;
+        let mut ref_packs: Vec<PackRef> =
+            all.map(pack).filter(|pack| class_of(pack) == class).collect();
         ref_packs.sort();
         let session = stored.session;
         Snapshot { session, pack_set: root, ref_packs, chain, ..other.snapshot.clone() }

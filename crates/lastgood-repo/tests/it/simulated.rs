@@ -22,7 +22,7 @@ use lastgood_testkit::network::{Counts, Network, Weather};
 use lastgood_testkit::schedule::{Order, Participant, run};
 
 use crate::place::{NoPause, Place, open, open_at};
-use crate::small::{ORDERED, checked, collect, eager, read_back, store_as, take_over};
+use crate::small::{ORDERED, checked, collect, deltas, eager, read_back, store_as, take_over};
 
 /// What a plain program would keep: which snapshots there are, and of what tree.
 #[derive(Default)]
@@ -44,6 +44,8 @@ struct Simulated {
     counts: Counts,
     /// How often somebody was cut off.
     cuts: usize,
+    /// Chunks that are stored as changes in the end.
+    deltas: usize,
     commits: usize,
     read: usize,
     broken: Vec<String>,
@@ -314,7 +316,7 @@ fn hold(repo: &Arc<Repository>, id: SessionId, record: &SnapshotRecord) -> Resul
 }
 
 fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
-    let place = Place::new();
+    let place = if seed % 2 == 1 { Place::with_deltas() } else { Place::new() };
     let model = Shared::default();
     for files in [&[1, 2, 3, 4][..], &[1, 3], &[5, 6]] {
         let record = store_as(&place.repo, ORDERED, 1, files).unwrap();
@@ -361,6 +363,7 @@ fn simulate(seed: u64, prepare: Prepare<'_>) -> Simulated {
         trace: network.trace(),
         counts: network.counts(),
         cuts: log.iter().filter(|call| call.ends_with("(lost)")).count(),
+        deltas: deltas(&place.reopened()).len(),
         commits: model.committed.len(),
         read: model.read,
         broken: model.broken.clone(),
@@ -407,8 +410,10 @@ fn nothing_is_lost_behind_a_bad_network() {
     let (late, jumps): (u64, u64) = (count(|it| it.late), count(|it| it.jumps));
     let (calls, cuts, read): (u64, _, _) =
         (count(|it| it.calls), sum(|it| it.cuts), sum(|it| it.read));
+    let deltas = sum(|it| it.deltas);
     tell(&format!(
         "simulation, seeds {seeds:?}: {calls} calls, {} commits, {read} snapshots read meanwhile; \
+         {deltas} chunks are stored as changes of others; \
          {lost} calls or answers lost or refused, {echoed} puts refused that had succeeded, {late} \
          late or twice, {cuts} partitions, {jumps} jumps of the store's clock; seeds that lost a \
          committed snapshot or read wrong bytes: {}",
@@ -418,6 +423,7 @@ fn nothing_is_lost_behind_a_bad_network() {
     campaign.end();
     let is_bad = lost > 0 && echoed > 0 && late > 0 && jumps > 0 && cuts > 0;
     assert!(is_bad && read > 0, "the network is too good to show anything");
+    assert!(deltas > 0, "no chunk is a change of another");
 }
 
 #[test]
@@ -448,6 +454,7 @@ fn mistakes_show_in_a_simulation() {
         SeededBug::RelocatedMeansDead,
         SeededBug::HeldNotCounted,
         SeededBug::TakenMeansFenced,
+        SeededBug::BasesNotMarked,
     ] {
         let seen = first_failure(0..SEEDS_PER_MISTAKE, |seed| {
             simulate(seed, &|repo| repo.plant(bug)).verdict()
@@ -460,7 +467,7 @@ fn mistakes_show_in_a_simulation() {
 
 /// Some mistakes show only in rare orders.
 #[cfg(feature = "seeded-bugs")]
-const SEEDS_PER_MISTAKE: u64 = 200;
+const SEEDS_PER_MISTAKE: u64 = 1000;
 /// What time it is when no clock has jumped.
 const NOON: i64 = 1_800_000_000;
 /// In seconds.

@@ -7,8 +7,10 @@ use lastgood_format::chunker::ChunkerParams;
 use lastgood_format::entry::{Content, Entry, Hint, Marks, Node, Timestamp};
 use lastgood_format::hints::{HintItem, HintsCodec};
 use lastgood_format::id::BlobId;
+use lastgood_format::key::Class;
 use lastgood_format::links::LinksCodec;
 use lastgood_format::pack::BlobKind;
+use lastgood_format::packset::PackRef;
 use lastgood_format::page;
 use lastgood_format::snapshot::{OwnerNames, Snapshot, SnapshotFlags, Totals};
 use lastgood_format::tree::TreeCodec;
@@ -21,7 +23,7 @@ use lastgood_repo::{
 /// Packs of a few hundred bytes, so that a few files need several.
 pub(crate) const SETTINGS: Settings = Settings {
     level: None,
-    group_bytes: 256,
+    group_bytes: CONTENT_BYTES + 1,
     pack_bytes: 1,
     uploads: 1,
     parity: lastgood_repo::format::parity::ParityShare::NONE,
@@ -30,9 +32,21 @@ pub(crate) const SETTINGS: Settings = Settings {
 /// The same; who fills a pack puts it, so that calls come in the same order each time.
 pub(crate) const ORDERED: Settings = Settings { uploads: 0, ..SETTINGS };
 
-/// The content of the file of this number: the same number is the same chunk.
-fn content(number: u8) -> Vec<u8> {
-    blake3::Hasher::new().update(&[number]).finalize_xof().fill_to(200)
+/// As long as a delta has to be shorter than an eighth of it.
+const CONTENT_BYTES: usize = 300;
+
+/// The content of the file of this number: the same number is the same chunk, and four in a row are
+/// like each other.
+pub(crate) fn content(number: u8) -> Vec<u8> {
+    let mut content =
+        blake3::Hasher::new().update(&[number / 4]).finalize_xof().fill_to(CONTENT_BYTES);
+    content[usize::from(number % 4)] ^= number % 4;
+    content
+}
+
+/// One that is like that.
+const fn like(number: u8) -> u8 {
+    number / 4 * 4 + (number + 1) % 4
 }
 
 trait FillTo {
@@ -68,7 +82,8 @@ pub(crate) fn store_as(
     let mut writer = session.writer();
     let mut entries = Vec::new();
     for &number in files {
-        let chunk = writer.add(BlobKind::Chunk, &content(number))?;
+        let like = repo.keys().blob_id(BlobKind::Chunk, &content(like(number)));
+        let chunk = writer.add_like(like, &content(number))?;
         entries.push(file(number, chunk));
     }
     let hints =
@@ -160,10 +175,23 @@ pub(crate) fn read_back(
     Ok(wrong)
 }
 
+/// What is stored as a change of another, and of what.
+pub(crate) fn deltas(repo: &Arc<Repository>) -> Vec<(BlobId, BlobId)> {
+    let reader = BlobReader::new(repo.clone());
+    let packs = repo.all_packs().unwrap().into_iter();
+    let deltas = packs.flat_map(|(session, pack, bytes)| {
+        let pack = PackRef { session, pack, class: Class::Data, bytes };
+        let opened = reader.packs().open(pack).unwrap();
+        let blobs = opened.directory.blobs.iter();
+        blobs.filter_map(|blob| Some((blob.id, blob.base?))).collect::<Vec<_>>()
+    });
+    deltas.collect()
+}
+
 fn file(number: u8, chunk: BlobId) -> Entry {
     Entry {
         name: format!("file {number:03}").into_bytes().into(),
-        node: Node::File { size: 200, content: Content::Chunk(chunk) },
+        node: Node::File { size: CONTENT_BYTES as u64, content: Content::Chunk(chunk) },
         mode: 0o644,
         uid: 1000,
         gid: 1000,
