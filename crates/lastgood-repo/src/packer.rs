@@ -29,6 +29,7 @@ use crate::objects::object_name;
 use crate::pack_memory::PackPool;
 use crate::reader::{BlobReader, Form};
 use crate::repository::Repository;
+use deltas::Previous;
 
 /// How a session stores.
 #[derive(Debug, Clone, Copy)]
@@ -396,7 +397,8 @@ impl BlobWriter {
     }
 
     /// Stores chunks that lie one after the other, each up to one of `ends`; appends their ids to
-    /// `ids`. A run of new ones that makes a group by itself is sealed from where it lies.
+    /// `ids`. A run of new ones that makes a group by itself is sealed from where it lies. Each may be
+    /// stored as a change of one of `previous`, the chunks of the version before, in order.
     ///
     /// # Errors
     /// As [`add`](Self::add).
@@ -407,16 +409,21 @@ impl BlobWriter {
         &mut self,
         bytes: &[u8],
         ends: &[usize],
+        previous: &[BlobId],
         ids: &mut Vec<BlobId>,
     ) -> Result<(), RepoError> {
         let kind = BlobKind::Chunk;
+        let mut previous = Previous::new(previous);
         let mut run: Vec<PackedBlob> = Vec::with_capacity(ends.len());
         let (mut start, mut run_start) = (0, 0);
         for &end in ends {
             let chunk = &bytes[start..end];
             let id = self.shared.repo.keys().blob_id(kind, chunk);
             ids.push(id);
-            if self.claim(Form::Any, kind, id, chunk.len()) {
+            let like = previous.like(id);
+            if self.claim(Form::Any, kind, id, chunk.len())
+                && !self.append_delta(id, chunk, like)?
+            {
                 run.push(PackedBlob { id, kind, base: None, bytes: chunk.len() as u32 });
             } else {
                 self.add_run(&bytes[run_start..start], &run)?;

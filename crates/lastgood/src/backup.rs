@@ -15,6 +15,7 @@ mod estimate;
 mod links;
 mod node;
 mod partial;
+mod previous;
 mod record;
 mod sink;
 mod sorter;

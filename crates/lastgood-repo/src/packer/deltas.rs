@@ -23,18 +23,22 @@ impl BlobWriter {
     pub fn add_like(&mut self, base: BlobId, chunk: &[u8]) -> Result<BlobId, RepoError> {
         let kind = BlobKind::Chunk;
         let id = self.shared.repo.keys().blob_id(kind, chunk);
-        if self.claim(Form::Any, kind, id, chunk.len()) && !self.append_delta(id, chunk, base)? {
+        let is_new = self.claim(Form::Any, kind, id, chunk.len());
+        if is_new && !self.append_delta(id, chunk, Some(base))? {
             self.append(PackedBlob { id, kind, base: None, bytes: chunk.len() as u32 }, chunk)?;
         }
         Ok(id)
     }
 
     /// Stores a new chunk as a change of what is like it. Returns whether it did.
-    fn append_delta(&mut self, id: BlobId, chunk: &[u8], like: BlobId) -> Result<bool, RepoError> {
+    pub(super) fn append_delta(
+        &mut self,
+        id: BlobId,
+        chunk: &[u8],
+        like: Option<BlobId>,
+    ) -> Result<bool, RepoError> {
         let shared = self.shared.clone();
-        if !shared.takes_deltas {
-            return Ok(false);
-        }
+        let Some(like) = like.filter(|_| shared.takes_deltas) else { return Ok(false) };
         let own = shared.session();
         let may_refer_to = |pack: &_| shared.is_own_or_usable(own, pack);
         let place = Footings::new(&shared.index, shared.reader.packs(), &may_refer_to).base(like);
@@ -61,6 +65,27 @@ impl BlobWriter {
             self.append(PackedBlob { id, kind, base, bytes }, stored)?;
         }
         Ok(())
+    }
+}
+
+/// The chunks of the version before, of which each new one is like the one that stands in its place:
+/// behind the same chunk, or at the same number.
+pub(super) struct Previous<'a> {
+    chunks: &'a [BlobId],
+    next: usize,
+}
+
+impl<'a> Previous<'a> {
+    pub(super) const fn new(chunks: &'a [BlobId]) -> Self {
+        Self { chunks, next: 0 }
+    }
+
+    /// What the next chunk is like, which turns out to be `id`.
+    pub(super) fn like(&mut self, id: BlobId) -> Option<BlobId> {
+        let like = self.chunks.get(self.next).copied();
+        let same = self.chunks.iter().position(|chunk| *chunk == id);
+        self.next = same.unwrap_or(self.next) + 1;
+        like
     }
 }
 

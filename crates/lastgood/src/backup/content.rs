@@ -12,6 +12,7 @@ use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Stat};
 use lastgood_host::source::{SourceError, SourceFile, Stability};
 use lastgood_repo::format::entry::{Content, Node};
+use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::pack::BlobKind;
 use lastgood_repo::format::page::PageWriter;
 use lastgood_repo::format::recipe::{Part, PartJoiner, RecipeCodec};
@@ -157,11 +158,13 @@ impl Engine<'_> {
 }
 
 impl Worker<'_> {
-    /// Reads and stores a file. A small one that changes meanwhile is read again, a few times.
+    /// Reads and stores a file, of which `previous` were the chunks before. A small one that changes
+    /// meanwhile is read again, a few times.
     pub(super) fn read_file(
         &mut self,
         directory: &Directory,
         name: &[u8],
+        previous: &[BlobId],
     ) -> Result<FileRead, Stop> {
         let mut tries_left = 3;
         loop {
@@ -181,7 +184,7 @@ impl Worker<'_> {
             let stat = Box::new(*file.stat());
             let details = file.details();
             let reading = Reading::new(file, self.engine.along);
-            let node = match self.store_file(&reading) {
+            let node = match self.store_file(&reading, previous) {
                 Ok(node) => node,
                 Err(ReadStop::Host(error)) => return Ok(unreadable(&error)),
                 Err(ReadStop::Stop(stop)) => return Err(stop),
@@ -200,7 +203,7 @@ impl Worker<'_> {
         }
     }
 
-    fn store_file(&mut self, file: &Reading<'_>) -> Result<Node, ReadStop> {
+    fn store_file(&mut self, file: &Reading<'_>, previous: &[BlobId]) -> Result<Node, ReadStop> {
         let stat = file.file.stat();
         let size = stat.size;
         if stat.is_sparse() {
@@ -208,7 +211,7 @@ impl Worker<'_> {
         }
         if size <= WINDOW_BYTES as u64 {
             let mut window = std::mem::take(&mut self.window.bytes);
-            let stored = self.store_small(file, &mut window);
+            let stored = self.store_small(file, &mut window, previous);
             self.window.bytes = window;
             if let Some(node) = stored? {
                 return Ok(node);
@@ -227,6 +230,7 @@ impl Worker<'_> {
         &mut self,
         file: &Reading<'_>,
         window: &mut [u8],
+        previous: &[BlobId],
     ) -> Result<Option<Node>, ReadStop> {
         let length = self.engine.read_at(file, window, 0)?;
         if length == window.len() {
@@ -234,7 +238,7 @@ impl Worker<'_> {
         }
         self.engine.control.add_done(1, length as u64);
         let bytes = &window[..length];
-        let parts = self.sink.add_chunks(bytes, &self.engine.cuts(bytes, true))?;
+        let parts = self.sink.add_chunks(bytes, &self.engine.cuts(bytes, true), previous)?;
         let mut recipe = Recipe::default();
         recipe.extend(self, parts)?;
         Ok(Some(recipe.finish(self)?))
@@ -329,7 +333,7 @@ impl Worker<'_> {
 
     /// Stores the chunks of a batch and tells its file.
     pub(super) fn store_batch(&mut self, mut batch: Batch) -> Result<(), Stop> {
-        let parts = self.sink.add_chunks(&batch.bytes, &batch.ends)?;
+        let parts = self.sink.add_chunks(&batch.bytes, &batch.ends, &[])?;
         batch.is_stored = true;
         self.engine.spare_buffers.give(std::mem::take(&mut batch.bytes));
         batch.file.finish(batch.number, parts);
@@ -446,6 +450,6 @@ fn unreadable(error: &HostError) -> FileRead {
 }
 
 /// What is read at once, beside what is carried over from before: fits the second-level cache.
-const WINDOW_BYTES: usize = 1 << 20;
+pub(super) const WINDOW_BYTES: usize = 1 << 20;
 /// Batches of one file that may be stored while an earlier one is not.
 const BATCHES_AHEAD_MAX: u64 = 64;

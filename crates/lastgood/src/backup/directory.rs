@@ -372,7 +372,7 @@ impl<'a> Worker<'a> {
             self.push_new(slice, base, entry, hint);
             return Ok(());
         }
-        let read = self.read_file(directory, name)?;
+        let read = self.read_file(directory, name, &self.previous_chunks(base.as_ref()))?;
         let is_met = match &read {
             FileRead::Stored { stat: read, .. } => read.file_id() == stat.file_id(),
             FileRead::Unreadable { .. } => false,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use lastgood_host::HostError;
 use lastgood_host::scan::ListBuffer;
 use lastgood_repo::format::chunker::{Chunker, ChunkerParams};
+use lastgood_repo::format::config::DELTAS;
 use lastgood_repo::format::id::BlobId;
 use lastgood_repo::format::links::LinksCodec;
 use lastgood_repo::format::pack::BlobKind;
@@ -53,6 +54,8 @@ pub(super) struct Engine<'a> {
     pub(super) tree: OnceLock<Arc<DirectoryNode>>,
     pub(super) index: Arc<Index>,
     pub(super) baseline: &'a BlobReader,
+    /// Whether chunks may be stored as changes of others.
+    pub(super) takes_deltas: bool,
     pub(super) selection: &'a Selection,
     sources: &'a Sources,
     /// Whether somebody wants to hear of every path.
@@ -194,6 +197,7 @@ impl<'a> Engine<'a> {
             along: None,
             index,
             baseline: baseline_reader,
+            takes_deltas: repo.history().has(DELTAS),
             selection,
             sources,
             items: options.items,

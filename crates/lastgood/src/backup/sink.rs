@@ -51,12 +51,18 @@ impl Sink<'_> {
         }
     }
 
-    /// Stores chunks that lie one after the other, each up to one of `ends`.
-    pub(super) fn add_chunks(&mut self, bytes: &[u8], ends: &[usize]) -> Result<Vec<Part>, Stop> {
+    /// Stores chunks that lie one after the other, each up to one of `ends`; `previous` are those of
+    /// the version before.
+    pub(super) fn add_chunks(
+        &mut self,
+        bytes: &[u8],
+        ends: &[usize],
+        previous: &[BlobId],
+    ) -> Result<Vec<Part>, Stop> {
         let mut ids = Vec::with_capacity(ends.len());
         let starts = std::iter::once(0).chain(ends.iter().copied());
         match self {
-            Self::Store(writer) => writer.add_chunks(bytes, ends, &mut ids)?,
+            Self::Store(writer) => writer.add_chunks(bytes, ends, previous, &mut ids)?,
             Self::Imagine(_) => {
                 for (start, &end) in starts.clone().zip(ends) {
                     ids.push(self.add(BlobKind::Chunk, &bytes[start..end])?);

@@ -156,8 +156,9 @@ proptest! {
     })]
 
     #[test]
-    fn what_is_live_stays_whole_and_the_rest_is_freed(steps in steps()) {
-        let mut life = Life { place: Place::new(), live: Vec::new(), forgotten: Vec::new() };
+    fn what_is_live_stays_whole_and_the_rest_is_freed(steps in steps(), has_deltas: bool) {
+        let place = if has_deltas { Place::with_deltas() } else { Place::new() };
+        let mut life = Life { place, live: Vec::new(), forgotten: Vec::new() };
         for step in steps {
             let is_gc = matches!(step, Step::Gc(_));
             life.step(step);

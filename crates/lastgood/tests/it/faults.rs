@@ -18,6 +18,7 @@ use lastgood::{
 };
 use lastgood_backend::memory::{MemoryBackend, Objects};
 use lastgood_backend::{Backend, ErrorKind as BackendErrorKind};
+use lastgood_format::config::DELTAS;
 use lastgood_format::guard::{self, Redundancy};
 use lastgood_format::index::IndexSegment;
 use lastgood_format::key::Secret;
@@ -53,6 +54,8 @@ impl Faults {
         fs::write(source.join("stays"), noise(1, 40_000)).unwrap();
         fs::write(source.join("sub/changes"), noise(2, 90_000)).unwrap();
         fs::write(source.join("sub/goes"), noise(3, 10_000)).unwrap();
+        let mut edited = noise(7, 50_000);
+        fs::write(source.join("sub/edited"), &edited).unwrap();
         let memory = MemoryBackend::new();
         let init = InitOptions {
             credential: Credential::KeyFile(Secret::new([7; 32])),
@@ -64,12 +67,16 @@ impl Faults {
         let made =
             Repository::create(backend, system::world(), &init, OpenOptions::default()).unwrap();
         let credential = Credential::Root(made.keys().root().clone());
-        let first = backup(&Arc::new(made), folder.path().to_owned()).unwrap();
+        // So that a chunk is stored as a change of another.
+        let made = made.upgrade(&[DELTAS]).unwrap();
+        let first = backup(&made, folder.path().to_owned()).unwrap();
         let first_tree = Tree::of(&source);
         let before = memory.objects();
         fs::write(source.join("sub/changes"), noise(4, 120_000)).unwrap();
         fs::remove_file(source.join("sub/goes")).unwrap();
         fs::write(source.join("sub/deeper/comes"), noise(5, 70_000)).unwrap();
+        edited[20_000] ^= 1;
+        fs::write(source.join("sub/edited"), &edited).unwrap();
         Self { folder, memory, credential, before, first, first_tree }
     }
 

@@ -5,6 +5,7 @@ mod backup;
 mod bounded;
 mod change;
 mod collected;
+mod deltas;
 mod embedding;
 mod faults;
 mod golden;

@@ -12,6 +12,7 @@ use lastgood::backup::{BackupOptions, BackupReport};
 use lastgood::restore::{RestoreOptions, RestoreReport};
 use lastgood::system::{Home, world};
 use lastgood::{Repository, SnapshotRecord};
+use lastgood_format::config::DELTAS;
 use tempfile::TempDir;
 
 /// A temporary folder with a source, a home and a repository.
@@ -29,6 +30,12 @@ impl Place {
         fs::create_dir(at("source")).unwrap();
         let repo = lastgood::opening::open_default(&home, world(), "test").unwrap().repo;
         Self { folder, home, repo }
+    }
+
+    /// The same, in which chunks may be stored as changes of others.
+    pub(crate) fn with_deltas() -> Self {
+        let place = Self::new();
+        Self { repo: place.repo.upgrade(&[DELTAS]).unwrap(), ..place }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -89,13 +89,18 @@ impl Source {
         self.folder.path().join(name)
     }
 
-    /// Writes or removes one of eight files.
+    /// Writes or removes one of eight files, or changes a little of it.
     pub(super) fn change(&self) {
         let mut chance = self.chance.lock().unwrap();
         let folder = *chance.pick(&["", "a", "b", "b/c"]);
         let path = self.path().join(folder).join(*chance.pick(&["one", "two"]));
         if chance.one_in(5) && path.exists() {
             fs::remove_file(path).unwrap();
+        } else if chance.one_in(3) && path.exists() {
+            let mut bytes = fs::read(&path).unwrap();
+            let at = chance.below(bytes.len());
+            bytes[at] ^= 1;
+            fs::write(path, bytes).unwrap();
         } else {
             let bytes = 1 + chance.below(20_000);
             // Some content comes again.
