@@ -21,6 +21,7 @@ ITEMS_MAX, PATH_MAX = 8192, 64 << 10
 (DATA, META, REFS), (CHUNK, TREE, RECIPE, HINTS, LINKS, PACKSET) = range(1, 4), range(1, 7)
 CLASS_OF = {CHUNK: DATA, TREE: META, RECIPE: META, HINTS: META, LINKS: META, PACKSET: REFS}
 V1 = "lastgood 2026-11 v1 "
+FEATURES = b"rotated-roots", b"deltas"
 
 class Damaged(Exception):
     """Bytes that are not what a chapter says."""
@@ -141,7 +142,8 @@ class Repository:
         need(data[:6] == b"lgconf" and len(data) > 72, "this is no lastgood repository")
         need(data[6:8] == b"\x01\n", "the repository is newer than this program")
         config = record(data[8:-64])
-        need(not (unknown := items(config, 1, Reader.bytes)), f"it requires unknown features: {unknown}")
+        unknown = [one for one in items(config, 1, Reader.bytes) if one not in FEATURES]
+        need(not unknown, f"it requires unknown features: {unknown}")
         self.id, self.roots = field(config, 4, 16), [field(config, 5, 32)]
         self.older, self.there = [], {}
         verify(self.roots[0], "config", [data[:-64]], data[-64:])
@@ -172,7 +174,7 @@ class Repository:
             except BAD as error:
                 print(f"revisions/{name} is passed over: {error or 'no root signed it'}", file=sys.stderr)
                 continue
-            unknown = [one for one in items(fields, 3, Reader.bytes) if one != b"rotated-roots"]
+            unknown = [one for one in items(fields, 3, Reader.bytes) if one not in FEATURES]
             need(not unknown, f"it requires unknown features: {unknown}")
             before = Reader(field(fields, 15)).varint() if 15 in fields else number - 1
             need(before == newest, "a revision is missing or damaged")

@@ -498,12 +498,12 @@ impl BlobWriter {
             return true;
         }
         // Pages of the pack set are located without the index, so the set decides for itself.
-        if class != Class::Refs {
-            if let Some(found) = self.shared.footing(form, id, &|_| true) {
-                drop(pending);
-                self.used.extend(found.packs());
-                return true;
-            }
+        if class != Class::Refs
+            && let Some(found) = self.shared.footing(form, id, &|_| true)
+        {
+            drop(pending);
+            self.used.extend(found.packs());
+            return true;
         }
         pending.insert(prefix);
         false

@@ -1,6 +1,6 @@
 //! Repositories of every released format restore for ever: `fixtures/1/lastgood-0.1`, the same one
-//! after its root was rotated, `fixtures/1/lastgood-0.1-rotated`, and whatever
-//! stands beside it.
+//! after its root was rotated, `fixtures/1/lastgood-0.1-rotated`, one with deltas,
+//! `fixtures/1/lastgood-0.1-deltas`, and whatever stands beside them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
