@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+pub mod acceptance;
 pub mod peers;
 pub mod stages;
 

@@ -14,7 +14,8 @@ use anyhow::{Context, bail, ensure};
 
 use self::data::{DATA_SETS, DataSet};
 use self::foreground::Foreground;
-use self::install::{Installed, succeed};
+pub(crate) use self::install::Installed;
+use self::install::succeed;
 use self::measure::Cost;
 use self::round::Place;
 use self::samples::{DATE, Results, Sample, Series};

@@ -18,16 +18,18 @@ fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy::run(&root),
         Some("ci") => ci::run(&root),
-        Some("bench") => bench(&root),
+        Some("bench") => bench(&root, "peers"),
+        Some("mirror-acceptance") => bench(&root, "acceptance"),
         Some("instructions") => instructions::run(&root, &arguments()),
         Some("model") => model(&root),
         Some("replay") => replay(&root),
         Some("torture") => torture::run(&root, &arguments()),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy | ci | bench | instructions | model [WORD...] | replay FILE | torture [HARNESS]\n\n\
+            "usage: cargo xtask tidy | ci | bench | mirror-acceptance | instructions | model [WORD...] | replay FILE | torture [HARNESS]\n\n\
              tidy  the crate graph, spec cites, fixtures, machine paths; prints what is longest\n\
              ci    formatting, lints, tests, tidy, and the independent decoder\n\
              bench lastgood and other tools on real data; --quick, --only, --rounds\n\
+             mirror-acceptance what a mirror survives, beside other tools; writes the table of docs/mirror.md\n\
              instructions what each stage of a backup takes, counted and compared; --bless\n\
              model all searches of the model of commit and gc, or those named by a word\n\
              replay a run from the trace that backup --record kept; --repository R and its key\n\
@@ -42,7 +44,7 @@ fn arguments() -> Vec<String> {
 }
 
 /// Measures the command and other tools, each built for release, and writes the report.
-fn bench(root: &Path) -> anyhow::Result<()> {
+fn bench(root: &Path, program: &str) -> anyhow::Result<()> {
     let cargo = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO"));
         command.args(arguments).current_dir(root);
@@ -50,7 +52,7 @@ fn bench(root: &Path) -> anyhow::Result<()> {
     };
     let status = cargo(&["build", "--release", "--locked", "-p", "lastgood-cli"]).status()?;
     anyhow::ensure!(status.success(), "lastgood cannot be built");
-    let mut command = cargo(&["run", "--release", "--locked", "-p", "bench", "--bin", "peers"]);
+    let mut command = cargo(&["run", "--release", "--locked", "-p", "bench", "--bin", program]);
     // Where the user is, for a directory that is named.
     command.arg("--manifest-path").arg(root.join("Cargo.toml"));
     command.current_dir(std::env::current_dir()?);

@@ -40,6 +40,8 @@ const HARNESSES: &[Harness] = &[
     Harness { name: "faults", package: "lastgood", tests: "faults::", seeds: 1 },
     // Here a seed is a run that replaces 40 files while they are read.
     Harness { name: "mirror-readers", package: "lastgood-mirror", tests: "case_02", seeds: 2500 },
+    // Here a seed is a kill of each command: at every call when there are more seeds than calls.
+    Harness { name: "mirror-kill", package: "lastgood-cli", tests: "mirror_cut::", seeds: 100_000 },
     Harness { name: "kill", package: "lastgood-cli", tests: "killed::", seeds: 500 },
     // Here a seed is one call that fails; these go through all calls of each deed about once.
     Harness { name: "calls", package: "lastgood-cli", tests: "calls::whatever", seeds: 4000 },
@@ -54,6 +56,12 @@ const SEEDED_BUGS: &[Harness] = &[
     Harness { name: "lines", package: "lastgood", tests: "planted::mistakes", seeds: 0 },
     Harness { name: "calls", package: "lastgood-cli", tests: "calls::a_write", seeds: 0 },
     Harness { name: "kill", package: "lastgood-cli", tests: "killed::a_disk", seeds: 0 },
+    Harness {
+        name: "mirror-kill",
+        package: "lastgood-cli",
+        tests: "mirror_cut::a_file_that_is_not_kept",
+        seeds: 0,
+    },
     Harness { name: "ids", package: "lastgood-repo", tests: "session::mistakes", seeds: 0 },
     Harness { name: "deltas", package: "lastgood-repo", tests: "deltas::bases", seeds: 0 },
     Harness {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 /// The place where the peers are installed.
-pub(super) struct Installed {
+pub(crate) struct Installed {
     /// What Debian packages hold.
     pub apt: PathBuf,
     /// A virtual environment of Python.
@@ -42,7 +42,7 @@ const LINES_SHOWN: usize = 12;
 
 impl Installed {
     /// Below `scratch`; nothing is done yet.
-    pub(super) fn new(scratch: &Path) -> Self {
+    pub(crate) fn new(scratch: &Path) -> Self {
         Self {
             apt: scratch.join("apt"),
             venv: scratch.join("venv"),
@@ -57,7 +57,7 @@ impl Installed {
     }
 
     /// Where the libraries of the Debian packages lie.
-    pub(super) fn libraries(&self) -> PathBuf {
+    pub(crate) fn libraries(&self) -> PathBuf {
         self.apt.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH))
     }
 
@@ -79,6 +79,18 @@ impl Installed {
             }
         }
         Ok(())
+    }
+
+    /// Installs whatever of those that keep a mirror is missing.
+    ///
+    /// # Errors
+    /// When one cannot be installed.
+    pub(crate) fn mirrors(&self) -> anyhow::Result<()> {
+        self.debian(&Suite::Host, LIBRARIES)?;
+        self.debian(&Suite::Host, &["rsync", "rclone", "libfaketime"])?;
+        let [.., (package, program)] = PYTHON else { return Ok(()) };
+        let is_there = self.venv.join("bin").join(program).exists();
+        is_there.then_some(()).map_or_else(|| self.python(package), Ok).context(*package)
     }
 
     /// Downloads Debian packages and extracts them below [`Self::apt`].

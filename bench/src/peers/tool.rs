@@ -70,7 +70,7 @@ impl Places<'_> {
 }
 
 /// All tools, in the order in which the first round runs them.
-pub(super) const TOOLS: [Tool; 7] = [
+pub(super) const TOOLS: [Tool; 9] = [
     Tool {
         name: OURS,
         is_encrypting: true,
@@ -103,6 +103,69 @@ pub(super) const TOOLS: [Tool; 7] = [
             (Operation::Diff, &[&["{lastgood}", "diff", "latest~2", "latest"]]),
             (Operation::Check, &[&["{lastgood}", "check", "--read-data"]]),
             (Operation::Forget, &[&["{lastgood}", "forget", "--keep-last", "1", "--gc"]]),
+        ],
+        snapshots: None,
+        warnings: &[],
+        one_file: PRINTED,
+    },
+    Tool {
+        name: "lastgood-mirror",
+        is_encrypting: false,
+        version: &["{lastgood}", "--version"],
+        environment: &[],
+        init: &[],
+        operations: &[
+            (
+                Operation::Initial,
+                &[&["{lastgood}", "--quiet", "mirror", "run", "{source}", "--to", "{repo}"]],
+            ),
+            (
+                Operation::Unchanged,
+                &[&["{lastgood}", "--quiet", "mirror", "run", "{source}", "--to", "{repo}"]],
+            ),
+            (
+                Operation::Changed,
+                &[&[
+                    "{lastgood}",
+                    "--quiet",
+                    "mirror",
+                    "run",
+                    "{source}",
+                    "--to",
+                    "{repo}",
+                    "--approve",
+                ]],
+            ),
+            (
+                Operation::Restore,
+                &[&[
+                    "{lastgood}",
+                    "--quiet",
+                    "mirror",
+                    "restore",
+                    "{repo}",
+                    "--target",
+                    "{target}",
+                ]],
+            ),
+            (
+                Operation::RestoreInPlace,
+                &[&[
+                    "{lastgood}",
+                    "--quiet",
+                    "mirror",
+                    "restore",
+                    "{repo}",
+                    "--target",
+                    "{target}",
+                ]],
+            ),
+            (Operation::Diff, &[&["{lastgood}", "mirror", "diff", "{repo}", "latest~1", "latest"]]),
+            (Operation::Check, &[&["{lastgood}", "--quiet", "mirror", "verify", "{repo}"]]),
+            (
+                Operation::Forget,
+                &[&["{lastgood}", "--quiet", "mirror", "rotate", "{repo}", "--keep-last", "1"]],
+            ),
         ],
         snapshots: None,
         warnings: &[],
@@ -371,4 +434,39 @@ pub(super) const TOOLS: [Tool; 7] = [
         warnings: &[],
         one_file: "restored",
     },
+    Tool {
+        name: "rsync-backup-dir",
+        is_encrypting: false,
+        version: &["{apt}/usr/bin/rsync", "--version"],
+        environment: &[("LD_LIBRARY_PATH", "{libraries}")],
+        init: &[&["mkdir", "{repo}"]],
+        operations: &[
+            (Operation::Initial, &[RSYNC_KEEPING]),
+            (Operation::Unchanged, &[RSYNC_KEEPING]),
+            (Operation::Changed, &[RSYNC_KEEPING]),
+            (Operation::Restore, &[&["{apt}/usr/bin/rsync", "-a", "{repo}/latest/", "{target}/"]]),
+            (
+                Operation::RestoreFile,
+                &[&["{apt}/usr/bin/rsync", "-a", "{repo}/latest/{file}", "{target}/restored"]],
+            ),
+            (
+                Operation::RestoreInPlace,
+                &[&["{apt}/usr/bin/rsync", "-a", "--delete", "{repo}/latest/", "{target}/"]],
+            ),
+        ],
+        snapshots: None,
+        warnings: &[],
+        one_file: "restored",
+    },
+];
+
+/// Keeps what is replaced or removed.
+const RSYNC_KEEPING: Line = &[
+    "{apt}/usr/bin/rsync",
+    "-a",
+    "--delete",
+    "--backup",
+    "--backup-dir={repo}/old",
+    "{source}/",
+    "{repo}/latest/",
 ];

@@ -195,7 +195,9 @@ fn read_full(file: &SourceFile, buffer: &mut [u8], at: u64) -> Result<usize, Hos
 }
 
 fn finish(hash: Sha256, size: u64, to: Option<&TargetFile>) -> Result<Copied, CopyError> {
-    if let Some(to) = to {
+    if let Some(to) = to
+        && to.stat().map_err(CopyError::Write)?.size != size
+    {
         to.set_len(size).map_err(CopyError::Write)?;
     }
     Ok(Copied { size, hash: hash.finish() })

@@ -74,10 +74,26 @@ impl Looks {
     }
 }
 
-/// Whether a file system may show one time for the other: FAT keeps even seconds only.
+/// Whether a file system may show one time for the other: FAT keeps even seconds only, others no
+/// less than a hundredth, or ten of a billion, and none keeps times from ever to ever.
 fn is_shown_as(wanted: Timestamp, shown: Timestamp) -> bool {
-    wanted == shown || (shown.nanos == 0 && wanted.seconds.abs_diff(shown.seconds) <= 2)
+    let is_rounded = |to: u32| {
+        shown.nanos.is_multiple_of(to)
+            && wanted.seconds == shown.seconds
+            && wanted.nanos.abs_diff(shown.nanos) < to
+    };
+    // What FAT shows for a time that it has not got is another with each driver.
+    let is_beyond = !FAT_SECONDS.contains(&wanted.seconds) && shown.nanos == 0;
+    wanted == shown
+        || is_beyond
+        || (shown.nanos == 0 && wanted.seconds.abs_diff(shown.seconds) <= 2)
+        || GRANULES.into_iter().any(is_rounded)
 }
+
+/// In what steps file systems count time: NTFS, many over a network, exFAT; in nanoseconds.
+const GRANULES: [u32; 4] = [100, 1_000, 1_000_000, 10_000_000];
+/// From 1980 to 2107.
+const FAT_SECONDS: std::ops::Range<i64> = 315_532_800..4_354_819_200;
 
 /// All operations of a commit, on disk.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ use crate::select::{
 };
 use crate::snapshots::{ParseTime, latest_back, split_path};
 
-pub use self::adopt::{AdoptOptions, start_adopt};
+pub use self::adopt::{AdoptOptions, start_adopt, states_of_rdiff};
 pub use self::beside::{Both, start_beside};
 pub use self::compare::{diff, diff_live};
 pub use self::disk::is_on_encrypted_disk;

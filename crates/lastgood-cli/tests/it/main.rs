@@ -10,6 +10,7 @@ mod exhausted;
 mod forgotten;
 mod killed;
 mod mirror;
+mod mirror_cut;
 mod traced;
 mod world;
 

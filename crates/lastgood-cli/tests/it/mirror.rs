@@ -292,3 +292,30 @@ fn a_dry_run_of_both_writes_nothing_and_a_mirror_is_of_one_directory() {
     let file = places.world.text("docs/a");
     places.run(&["backup", &file, "--also-mirror", &places.mirror]).code(2);
 }
+
+#[test]
+fn older_states_of_another_tool_are_not_given_up_unasked() {
+    let world = World::new();
+    for copy in ["docs", "copy"] {
+        world.write(&format!("{copy}/a"), b"content");
+    }
+    let (docs, copy) = (world.text("docs"), world.text("copy"));
+    let newest = "copy/rdiff-backup-data/mirror_metadata.2026-11-03T10:00:00+01:00.snapshot.gz";
+    world.write(newest, b"of the copy itself");
+    for day in [1, 2] {
+        let name = format!("mirror_metadata.2026-11-0{day}T10:00:00+01:00.diff.gz");
+        world.write(&format!("copy/rdiff-backup-data/{name}"), b"of an older state");
+    }
+    let refused = world.run(&["mirror", "adopt", &copy, "--source", &docs]).code(1);
+    let told = "2 older states here, since 2026-11-01T10:00:00+01:00";
+    assert!(refused.err.contains(told) && refused.err.contains("mirror insert"), "{}", refused.err);
+    assert!(world.path("copy/a").exists());
+    world.run(&["mirror", "adopt", &copy, "--source", &docs, "--without-history"]).code(0);
+    assert!(world.path("copy/latest/a").exists() && world.path(newest).exists());
+    world.run(&["mirror", "run", &docs, "--to", &copy]).code(0);
+    // A copy of which it keeps nothing older loses nothing.
+    fs::create_dir(world.path("other")).unwrap();
+    fs::rename(world.path("copy/latest/a"), world.path("other/a")).unwrap();
+    world.write(&newest.replace("copy", "other"), b"of the copy itself");
+    world.run(&["mirror", "adopt", &world.text("other"), "--source", &docs]).code(0);
+}

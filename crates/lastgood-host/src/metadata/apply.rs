@@ -8,7 +8,7 @@
 use std::os::fd::BorrowedFd;
 
 use lastgood_format::entry::{Timestamp, Xattr};
-use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_NOW, Uid};
 use rustix::io::Errno;
 
 use super::flags;
@@ -270,7 +270,8 @@ impl<'a> Handle<'a> {
             return Err(Errno::INVAL);
         }
         let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            // Not left out: drivers over the older FUSE library then set neither time, and say nothing.
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
             last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
         };
         match self {

@@ -233,8 +233,9 @@ impl<'a> Names<'a> {
             Ok(_) => {
                 let names = self.mirror.place.list(layout::STAGE)?;
                 self.mirror.place.remove(&stage)?;
-                // FAT takes a dot at the end and forgets it: it would be another file.
-                !name.ends_with(b".") || names.iter().any(|it| it.ends_with(b"."))
+                // FAT takes a dot or a space at the end and forgets it: it would be another file.
+                let ends_as_it = |it: &Path| it.last() == name.last();
+                !name.ends_with(b".") && !name.ends_with(b" ") || names.iter().any(ends_as_it)
             }
             Err(error) if error.is_no_space() || error.is_exists() => return Err(error.into()),
             Err(_) => false,

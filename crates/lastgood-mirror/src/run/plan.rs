@@ -11,7 +11,7 @@ use crate::journal::{JournalWriter, Looks, Operation};
 use crate::layout;
 use crate::mirror::Mirror;
 use crate::place::Place;
-use crate::record::{self, Path, Present};
+use crate::record::{self, At, Path, Present, State};
 use crate::sheet::Sheet;
 
 /// What comes to paths that are other names of what is there.
@@ -67,6 +67,7 @@ impl Plan<'_> {
 
     /// A second name for all that leaves its place in `latest/`.
     fn keep(&self, journal: &mut JournalWriter<'_>) -> Result<(), MirrorError> {
+        let mut spares = 0;
         let mut keep = |from: &[u8], to: Path, hash, looks| {
             journal.add(&Operation::Keep { from: layout::latest(from), to, hash, looks })
         };
@@ -75,6 +76,10 @@ impl Plan<'_> {
             if let (Some(_), Some(from)) = (delta::own_bytes(&path, &state), self.from) {
                 let looks = state.present().and_then(Looks::of);
                 keep(&path, layout::folder(from, &path), None, looks)?;
+            } else if self.is_spare(&path, &state)? {
+                spares += 1;
+                let looks = state.present().and_then(Looks::of);
+                keep(&path, layout::stage(&format!("spare-{spares}")), None, looks)?;
             }
         }
         for (path, why) in &self.staged.spoiled {
@@ -98,6 +103,17 @@ impl Plan<'_> {
             number += 1;
         }
         Ok(())
+    }
+
+    /// Whether a file leaves its path whose bytes another path has. Until the texts say so a reader
+    /// looks for it there; and without hard links it is a file of its own, not somebody else's.
+    fn is_spare(&self, path: &Path, state: &State) -> Result<bool, MirrorError> {
+        let State::Present(was) = state else { return Ok(false) };
+        let has_other = matches!(&was.at, At::Here(at) | At::Next(at) if at != path);
+        Ok(was.is_file()
+            && has_other
+            && !self.staged.is_spoiled(path)
+            && self.staged.moved(path)?.is_none())
     }
 
     /// Whether a file moves to what is the same name there.

@@ -22,39 +22,159 @@ use lastgood_mirror::run::{run, subject};
 use lastgood_mirror::thin::drop_version;
 use lastgood_mirror::verify::verify;
 
+use lastgood_testkit::campaign::tell;
 use lastgood_testkit::chance::Chance;
 
 use crate::world::{Names, World, tree};
 
+/// A file system, how an image of it is made, and the ways to mount that: the kernel's first.
+struct Kind {
+    name: &'static str,
+    make: &'static [&'static str],
+    mounts: &'static [&'static [&'static str]],
+    /// Whether continuous integration has to have it.
+    is_mandatory: bool,
+}
+
+const OF_THE_KERNEL: &[&str] = &["mount", "-o", "loop", "IMAGE", "AT"];
+
+const KINDS: &[Kind] = &[
+    Kind { name: "ext4", make: &["mkfs.ext4", "-q"], mounts: &[OF_THE_KERNEL], is_mandatory: true },
+    Kind { name: "xfs", make: &["mkfs.xfs", "-q"], mounts: &[OF_THE_KERNEL], is_mandatory: true },
+    Kind {
+        name: "btrfs",
+        make: &["mkfs.btrfs", "-q"],
+        mounts: &[OF_THE_KERNEL],
+        is_mandatory: true,
+    },
+    Kind {
+        name: "tmpfs",
+        make: &[],
+        mounts: &[&["mount", "-t", "tmpfs", "none", "AT"]],
+        is_mandatory: true,
+    },
+    Kind {
+        name: "vfat",
+        make: &["mkfs.vfat", "-F", "32"],
+        mounts: &[OF_THE_KERNEL, &["fusefat", "-o", "rw+", "IMAGE", "AT"]],
+        is_mandatory: true,
+    },
+    Kind {
+        name: "exfat",
+        make: &["mkfs.exfat"],
+        mounts: &[OF_THE_KERNEL, &["mount.exfat-fuse", "DEVICE", "AT"]],
+        is_mandatory: false,
+    },
+    Kind {
+        name: "ntfs",
+        make: &["mkfs.ntfs", "-Q", "-F", "-q"],
+        mounts: &[
+            &["mount", "-t", "ntfs3", "-o", "loop", "IMAGE", "AT"],
+            &["ntfs-3g", "IMAGE", "AT"],
+        ],
+        is_mandatory: false,
+    },
+];
+
 /// A file system of its own below a directory, as long as this lives.
 struct Mounted {
     at: PathBuf,
+    /// The program that mounted it.
+    driver: &'static str,
+    /// What a driver that wants a block device was given.
+    device: Option<String>,
     /// Where its image is: in memory, where that is to be had, so that a full disk is no failure.
     _images: tempfile::TempDir,
 }
 
 impl Mounted {
-    /// `None` where this is not to be had: without root, the tools, or the file system.
-    fn new(kind: &str, at: PathBuf) -> Option<Self> {
+    /// `None` where this is not to be had, which is told: without root, the tools, or the driver.
+    fn new(name: &str, at: PathBuf) -> Option<Self> {
+        let kind = KINDS.iter().find(|kind| kind.name == name).unwrap();
         fs::create_dir(&at).unwrap();
+        let mounted = Self::of(kind, at);
+        match &mounted {
+            Ok((_, by)) => tell(&format!("file system {name}: tested by {by}")),
+            Err(why) => {
+                tell(&format!("file system {name}: NOT TESTED on this machine: {why}"));
+                let must =
+                    kind.is_mandatory && std::env::var_os("CI").is_some_and(|it| !it.is_empty());
+                assert!(!must, "{name} has to be tested where everything is: {why}");
+            }
+        }
+        mounted.ok().map(|(mounted, _)| mounted)
+    }
+
+    fn of(kind: &Kind, at: PathBuf) -> Result<(Self, String), String> {
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
         let images = tempfile::tempdir_in(parent).unwrap();
-        if kind == "tmpfs" {
-            let mount = [OsStr::new("-t"), "tmpfs".as_ref(), "none".as_ref(), at.as_ref()];
-            return succeeds("mount", &mount).then_some(Self { at, _images: images });
-        }
-        let image = images.path().join(kind);
+        let image = images.path().join(kind.name);
         fs::File::create(&image).unwrap().set_len(IMAGE_BYTES).unwrap();
-        let is_there = succeeds(&format!("mkfs.{kind}"), &[OsStr::new("-q"), image.as_ref()])
-            && succeeds("mount", &[OsStr::new("-o"), "loop".as_ref(), image.as_ref(), at.as_ref()]);
-        is_there.then_some(Self { at, _images: images })
+        let mut mounted = Self { at, driver: "", device: None, _images: images };
+        if let [program, options @ ..] = kind.make {
+            let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+            said(program, &[&options[..], &[image.as_ref()]].concat())?;
+        }
+        let mut whys = Vec::new();
+        for mount in kind.mounts {
+            match mounted.mount(mount, &image) {
+                Ok(()) => {
+                    mounted.driver = mount[0];
+                    return Ok((mounted, mount[..mount.len() - 2].join(" ")));
+                }
+                Err(why) => whys.push(why),
+            }
+        }
+        // Nothing is mounted that would have to go.
+        mounted.at = PathBuf::new();
+        Err(whys.join("; "))
+    }
+
+    fn mount(&mut self, words: &[&str], image: &Path) -> Result<(), String> {
+        if words.contains(&"DEVICE") {
+            let device = said("losetup", &["--find".as_ref(), "--show".as_ref(), image.as_ref()])?;
+            self.device = Some(device.trim().to_owned());
+        }
+        let device = self.device.clone().unwrap_or_default();
+        let words = words.iter().map(|word| match *word {
+            "IMAGE" => image.as_os_str(),
+            "DEVICE" => OsStr::new(&device),
+            "AT" => self.at.as_os_str(),
+            word => OsStr::new(word),
+        });
+        let words: Vec<&OsStr> = words.collect();
+        said(words[0].to_str().unwrap(), &words[1..])?;
+        let above = self.at.parent().unwrap();
+        match fs::metadata(&self.at).unwrap().dev() == fs::metadata(above).unwrap().dev() {
+            true => Err(format!("{:?} mounted nothing", words[0])),
+            false => Ok(()),
+        }
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        succeeds("umount", &[self.at.as_os_str()]);
+        if !self.at.as_os_str().is_empty() {
+            succeeds("umount", &[self.at.as_os_str()]);
+        }
+        if let Some(device) = &self.device {
+            succeeds("losetup", &["-d".as_ref(), device.as_ref()]);
+        }
+    }
+}
+
+/// What a program says; why it failed else.
+fn said(program: &str, arguments: &[&OsStr]) -> Result<String, String> {
+    match Command::new(program).args(arguments).output() {
+        Err(error) => Err(format!("{program}: {error}")),
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Err(format!("{program}: {}", said.lines().next().unwrap_or("it failed")))
+        }
     }
 }
 
@@ -174,6 +294,107 @@ fn a_mirror_is_a_mirror_on_btrfs() {
 #[test]
 fn a_mirror_is_a_mirror_on_tmpfs() {
     check("tmpfs");
+}
+
+/// What a file system that is no Unix one does not show stands in the records, comes back, and is
+/// not taken for somebody's edit; what it cannot hold at all is told.
+fn check_weak(kind: &str, expected: &[&str]) {
+    let mut world = World::new();
+    let Some(mounted) = Mounted::new(kind, world.folder.path().join("mirror")) else { return };
+    let forgets_times = mounted.driver == "fusefat";
+    let told = |world: &World| -> Vec<String> {
+        let told = std::mem::take(&mut *world.troubles.0.lock().unwrap());
+        told.into_iter().map(|it| it.path.escape_ascii().to_string()).collect()
+    };
+    world.write("Report", b"first of its name");
+    world.write("report", b"second");
+    world.write("Case/Dir/file", b"in directories");
+    world.write("a:b/below", b"in a directory");
+    world.write("what? a name", b"forbidden");
+    world.write("ends with a dot.", b"forgotten there");
+    world.write("con.txt", b"a device, elsewhere");
+    world.write("hard1", b"of two names");
+    fs::hard_link(world.source("hard1"), world.source("hard2")).unwrap();
+    symlink("Report", world.source("link")).unwrap();
+    for (name, mode) in [("script", 0o750), ("secret", 0o600), ("readable", 0o444)] {
+        world.write(name, name.as_bytes());
+        fs::set_permissions(world.source(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // Times that few file systems keep.
+    let times = [("odd", 1_700_000_001, 987_654_321), ("old", 7, 5), ("far", 5_000_000_000, 1)];
+    if forgets_times {
+        tell(&format!(
+            "file system {kind}: fusefat forgets times when it renames, so they are NOT TESTED"
+        ));
+        world.write("odd", b"odd");
+    }
+    for (name, seconds, nanos) in times.into_iter().filter(|_| !forgets_times) {
+        world.write(name, name.as_bytes());
+        let time = std::time::UNIX_EPOCH + std::time::Duration::new(seconds, nanos);
+        let file = fs::File::options().write(true).open(world.source(name)).unwrap();
+        file.set_modified(time).unwrap();
+    }
+    let first = world.run();
+    assert_eq!(first.conflicts, Vec::<Box<[u8]>>::new());
+    let left_out_here = told(&world);
+    let left_out: Vec<&str> = left_out_here.iter().map(String::as_str).collect();
+    // Drivers of one file system differ in what they make of a dot at the end.
+    let without = left_out.iter().copied().filter(|name| *name != "ends with a dot.");
+    assert_eq!(without.collect::<Vec<_>>(), expected, "on {kind}");
+    // Nothing new, and nothing that anybody did.
+    let again = world.run();
+    assert_eq!((again.version, again.conflicts), (None, Vec::new()), "on {kind}");
+    assert_eq!(told(&world), left_out);
+    // Changed, moved, gone, only in case, only permissions; and somebody edits.
+    world.write("odd", b"not so odd");
+    fs::rename(world.source("Case"), world.source("case")).unwrap();
+    fs::rename(world.source("readable"), world.source("Case2")).unwrap();
+    fs::remove_file(world.source("hard1")).unwrap();
+    fs::set_permissions(world.source("secret"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::write(world.mirror("latest/script"), b"edited by somebody").unwrap();
+    let second = world.run();
+    assert_eq!(second.conflicts, [Box::from(&b"script"[..])]);
+    assert_eq!(told(&world), left_out);
+    assert_eq!(fs::read(world.mirror("latest/case/Dir/file")).unwrap(), b"in directories");
+    assert_eq!(fs::read(world.mirror("latest/script")).unwrap(), b"script");
+    world.write("last", b"one more");
+    world.run();
+    let gone = world.versions.remove(1).0;
+    let (mirror, _) = Mirror::open_to_change(&world.mirror("")).unwrap();
+    drop_version(&mirror, &gone, false).unwrap();
+    drop(mirror);
+    let verified = world.verify();
+    assert_eq!((verified.damaged, verified.lost, verified.broken), Default::default());
+    for (name, expected) in &world.versions {
+        let to = tempfile::tempdir().unwrap();
+        let mut expected = expected.clone();
+        expected.retain(|path, _| !left_out.iter().any(|out| path.starts_with(out)));
+        world.restore(name, "", &to.path().join("back"));
+        assert_eq!(tree(&to.path().join("back")), expected, "{name} on {kind}");
+        for script in ["restore.sh", "restore.py"] {
+            let back = to.path().join(script);
+            world.script(script, &[name.as_ref(), back.as_os_str()]);
+            assert_eq!(tree(&back), expected, "{name} by {script} on {kind}");
+        }
+    }
+}
+
+/// Where a file system takes any name, and tells names apart by their case.
+const NOTHING: &[&str] = &[];
+
+#[test]
+fn case_10_to_12_a_mirror_is_a_mirror_on_vfat() {
+    check_weak("vfat", &["a:b", "report", "what? a name"]);
+}
+
+#[test]
+fn case_10_to_12_a_mirror_is_a_mirror_on_exfat() {
+    check_weak("exfat", &["a:b", "report", "what? a name"]);
+}
+
+#[test]
+fn case_10_to_12_a_mirror_is_a_mirror_on_ntfs() {
+    check_weak("ntfs", NOTHING);
 }
 
 /// A place as FAT is one: without links of either kind, with names that may not hold everything,
