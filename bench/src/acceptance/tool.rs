@@ -234,12 +234,9 @@ impl Place<'_> {
                 for day in later.iter().rev() {
                     let old = self.target().join("old").join(day.to_string());
                     if old.exists() {
-                        succeeds(
-                            Command::new("cp")
-                                .args(["-a", "-T", "--remove-destination"])
-                                .arg(&old)
-                                .arg(&back),
-                        )?;
+                        let mut command = Command::new(self.programs.program(Tool::Rsync));
+                        command.env("LD_LIBRARY_PATH", &self.programs.libraries);
+                        succeeds(command.args(["-a", "--force"]).arg(old.join("")).arg(&back))?;
                     }
                 }
             }
@@ -280,7 +277,7 @@ fn seconds(day: i64) -> i64 {
 }
 
 fn date(day: i64) -> String {
-    format!("@2026-09-{:02} 12:00:00", 1 + day)
+    format!("@2026-{:02}-{:02} 12:00:00", 9 + day / 28, 1 + day % 28)
 }
 
 /// Root as everybody else is: what a mode forbids is forbidden.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 fn main() -> anyhow::Result<()> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let scratch = std::env::args_os().nth(1).map(Into::into);
-    bench::acceptance::run(package.parent().unwrap_or(package), &bench::lastgood()?, scratch)
+    let mut arguments = std::env::args().skip(1);
+    let (scratch, only) = (arguments.next().map(Into::into), arguments.next());
+    let root = package.parent().unwrap_or(package);
+    bench::acceptance::run(root, &bench::lastgood()?, scratch, only.as_deref())
 }

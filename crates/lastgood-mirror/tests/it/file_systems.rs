@@ -347,7 +347,16 @@ fn check_weak(kind: &str, expected: &[&str]) {
     assert_eq!(told(&world), left_out);
     // Changed, moved, gone, only in case, only permissions; and somebody edits.
     world.write("odd", b"not so odd");
-    fs::rename(world.source("Case"), world.source("case")).unwrap();
+    let is_seen = in_any_case(&world);
+    if is_seen {
+        fs::rename(world.source("Case"), world.source("case")).unwrap();
+    } else {
+        tell(&format!(
+            "file system {kind}: {} gives a name in another case another inode, so changes of case \
+             are NOT TESTED",
+            mounted.driver
+        ));
+    }
     fs::rename(world.source("readable"), world.source("Case2")).unwrap();
     fs::remove_file(world.source("hard1")).unwrap();
     fs::set_permissions(world.source("secret"), fs::Permissions::from_mode(0o640)).unwrap();
@@ -355,7 +364,8 @@ fn check_weak(kind: &str, expected: &[&str]) {
     let second = world.run();
     assert_eq!(second.conflicts, [Box::from(&b"script"[..])]);
     assert_eq!(told(&world), left_out);
-    assert_eq!(fs::read(world.mirror("latest/case/Dir/file")).unwrap(), b"in directories");
+    let case = if is_seen { "latest/case/Dir/file" } else { "latest/Case/Dir/file" };
+    assert_eq!(fs::read(world.mirror(case)).unwrap(), b"in directories");
     assert_eq!(fs::read(world.mirror("latest/script")).unwrap(), b"script");
     world.write("last", b"one more");
     world.run();
@@ -377,6 +387,13 @@ fn check_weak(kind: &str, expected: &[&str]) {
             assert_eq!(tree(&back), expected, "{name} by {script} on {kind}");
         }
     }
+}
+
+/// Whether what a name in another case leads to is seen to be the same.
+fn in_any_case(world: &World) -> bool {
+    let inode = |name: &str| fs::metadata(world.mirror(name)).map(|it| it.ino()).ok();
+    let other = inode("LATEST");
+    other.is_none() || other == inode("latest")
 }
 
 /// Where a file system takes any name, and tells names apart by their case.
