@@ -1,7 +1,7 @@
 //! Blobs that are stored as changes of others: what is read, what is refused, what keeps their bases,
 //! and who says so when these are lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use lastgood_backend::{Backend, ObjectName};
@@ -16,7 +16,8 @@ use lastgood_format::packset::PackRef;
 use lastgood_format::parity::ParityShare;
 use lastgood_format::snapshot::Snapshot;
 use lastgood_repo::{
-    BlobReader, CheckPlan, CheckReport, ReadData, RepoError, Repository, WriteSession, check,
+    BlobReader, CheckPlan, CheckReport, ReadData, Recovery, RepairPlan, RepoError, Repository,
+    WriteSession, check, path_of, repair, space,
 };
 
 use crate::place::{Place, open};
@@ -432,4 +433,48 @@ fn a_forgotten_snapshot_is_taken_over_with_its_bases() {
     }
     let Snapshot { tree, .. } = copy.snapshot;
     assert_eq!(tree, second.snapshot.tree);
+}
+
+/// Neither parity nor a copy brings its base back; whoever has the file does not have that either.
+#[test]
+fn what_was_a_change_of_something_lost_is_stored_again_whole() {
+    let place = Place::with_deltas();
+    let first = store(&place.repo, 1, &[1]).unwrap();
+    let second = store(&process(&place, 20), 1, &[0, 8]).unwrap();
+    retire(&place.repo, &first);
+    lose(&place, file(&place, 1));
+    let repo = process(&place, 21);
+    let (writer_name, whole) = ([2; 16], HashSet::new());
+    let plan = RepairPlan { threads: 1, dry_run: false, writer_name, copies: &[], whole: &whole };
+    let lost_packs: HashSet<_> =
+        repair(&repo, &plan, &Quiet).unwrap().lost_packs.into_iter().collect();
+    assert_eq!(lost_packs.len(), 1);
+    let mut recovery = Recovery::new(&repo, vec![second.clone()], lost_packs, &[]).unwrap();
+    let lacking = recovery.search(&|| Ok(())).unwrap();
+    assert_eq!(lacking.lost.keys().collect::<Vec<_>>(), [&file(&place, 0)]);
+    assert_eq!(lacking.affected[0].path, b"file 000");
+    recovery.store(&writer_name).unwrap();
+    assert!(recovery.offer(BlobKind::Chunk, &content(0)).unwrap());
+    assert_eq!(recovery.finish().unwrap().blobs, 1);
+    assert_whole(&place);
+    collect_as(&place, 22);
+    assert_whole(&place);
+    assert_eq!(read_back(&process(&place, 23), &second).unwrap(), [""; 0]);
+}
+
+#[test]
+fn whoever_needs_a_change_takes_the_space_of_what_it_is_of() {
+    let place = Place::with_deltas();
+    let records =
+        [store(&place.repo, 1, &[1]).unwrap(), store(&process(&place, 20), 1, &[0]).unwrap()];
+    let repo = process(&place, 21);
+    let base_bytes = content(1).len() as u64;
+    let both = space(&repo, &records, 0, &mut || Ok(())).unwrap();
+    let [first, second] = both.snapshots[..] else { panic!("{both:?}") };
+    assert!(first.added_bytes - first.own_bytes >= base_bytes, "forgetting it frees no base");
+    assert!(second.added_bytes < base_bytes + first.added_bytes);
+    let alone = space(&repo, &records[1..], 0, &mut || Ok(())).unwrap();
+    assert!(alone.needed_bytes >= second.added_bytes + base_bytes, "{alone:?} {both:?}");
+    let path = path_of(&BlobReader::new(repo), &records[1], file(&place, 1)).unwrap();
+    assert_eq!(path.as_deref(), Some(&b"file 000"[..]));
 }
