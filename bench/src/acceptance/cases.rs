@@ -202,6 +202,7 @@ fn middle(place: &Place<'_>) -> anyhow::Result<Seen> {
         // It only removes what is older than a moment.
         Tool::Rdiff => {
             let output = place.other(&[
+                "--force",
                 "--current-time",
                 "1797776000",
                 "remove",
