@@ -64,7 +64,9 @@ pub fn copy(
     step: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Option<Copied>, CopyError> {
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; READ_BYTES];
+    // Most files are small.
+    let most = usize::try_from(from.stat().size).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
+    let mut buffer = vec![0; most];
     let mut position = 0;
     for range in from.extents() {
         let range = range.map_err(CopyError::Read)?;
@@ -73,8 +75,8 @@ pub fn copy(
         }
         position = range.start;
         while position < range.end {
-            let wanted = (range.end - position).min(READ_BYTES as u64);
-            let wanted = usize::try_from(wanted).unwrap_or(READ_BYTES);
+            let wanted = (range.end - position).min(most as u64);
+            let wanted = usize::try_from(wanted).unwrap_or(most);
             let count = from.read_at(&mut buffer[..wanted], position).map_err(CopyError::Read)?;
             if count == 0 {
                 // Cut meanwhile: what was read is all there is.

@@ -413,9 +413,18 @@ impl Journal {
                 {
                     return Ok(());
                 }
-                place::make_way(place, to)?;
-                match place.link(from, to) {
-                    Err(error) if error.is_no_link() => place.rename(from, to)?,
+                let linked = match place.link(from, to) {
+                    Err(error) if error.is_not_found() => {
+                        place::make_way(place, to)?;
+                        place.link(from, to)
+                    }
+                    linked => linked,
+                };
+                match linked {
+                    Err(error) if error.is_no_link() => {
+                        place::make_way(place, to)?;
+                        place.rename(from, to)?;
+                    }
                     Err(error) if error.is_not_found() || error.is_not_directory() => {
                         done.vanished.push(from.clone());
                         return Ok(());

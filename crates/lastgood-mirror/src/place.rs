@@ -76,6 +76,12 @@ pub trait Place: Send + Sync {
     /// # Errors
     /// When it cannot be opened; what cannot be set is returned.
     fn look(&self, path: &[u8], entry: &Entry) -> Result<Vec<Unset>, HostError>;
+    /// As [`Place::look`], of a file that was made at a path and is open still.
+    ///
+    /// # Errors
+    /// As of [`Place::look`].
+    fn dress(&self, path: &[u8], file: &TargetFile, entry: &Entry)
+    -> Result<Vec<Unset>, HostError>;
     /// Makes everything durable that was done so far.
     ///
     /// # Errors
@@ -88,8 +94,9 @@ pub trait Place: Send + Sync {
 pub struct HostPlace {
     target: Target,
     policy: ApplyPolicy,
-    /// The directory that was looked into last: paths come one directory after the other.
-    last: Mutex<Option<(Path, Arc<TargetDirectory>)>>,
+    /// Directories that were looked into last, the latest at the end: paths come one directory after
+    /// the other, and what leaves one goes to another.
+    known: Mutex<Vec<(Path, Arc<TargetDirectory>)>>,
 }
 
 impl HostPlace {
@@ -113,37 +120,37 @@ impl HostPlace {
         // Others may own what is mirrored only where we may give it away.
         let owner = lastgood_host::identity::is_root();
         let policy = ApplyPolicy { owner, special: false };
-        Self { target, policy, last: Mutex::new(None) }
+        Self { target, policy, known: Mutex::default() }
     }
 
-    /// The directory that a path lies in, and the name there.
-    fn parent<'a>(&self, path: &'a [u8]) -> Result<(TargetDirectory, &'a [u8]), HostError> {
-        let parent = record::parent(path).unwrap_or_default();
-        Ok((self.target.directory(parent)?, record::name(path)))
-    }
-}
-
-impl HostPlace {
     /// The directory that a path lies in, as it was when it was looked into last, and the name there.
-    fn known_parent<'a>(
-        &self,
-        path: &'a [u8],
-    ) -> Result<(Arc<TargetDirectory>, &'a [u8]), HostError> {
-        let parent = record::parent(path).unwrap_or_default();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, directory)) = &*last
-            && **known == *parent
-        {
-            return Ok((directory.clone(), record::name(path)));
+    fn parent<'a>(&self, path: &'a [u8]) -> Result<(Arc<TargetDirectory>, &'a [u8]), HostError> {
+        let (parent, name) = (record::parent(path).unwrap_or_default(), record::name(path));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = known.iter().rposition(|(path, _)| **path == *parent) {
+            known[index..].rotate_left(1);
+        } else {
+            let directory = Arc::new(self.target.directory(parent)?);
+            if known.len() == KNOWN_MAX {
+                known.remove(0);
+            }
+            known.push((parent.into(), directory));
         }
-        let directory = Arc::new(self.target.directory(parent)?);
-        *last = Some((parent.into(), directory.clone()));
-        Ok((directory, record::name(path)))
+        Ok((known[known.len() - 1].1.clone(), name))
     }
 
-    /// A name of a directory may mean another one now.
-    fn forget(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// A name may mean another directory now, and with it all below.
+    fn forget(&self, path: &[u8]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(directory, _)| !record::is_below(directory, path));
+    }
+
+    /// What a mirror shows of an entry. One that its owner cannot read or change is none; the records
+    /// have the real mode.
+    fn shown(entry: &Entry) -> Metadata<'_> {
+        let keep = if entry.is_directory() { 0o700 } else { 0o400 };
+        let flags = entry.flags & !flags::LOCKING;
+        Metadata { mode: entry.mode | keep, flags, ..Metadata::from(entry) }
     }
 }
 
@@ -161,7 +168,7 @@ impl Place for HostPlace {
         if path.is_empty() {
             return self.target.root().source().own_stat().map(Some);
         }
-        there(self.known_parent(path).and_then(|(parent, name)| parent.source().stat(name)))
+        there(self.parent(path).and_then(|(parent, name)| parent.source().stat(name)))
     }
 
     fn list(&self, path: &[u8]) -> Result<Vec<Path>, HostError> {
@@ -173,7 +180,7 @@ impl Place for HostPlace {
     }
 
     fn open(&self, path: &[u8]) -> Result<Option<SourceFile>, HostError> {
-        let Some((parent, name)) = there(self.known_parent(path))? else { return Ok(None) };
+        let Some((parent, name)) = there(self.parent(path))? else { return Ok(None) };
         match SourceFile::open(parent.source(), name) {
             Ok(file) => Ok(Some(file)),
             Err(SourceError::ChangedKind { .. }) => Ok(None),
@@ -182,7 +189,7 @@ impl Place for HostPlace {
     }
 
     fn read_link(&self, path: &[u8]) -> Result<Option<Path>, HostError> {
-        there(self.known_parent(path).and_then(|(parent, name)| parent.source().read_link(name)))
+        there(self.parent(path).and_then(|(parent, name)| parent.source().read_link(name)))
     }
 
     fn make_directory(&self, path: &[u8]) -> Result<(), HostError> {
@@ -191,7 +198,7 @@ impl Place for HostPlace {
     }
 
     fn create(&self, path: &[u8]) -> Result<TargetFile, HostError> {
-        let (parent, name) = self.known_parent(path)?;
+        let (parent, name) = self.parent(path)?;
         parent.create_file(name)
     }
 
@@ -205,10 +212,12 @@ impl Place for HostPlace {
         to.hard_link(to_name, &from, from_name)
     }
 
-    fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), HostError> {
-        let ((from, from_name), (to, to_name)) = (self.parent(from)?, self.parent(to)?);
-        self.forget();
-        from.rename_into(from_name, &to, to_name)
+    fn rename(&self, old: &[u8], new: &[u8]) -> Result<(), HostError> {
+        let ((from, from_name), (to, to_name)) = (self.parent(old)?, self.parent(new)?);
+        from.rename_into(from_name, &to, to_name)?;
+        self.forget(old);
+        self.forget(new);
+        Ok(())
     }
 
     fn remove(&self, path: &[u8]) -> Result<(), HostError> {
@@ -218,26 +227,29 @@ impl Place for HostPlace {
 
     fn remove_directory(&self, path: &[u8]) -> Result<(), HostError> {
         let (parent, name) = self.parent(path)?;
-        self.forget();
+        self.forget(path);
         parent.remove_directory(name)
     }
 
     fn look(&self, path: &[u8], entry: &Entry) -> Result<Vec<Unset>, HostError> {
-        // A mirror that its owner cannot read or change is none. The records have the real mode.
-        let keep = if entry.is_directory() { 0o700 } else { 0o400 };
-        let metadata = Metadata {
-            mode: entry.mode | keep,
-            flags: entry.flags & !flags::LOCKING,
-            ..Metadata::from(entry)
-        };
+        let metadata = Self::shown(entry);
         if entry.is_directory() {
             return Ok(self.target.directory(path)?.apply(&metadata, self.policy));
         }
-        let (parent, name) = self.known_parent(path)?;
+        let (parent, name) = self.parent(path)?;
         Ok(parent.open_node(name)?.apply(&metadata, self.policy))
     }
 
+    fn dress(&self, _: &[u8], file: &TargetFile, entry: &Entry) -> Result<Vec<Unset>, HostError> {
+        let shown = Self::shown(entry);
+        // Such flags can only be set before anything is written.
+        let metadata = Metadata { flags: shown.flags & !flags::EARLY, ..shown };
+        Ok(file.apply(&metadata, self.policy))
+    }
+
     fn sync(&self) -> Result<(), HostError> {
+        // What others do to names while a run goes on is looked at again at each step of it.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.target.sync_filesystem()
     }
 }
@@ -272,8 +284,10 @@ pub(crate) fn make_directories(place: &dyn Place, path: &[u8]) -> Result<(), Hos
 ///
 /// # Errors
 /// Part of it may be there then.
-pub(crate) fn write(place: &dyn Place, path: &[u8], bytes: &[u8]) -> Result<(), HostError> {
-    place.create(path)?.write_at(bytes, 0)
+pub(crate) fn write(place: &dyn Place, path: &[u8], bytes: &[u8]) -> Result<TargetFile, HostError> {
+    let file = place.create(path)?;
+    file.write_at(bytes, 0)?;
+    Ok(file)
 }
 
 /// Reads a whole file; `None` where there is none.
@@ -344,4 +358,6 @@ pub(crate) fn add_unset(counts: &mut Vec<(String, u64)>, what: String, more: u64
     }
 }
 
+/// So many directories are held open.
+const KNOWN_MAX: usize = 8;
 pub(crate) const READ_BYTES: usize = 256 << 10;

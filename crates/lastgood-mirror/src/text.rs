@@ -184,6 +184,10 @@ pub fn escape(field: &[u8], out: &mut Vec<u8>) {
         out.push(b'-');
     }
     let is_dash = field == b"-";
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'\\' && *byte != 0x7f;
+    if !is_dash && field.iter().all(is_plain) {
+        return out.extend_from_slice(field);
+    }
     for &byte in field {
         match byte {
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -202,6 +206,9 @@ pub fn escape(field: &[u8], out: &mut Vec<u8>) {
 pub fn unescape(field: &[u8]) -> Option<Vec<u8>> {
     if field == b"-" {
         return Some(Vec::new());
+    }
+    if !field.contains(&b'\\') {
+        return (!field.is_empty()).then(|| field.to_vec());
     }
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -27,6 +27,8 @@ struct Read {
     present: Present,
     /// Where its bytes are in the stage; `None` when they were only hashed.
     stage: Option<Path>,
+    /// That, if it was made just now.
+    file: Option<TargetFile>,
     /// Whether that is another name of bytes that were there: they look as they should.
     is_link: bool,
 }
@@ -399,7 +401,7 @@ impl Stage<'_> {
         let name = record::name(path).into();
         let entry = Entry { name, ..first.entry };
         let present = Present { entry, at: At::Here(path.clone()), ..first };
-        Ok(Some(Read { present, stage: Some(stage), is_link: true }))
+        Ok(Some(Read { present, stage: Some(stage), file: None, is_link: true }))
     }
 
     /// Where something is staged: at its own place in a directory that is new.
@@ -415,7 +417,10 @@ impl Stage<'_> {
         let Some(stage) = read.stage else { return self.note(scan::KNOWN, b"", read.present) };
         // A link looks as the file does, which may lie in `latest/` and be changed later only.
         if !read.is_link {
-            let unset = self.mirror.place.look(&stage, &read.present.entry)?;
+            let unset = match &read.file {
+                Some(file) => self.mirror.place.dress(&stage, file, &read.present.entry)?,
+                None => self.mirror.place.look(&stage, &read.present.entry)?,
+            };
             place::count_unset(&mut self.report.unset, unset);
             self.report.bytes_written += read.present.size();
             self.found.links.add(stage.clone(), &read.present);
@@ -478,7 +483,7 @@ impl Stage<'_> {
         self.watch.bytes(path, found.size());
         let entry = Entry { name: record::name(path).into(), ..found.entry };
         let present = Present { entry, at: At::Here(path.clone()), ..found };
-        Ok(Some(Read { present, stage, is_link: false }))
+        Ok(Some(Read { present, stage, file: None, is_link: false }))
     }
 
     /// Reads once; `None` when it changed meanwhile and there is another attempt.
@@ -552,15 +557,14 @@ impl Stage<'_> {
         }
         let at = At::Here(path.clone());
         let present = Present { entry, at, link: scan::link(&stat), hint };
-        Ok(Some(Read { present, stage, is_link: false }))
+        Ok(Some(Read { present, stage, file: target, is_link: false }))
     }
 
     /// Stages a file that was read ahead.
     fn write(&mut self, path: &Path, whole: Whole, is_kept: bool) -> Result<Read, Failure> {
         let stage = is_kept.then(|| self.next(path));
-        if let Some(stage) = &stage {
-            place::write(&*self.mirror.place, stage, &whole.bytes)?;
-        }
+        let write = |stage: &Path| place::write(&*self.mirror.place, stage, &whole.bytes);
+        let file = stage.as_ref().map(write).transpose()?;
         let Whole { stat, details, bytes, hash } = whole;
         self.watch.bytes(path, bytes.len() as u64);
         let node = record::content(stat.size, hash);
@@ -569,6 +573,7 @@ impl Stage<'_> {
         Ok(Read {
             present: Present { entry, at, link: scan::link(&stat), hint },
             stage,
+            file,
             is_link: false,
         })
     }

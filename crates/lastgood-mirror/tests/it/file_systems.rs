@@ -478,6 +478,14 @@ impl Place for Weak {
     fn look(&self, path: &[u8], entry: &Entry) -> Result<Vec<Unset>, HostError> {
         self.0.look(&Self::at(path)?, entry)
     }
+    fn dress(
+        &self,
+        path: &[u8],
+        file: &TargetFile,
+        entry: &Entry,
+    ) -> Result<Vec<Unset>, HostError> {
+        self.0.dress(path, file, entry)
+    }
     fn sync(&self) -> Result<(), HostError> {
         self.0.sync()
     }

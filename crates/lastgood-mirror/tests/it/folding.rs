@@ -99,6 +99,14 @@ impl Place for Folding {
     fn look(&self, path: &[u8], entry: &Entry) -> Result<Vec<Unset>, HostError> {
         self.inner.look(&self.at(path), entry)
     }
+    fn dress(
+        &self,
+        path: &[u8],
+        file: &TargetFile,
+        entry: &Entry,
+    ) -> Result<Vec<Unset>, HostError> {
+        self.inner.dress(path, file, entry)
+    }
     fn sync(&self) -> Result<(), HostError> {
         self.inner.sync()
     }

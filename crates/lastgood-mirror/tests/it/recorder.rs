@@ -133,6 +133,17 @@ impl Place for Recorder {
         Ok(unset)
     }
 
+    fn dress(
+        &self,
+        path: &[u8],
+        file: &TargetFile,
+        entry: &Entry,
+    ) -> Result<Vec<Unset>, HostError> {
+        let unset = self.inner.dress(path, file, entry)?;
+        self.note(|| Step::Look(path.into(), Box::new(entry.clone())));
+        Ok(unset)
+    }
+
     fn sync(&self) -> Result<(), HostError> {
         self.note(|| Step::Sync);
         Ok(())

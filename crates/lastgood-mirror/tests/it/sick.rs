@@ -111,6 +111,14 @@ impl Place for Sick {
         self.ask("look", path)?;
         self.inner.look(path, entry)
     }
+    fn dress(
+        &self,
+        path: &[u8],
+        file: &TargetFile,
+        entry: &Entry,
+    ) -> Result<Vec<Unset>, HostError> {
+        self.inner.dress(path, file, entry)
+    }
     fn sync(&self) -> Result<(), HostError> {
         self.ask("sync", b"")?;
         self.inner.sync()
