@@ -296,7 +296,7 @@ fn every_command_speaks_the_json_of_its_schema() {
     check(&["-r", &world.text("other"), "--key-file", &world.text("k2"), "init"]);
     assert!(world.path("man/lastgood-backup.1").exists());
     let content = world.run(&["--json", "cat", &format!("latest:{docs}/a")]).code(0);
-    assert_eq!(content.out, "1");
+    assert_eq!(content.out, "22");
     let refused = world.run(&["--json", "backup", "--nonsense"]).code(2);
     refused.errors().iter().for_each(|message| validate(&schema, message));
 }
