@@ -286,8 +286,12 @@ impl<'a> App<'a> {
     /// Reads what opens the repository.
     pub(crate) fn credential(&self, source: &KeySource) -> Result<Credential, Failure> {
         match source {
-            KeySource::KeyFile(path) => opening::read_key_file(path)
-                .map_err(|error| Failure::from(error).with_code(Code::WrongKey)),
+            KeySource::KeyFile(path) => {
+                opening::read_key_file(path).map_err(|error| match Failure::from(error) {
+                    failure if failure.code == Code::NoSpace => failure,
+                    failure => failure.with_code(Code::WrongKey),
+                })
+            }
             KeySource::RecoveryCodeFile(path) => {
                 let bytes = secret::from_file(path)?;
                 let bad = || {

@@ -6,6 +6,7 @@ mod beside;
 mod compare;
 mod disk;
 mod insert;
+mod known;
 mod repair;
 
 use std::ffi::OsStr;
@@ -49,6 +50,8 @@ pub struct RunOptions {
     pub source: PathBuf,
     /// The directory of the mirror; made where it is missing.
     pub target: PathBuf,
+    /// Folder where this host notes where it has made mirrors.
+    pub state: PathBuf,
     /// What of the source is left out.
     pub select: SelectOptions,
     /// Whether the run goes on where the guard would ask.
@@ -114,7 +117,13 @@ impl Opened {
     fn open(options: RunOptions, watch: &Watching<'_>) -> Result<Self, Error> {
         let source = real(&options.source)?;
         let subject = run::subject(&source)?;
-        let is_there = Mirror::open(&options.target).is_ok();
+        let is_there = match Mirror::open(&options.target) {
+            Err(MirrorError::NoMirror(_)) if !options.is_approved => {
+                known::refuse_another(&options.state, &options.target)?;
+                false
+            }
+            opened => opened.is_ok(),
+        };
         let folder = match options.dry_run && !is_there {
             true => Some(tempfile::tempdir().map_err(|error| {
                 let message = "cannot make a directory for this run";
@@ -125,6 +134,15 @@ impl Opened {
         let target = folder.as_ref().map_or(&*options.target, tempfile::TempDir::path);
         let (mirror, done) = Mirror::open_or_create(target, &subject)?;
         done.tell(watch);
+        if !options.dry_run
+            && let Err(error) = known::remember(&options.state, &options.target)
+        {
+            watch.trouble(Trouble {
+                path: options.state.as_os_str().as_bytes().into(),
+                during: "note",
+                message: format!("cannot note that there is a mirror: {error}"),
+            });
+        }
         let room = volume::space(mirror.path())?.into();
         let run = run::RunOptions {
             source,

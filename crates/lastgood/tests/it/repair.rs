@@ -328,6 +328,7 @@ fn what_a_mirror_holds_of_the_same_files_is_taken() {
     let options = lastgood::mirror::RunOptions {
         source: kept.place.source(),
         target: mirror.clone(),
+        state: kept.place.home.state.clone(),
         select: lastgood::select::SelectOptions::default(),
         is_approved: false,
         forgets_excluded: false,

@@ -90,6 +90,7 @@ fn mirror_options(
     Ok(RunOptions {
         source: source.to_owned(),
         target: target.to_owned(),
+        state: home.state,
         select,
         is_approved: false,
         forgets_excluded: false,

@@ -47,6 +47,7 @@ impl RunArgs {
         let outcome = app.run(mirror::start_run(RunOptions {
             source: self.source.clone(),
             target: self.to.clone(),
+            state: app.home()?.state,
             select: self.select.options(),
             is_approved: self.approve,
             forgets_excluded: self.forget_excluded,
