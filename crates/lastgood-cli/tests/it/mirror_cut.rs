@@ -107,6 +107,9 @@ impl Scene {
         }
         if kept.exists() {
             copy(&kept, &mirror);
+        } else {
+            // Nobody remembers that there was one.
+            fs::remove_dir_all(self.world.path("home/.local/state/lastgood/mirrors")).ok();
         }
     }
 
